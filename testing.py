@@ -1,0 +1,1 @@
+"""The same engine in one process, for tests."""
