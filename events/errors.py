@@ -6,6 +6,7 @@ the gateway's `problems.py` maps them.
 
 __all__ = [
     "CodecError",
+    "DeliveryConflict",
     "EnsueError",
     "EventInvalid",
     "EventTypeUnknown",
@@ -48,6 +49,10 @@ class EventInvalid(EnsueError):
 
 class EventTypeUnknown(EventInvalid):
     """No event type of this name and version is registered here."""
+
+
+class DeliveryConflict(EventInvalid):
+    """The sender's id was used before for another body: the sender mends it."""
 
 
 class CodecError(EnsueError):

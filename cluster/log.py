@@ -1,0 +1,258 @@
+"""The log: the append-only, durable record of every run. It is the truth; everything else can be rebuilt from it.
+
+1. One writer for one epoch. `acquire` bumps the epoch durably; a commit that names another epoch is refused whole.
+2. Offsets begin at 1 and have no gap: an entry begins where the one before it ended.
+3. A commit is one transaction. When it returns, all of it is durable (as far as `durability` says); when it raises,
+   nothing of it is visible, now or to any reader.
+4. A row of the dedup table is written in the same commit as what it guards, and once only.
+5. Bodies are opaque: the log stores bytes and never looks inside.
+6. Readers see committed data only, and never hold the writer up.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Literal, NamedTuple, Protocol
+
+from ..events.errors import LogCorrupt
+
+__all__ = [
+    "Batch",
+    "Definition",
+    "Durability",
+    "Entry",
+    "Log",
+    "Reader",
+    "RunChange",
+    "RunRow",
+    "RunStart",
+    "Seen",
+    "Snapshot",
+    "end_after",
+    "snapshot_digest",
+]
+
+Durability = Literal["full", "relaxed", "memory"]
+
+
+class Entry(NamedTuple):
+    """The consecutive records of one run in one commit: `count` offsets, the first of which is `offset`.
+
+    `run` is the offset of the first record of the run.
+    """
+
+    offset: int
+    run: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of an entry
+    body: bytes
+
+
+class RunStart(NamedTuple):
+    """The index row of a new run; its status is RUNNING. `run_id` is a UUIDv7, 16 bytes."""
+
+    run: int
+    run_id: bytes
+    pipeline: str
+    version: str
+    trigger_type: str
+    started_us: int
+
+
+class RunChange(NamedTuple):
+    """The new status of a run; `finished_us` is None while it is live."""
+
+    run: int
+    status: int
+    finished_us: int | None
+
+
+class Seen(NamedTuple):
+    """A dedup row: this sender's id was accepted, with this digest of its body, as this event of this run."""
+
+    source: str
+    sender_id: str
+    digest: bytes
+    run_id: bytes
+    event_id: bytes
+    time_us: int
+
+
+class RunRow(NamedTuple):
+    """A run as the index knows it; times are microseconds since the epoch of Unix."""
+
+    run: int
+    run_id: bytes
+    pipeline: str
+    version: str
+    trigger_type: str
+    status: int
+    started_us: int
+    finished_us: int | None
+
+
+class Definition(NamedTuple):
+    """One version of a pipeline as it was when it first served: `definition` is the JSON of its graph."""
+
+    pipeline: str
+    version: str
+    definition: bytes
+    time_us: int
+
+
+class Snapshot(NamedTuple):
+    """The state as of all records with an offset below `offset`."""
+
+    offset: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit writes, all or nothing, in the order: entries, started, changed, seen."""
+
+    epoch: int
+    entries: list[Entry] = field(default_factory=list[Entry])
+    started: list[RunStart] = field(default_factory=list[RunStart])
+    changed: list[RunChange] = field(default_factory=list[RunChange])
+    seen: list[Seen] = field(default_factory=list[Seen])
+
+
+class Reader(Protocol):
+    """The reading side: its own connection, usable from any thread, committed data only.
+
+    Every method raises LogUnavailable when the store cannot be read and LogCorrupt when it is damaged.
+    """
+
+    def run(self, run_id: bytes) -> RunRow | None:
+        """The run of this id, or None."""
+        ...
+
+    def runs(
+        self,
+        *,
+        pipeline: str | None = None,
+        statuses: Sequence[int] | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[RunRow]:
+        """At most `limit` runs, newest first; `before` is the `run` of the last row of the page before."""
+        ...
+
+    def entries(self, run: int, after: int = 0) -> list[Entry]:
+        """The entries of one run whose offset is at least `after`, in offset order."""
+        ...
+
+    def scan(self, after: int, limit: int) -> list[Entry]:
+        """At most `limit` entries of all runs whose offset is at least `after`, in offset order."""
+        ...
+
+    def definitions(self, pipeline: str | None = None) -> list[Definition]:
+        """The definitions of one pipeline or of all, oldest first."""
+        ...
+
+    def counts(self) -> dict[tuple[str, int], int]:
+        """How many runs each (pipeline, status) has; pairs without runs are left out."""
+        ...
+
+    def end(self) -> int:
+        """The offset that the next record will have."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back; a second call does nothing."""
+        ...
+
+
+class Log(Protocol):
+    """The writing side, for one owner in one thread.
+
+    Every method raises LogUnavailable when the store cannot be used now: nothing was changed, and the same log may
+    be tried again. LogCorrupt means that the store, or what was asked of it, breaks the law above.
+    """
+
+    @property
+    def durability(self) -> Durability:
+        """What survives when `commit` has returned: `full` a power cut, `relaxed` a crash of the process, `memory` none."""
+        ...
+
+    @property
+    def damaged_snapshots(self) -> int:
+        """How many snapshots the last call of `snapshots` has skipped so far because their bytes were damaged."""
+        ...
+
+    def acquire(self, owner: str) -> int:
+        """Take the log over: bump the epoch durably and return it. Whoever had it before can commit nothing more."""
+        ...
+
+    def commit(self, batch: Batch) -> None:
+        """Write the batch in one transaction.
+
+        Raises StaleEpoch when `batch.epoch` is not the epoch of the log, and LogCorrupt when the offsets leave a gap,
+        a run is started twice, a run that does not exist is changed, or a dedup row is there already.
+        """
+        ...
+
+    def end(self) -> int:
+        """The offset that the next record must have."""
+        ...
+
+    def lookup(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Seen]:
+        """Those of these (source, sender id) that were seen before."""
+        ...
+
+    def forget(self, before_us: int) -> int:
+        """Delete the dedup rows older than this; returns how many."""
+        ...
+
+    def live(self, after: int = 0) -> Iterator[Entry]:
+        """The entries of runs that are not finished, from offset `after` on, in offset order, as of the first step."""
+        ...
+
+    def live_runs(self) -> Iterator[RunRow]:
+        """The runs that are not finished, oldest first."""
+        ...
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep a snapshot with a checksum, and of all of them the two newest.
+
+        Raises StaleEpoch when another owner has taken the log, LogCorrupt for a snapshot beyond the end of the log.
+        """
+        ...
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """The snapshots whose checksum holds, newest first; a damaged one is skipped and counted in `damaged_snapshots`."""
+        ...
+
+    def define(self, pipeline: str, version: str, definition: bytes, time_us: int) -> None:
+        """Keep this version of a pipeline; the first definition of a version stays, later ones change nothing."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead file into the store as far as readers allow; never waits for them."""
+        ...
+
+    def reader(self) -> Reader:
+        """A new reader of the same store."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; a second call does nothing."""
+        ...
+
+
+def end_after(entries: Sequence[Entry], end: int) -> int:
+    """The next offset once `entries` stand behind `end`; LogCorrupt when they leave a gap, overlap or are empty."""
+    for offset, run, count, _ in entries:
+        if offset != end or count < 1 or run > offset:
+            raise LogCorrupt(
+                f"The batch was refused: the next record must have offset {end}, but an entry of {count} records "
+                f"of run {run} says {offset}."
+            )
+        end += count
+    return end
+
+
+def snapshot_digest(snapshot: Snapshot) -> bytes:
+    """The 16 bytes stored beside a snapshot: over its offset and its body, so neither can change unseen."""
+    digest = blake2b(snapshot.body, digest_size=16, key=snapshot.offset.to_bytes(8, "big"))
+    return digest.digest()

@@ -1,0 +1,107 @@
+"""A Ray session: an embedded Ray that only this machine can reach, or a Ray that somebody else runs.
+
+1. Importing this module does not import ray: the first `start` does.
+2. An embedded Ray listens on loopback only, asks for a token of its own, and is refused while one listener is not loopback.
+3. What we started, we stop; what somebody else started, we only leave. Ray is one per process, so sessions are shared and counted.
+4. Whatever goes wrong is a `RayUnavailable` of two lines: what happened, and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from ..events.errors import RayUnavailable
+from . import ray_attach, ray_embedded
+from .listeners import Listener, descendants, listeners_of
+from .ray_thread import RayThread
+
+__all__ = ["Session", "check_listeners", "ray_module", "start", "stop"]
+
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+"""Bytes cross borders in messages, not as objects, so a small store does; Ray refuses less than 75 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A Ray that this process is connected to."""
+
+    address: str
+    """`host:port` of Ray's control store, for others to attach to."""
+    embedded: bool
+    """We started this Ray, and `stop` ends it."""
+    owned: bool
+    """We connected this process, and `stop` disconnects it; false where the user called `ray.init` before us."""
+    node_id: str
+    """Hex id of the Ray node that this process is on."""
+    node_ip: str
+    """Address of that node as Ray knows it; always loopback where embedded."""
+    folder: str = ""
+    """Embedded only: the 0700 folder with the token, sockets and logs; removed by `stop`."""
+
+
+@dataclass(slots=True)
+class _Current:
+    session: Session
+    thread: RayThread
+    embedded: ray_embedded.Embedded | None = None
+    users: int = 1
+
+
+_lock = threading.Lock()
+_current: _Current | None = None
+
+
+def start(
+    address: str | None = None, *, num_cpus: float | None = None, object_store_bytes: int = OBJECT_STORE_BYTES
+) -> Session:
+    """Connect this process to Ray, starting one where there is none; blocking, so call it in a thread from asyncio.
+
+    `address` None starts an embedded Ray, unless `RAY_ADDRESS` is set (Ray's own convention); "local" always does;
+    "auto" or `host:port` attaches. `num_cpus` and `object_store_bytes` shape an embedded Ray only. Where this
+    process already uses Ray, that one is shared. Each `start` wants one `stop`.
+
+    Raises RayUnavailable: two lines, what happened and what to do.
+    """
+    global _current
+    wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    with _lock:
+        if _current is not None and _connected():
+            _refuse_other(wanted, _current.session)
+            _current.users += 1
+            return _current.session
+        _current = _begin(wanted, num_cpus, object_store_bytes)
+        return _current.session
+
+
+def stop(session: Session) -> None:
+    """Give a session back; the last one out ends an embedded Ray and removes its folder. Never ends a foreign Ray."""
+    global _current
+    with _lock:
+        if _current is None or _current.session != session:
+            return
+        _current.users -= 1
+        if _current.users == 0:
+            ending, _current = _current, None
+            _end(ending)
+
+
+def check_listeners(session: Session) -> list[Listener]:
+    """All TCP listeners of an embedded Ray, workers included; nothing for a Ray that somebody else runs.
+
+    Raises RayUnavailable while one is not loopback. Call it again once workers have started.
+    """
+    current = _current
+    if current is None or current.embedded is None or current.session != session:
+        return []
+    return current.embedded.check_listeners()
+
+
+def ray_module() -> ModuleType:
+    """The `ray` module, imported when first asked for."""
+    import ray  # noqa: PLC0415
+
+    return ray

@@ -1,0 +1,134 @@
+"""A store file of SQLite: made, recognised, migrated, opened.
+
+1. A file is ours when its `application_id` is APPLICATION_ID; another program's file is never written to.
+2. `user_version` is the number of the newest migration in it. Creating is migrating from nothing.
+3. A migration is one transaction. A newer file than this ensue is refused, not guessed at.
+4. A new file is readable by its owner only; SQLite gives its -wal and -shm the same mode.
+"""
+
+import os
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import apsw
+
+from ..events.errors import LogForeign, LogNewer, LogUnavailable
+from .sqlite_errors import transaction, translating
+
+__all__ = ["APPLICATION_ID", "connect_reader", "connect_writer", "migrations"]
+
+APPLICATION_ID = 0x656E7375  # "ensu"
+_BUSY_MILLISECONDS = 5_000
+
+
+@cache
+def migrations() -> tuple[tuple[int, str], ...]:
+    """The numbered scripts of `sql/sqlite`, in order: (number, text)."""
+    folder = files(__package__) / "sql" / "sqlite"
+    scripts = sorted((item for item in folder.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
+    return tuple((int(item.name.partition("_")[0]), item.read_text("utf-8")) for item in scripts)
+
+
+def connect_writer(path: str, *, synchronous: str) -> apsw.Connection:
+    """Open the store for its one writer, making or migrating it first.
+
+    Raises LogUnavailable, LogForeign, LogNewer or LogCorrupt.
+    """
+    _make(Path(path))
+    with translating(path):
+        connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE)
+        try:
+            _prepare_writer(connection, path, synchronous)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_reader(path: str) -> apsw.Connection:
+    """Open a store for reading only; it must be there, and it is neither made nor migrated nor checkpointed.
+
+    Raises LogUnavailable, LogForeign, LogNewer or LogCorrupt.
+    """
+    _refuse_folder(Path(path))
+    if not Path(path).exists():
+        raise LogUnavailable(f"There is no store at {path}. Start the engine on it first, or mend the path.")
+    with translating(path):
+        connection = apsw.Connection(path, apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(_BUSY_MILLISECONDS)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            _refuse_unready(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _make(path: Path) -> None:
+    """See to it that there is a file: a new one is empty and 0600."""
+    _refuse_folder(path)
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    except FileNotFoundError as failure:
+        raise LogUnavailable(
+            f"The folder of the store {path} does not exist. Make it, or choose another path."
+        ) from failure
+    except OSError as failure:
+        raise LogUnavailable(
+            f"The store {path} cannot be made ({failure.strerror}). Make its folder writable, or choose another path."
+        ) from failure
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise LogUnavailable(f"The store {path} is a folder. Name a file in it, such as {path / 'ensue.db'}.")
+
+
+def _prepare_writer(connection: apsw.Connection, path: str, synchronous: str) -> None:
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    if connection.readonly("main"):
+        raise LogUnavailable(f"The store {path} is read-only. Make the file writable, or choose another path.")
+    _refuse_foreign(connection, path)
+    if connection.pragma("journal_mode", "wal") != "wal":
+        raise LogUnavailable(f"The store {path} cannot have a write-ahead log there. Put it on a local disk.")
+    connection.pragma("synchronous", synchronous)
+    _migrate(connection, path)
+
+
+def _migrate(connection: apsw.Connection, path: str) -> None:
+    for number, script in migrations():
+        if _version(connection) >= number:
+            continue
+        with transaction(connection, path):
+            if _version(connection) < number:  # another process may have been first
+                connection.execute(script)
+                connection.pragma("application_id", APPLICATION_ID)
+                connection.pragma("user_version", number)
+
+
+def _refuse_unready(connection: apsw.Connection, path: str) -> None:
+    """A reader cannot migrate: the file must be ours and be up to date."""
+    _refuse_foreign(connection, path)
+    if _version(connection) < migrations()[-1][0]:
+        raise LogUnavailable(
+            f"The store {path} is from an older ensue. Open it once with the engine, which migrates it."
+        )
+
+
+def _refuse_foreign(connection: apsw.Connection, path: str) -> None:
+    application = connection.pragma("application_id")
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
+    if application != APPLICATION_ID and (application or tables):
+        raise LogForeign(f"The store {path} is another program's database, so it is not touched. Choose another path.")
+    known = migrations()[-1][0]
+    if (version := _version(connection)) > known:
+        raise LogNewer(f"The store {path} has schema {version}, this ensue knows {known}. Upgrade ensue to open it.")
+
+
+def _version(connection: apsw.Connection) -> int:
+    version: int = connection.pragma("user_version")
+    return version

@@ -1,0 +1,169 @@
+"""The log in one SQLite file: for one machine, one partition, one writer.
+
+1. Every commit is BEGIN IMMEDIATE, then the epoch is looked at, then the rows, then COMMIT: fencing and writing are one
+   transaction, so a stale owner can never slip in between.
+2. The writer holds no lock between commits: another process may take the log over at any time by its epoch.
+3. Write-ahead mode, synchronous=FULL: COMMIT returns after the fsync. `relaxed` (NORMAL) leaves the fsync to the checkpoint.
+4. Only the writer checkpoints.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any, Literal
+
+import apsw
+
+from ..events.errors import LogCorrupt, LogUnavailable, StaleEpoch
+from .log import Batch, Durability, Entry, RunChange, RunRow, Seen, Snapshot, end_after, snapshot_digest
+from .sqlite_errors import transaction, translating
+from .sqlite_file import connect_reader, connect_writer
+from .sqlite_reader import SqliteReader
+
+__all__ = ["SqliteLog"]
+
+_SYNCHRONOUS = {"full": "FULL", "relaxed": "NORMAL"}
+_HEAD = "SELECT epoch, coalesce((SELECT offset + count FROM log ORDER BY offset DESC LIMIT 1), 1) FROM owner"
+_LIVE = "(SELECT run FROM runs WHERE status <> 3 AND status IN (1, 2, 7))"
+
+
+class SqliteLog:
+    """The Log of a SQLite file at `path`, made or migrated when opened.
+
+    Raises LogUnavailable, LogForeign, LogNewer or LogCorrupt.
+    """
+
+    def __init__(self, path: str, durability: Literal["full", "relaxed"] = "full") -> None:
+        self._path = path
+        self._durability: Durability = durability
+        self._epoch = 0
+        self._damaged = 0
+        self._connection: apsw.Connection | None = connect_writer(path, synchronous=_SYNCHRONOUS[durability])
+
+    @property
+    def durability(self) -> Durability:
+        return self._durability
+
+    @property
+    def damaged_snapshots(self) -> int:
+        return self._damaged
+
+    def acquire(self, owner: str) -> int:
+        connection = self._open()
+        with transaction(connection, self._path):
+            self._epoch = self._head(connection)[0] + 1
+            connection.execute("UPDATE owner SET epoch = ?, name = ?", (self._epoch, owner))
+        return self._epoch
+
+    def commit(self, batch: Batch) -> None:
+        connection = self._open()
+        with transaction(connection, self._path):
+            end_after(batch.entries, self._check_epoch(connection, batch.epoch))
+            connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", batch.entries)
+            connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, 1, ?, NULL)", batch.started)
+            connection.executemany(
+                "INSERT INTO tally VALUES (?, ?) ON CONFLICT DO UPDATE SET started = started + excluded.started",
+                Counter(start.pipeline for start in batch.started).items(),
+            )
+            self._change(connection, batch.changed)
+            connection.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?)", batch.seen)
+
+    def end(self) -> int:
+        with translating(self._path):
+            return self._head(self._open())[1]
+
+    def lookup(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Seen]:
+        with translating(self._path):
+            rows = self._open().executemany("SELECT * FROM seen WHERE source = ? AND sender_id = ?", keys)
+            return {(row[0], row[1]): Seen(*row) for row in rows}
+
+    def forget(self, before_us: int) -> int:
+        connection = self._open()
+        with transaction(connection, self._path):
+            connection.execute("DELETE FROM seen WHERE time_us < ?", (before_us,))
+            return connection.changes()
+
+    def live(self, after: int = 0) -> Iterator[Entry]:
+        rows = self._stream(f"SELECT * FROM log WHERE offset >= ? AND run IN {_LIVE} ORDER BY offset", after)
+        return (Entry(*row) for row in rows)
+
+    def live_runs(self) -> Iterator[RunRow]:
+        rows = self._stream(f"SELECT * FROM runs WHERE run IN {_LIVE} ORDER BY run")
+        return (RunRow(*row) for row in rows)
+
+    def save_snapshot(self, snapshot: Snapshot) -> None:
+        connection = self._open()
+        with transaction(connection, self._path):
+            end = self._check_epoch(connection, self._epoch)
+            if snapshot.offset > end:
+                raise LogCorrupt(f"A snapshot as of offset {snapshot.offset} was refused: the log ends at {end}.")
+            row = (snapshot.offset, snapshot_digest(snapshot), snapshot.body)
+            connection.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", row)
+            connection.execute(
+                "DELETE FROM snapshots WHERE offset NOT IN (SELECT offset FROM snapshots ORDER BY offset DESC LIMIT 2)"
+            )
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        self._damaged = 0
+        return self._good_snapshots()
+
+    def define(self, pipeline: str, version: str, definition: bytes, time_us: int) -> None:
+        connection = self._open()
+        with transaction(connection, self._path):
+            row = (pipeline, version, definition, time_us)
+            connection.execute("INSERT INTO definitions VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+
+    def checkpoint(self) -> None:
+        with translating(self._path):
+            self._open().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def reader(self) -> SqliteReader:
+        self._open()
+        return SqliteReader(self._path)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with translating(self._path):
+                self._connection.close()
+            self._connection = None
+
+    def _open(self) -> apsw.Connection:
+        if self._connection is None:
+            raise LogUnavailable(f"This log on the store {self._path} is closed.")
+        return self._connection
+
+    def _head(self, connection: apsw.Connection) -> tuple[int, int]:
+        """The epoch and the next offset."""
+        rows: list[Any] = connection.execute(_HEAD).fetchall()
+        epoch, end = rows[0]
+        return epoch, end
+
+    def _check_epoch(self, connection: apsw.Connection, epoch: int) -> int:
+        """The next offset, for the owner of this epoch; StaleEpoch for anybody else."""
+        current, end = self._head(connection)
+        if epoch != current or not current:
+            raise StaleEpoch(f"The store {self._path} is at epoch {current}, this owner at {epoch}: it must stop.")
+        return end
+
+    def _change(self, connection: apsw.Connection, changed: Sequence[RunChange]) -> None:
+        before = connection.total_changes()
+        connection.executemany(
+            "UPDATE runs SET status = ?2, finished_us = ?3 WHERE run = ?1",
+            changed,
+        )
+        if connection.total_changes() - before != len(changed):
+            raise LogCorrupt(f"A batch for the store {self._path} was refused: it changes a run that is not there.")
+
+    def _good_snapshots(self) -> Iterator[Snapshot]:
+        for offset, digest, body in self._stream("SELECT * FROM snapshots ORDER BY offset DESC"):
+            snapshot = Snapshot(offset, body)
+            if digest == snapshot_digest(snapshot):
+                yield snapshot
+            else:
+                self._damaged += 1
+
+    def _stream(self, statement: str, *bindings: Any) -> Iterator[Any]:
+        """The rows as of the first one, over a connection of their own: commits in between neither show nor disturb."""
+        self._open()
+        with closing(connect_reader(self._path)) as connection, translating(self._path):
+            yield from connection.execute(statement, bindings)

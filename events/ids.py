@@ -1,0 +1,59 @@
+"""Identifiers: UUIDv7 for what begins (RFC 9562), a derived id for what ensues.
+
+Rules: an id is 16 bytes inside ensue and the usual 36 characters outside. Nothing here reads a clock or a source of
+randomness: both come in. A derived id is the same whenever the same step emits the same index from the same input,
+so a step that runs twice emits once.
+"""
+
+from hashlib import blake2b
+
+from .errors import EnsueError
+
+__all__ = ["derived_id", "format_id", "idempotency_key", "parse_id", "time_ms_of", "uuid7"]
+
+_VERSION_7 = 0x70
+_VARIANT = 0x80
+_TEXT_LENGTH = 36
+
+
+def uuid7(time_ms: int, randomness: bytes) -> bytes:
+    """The UUIDv7 of a time in milliseconds since the epoch and ten random bytes."""
+    return _stamp(time_ms.to_bytes(6, "big"), randomness)
+
+
+def derived_id(cause: bytes, step: str, index: int) -> bytes:
+    """The id of the event that `step` emits at `index` on hearing `cause` (its time is the cause's)."""
+    digest = blake2b(b"%b%b\x00%d" % (cause, step.encode(), index), digest_size=10).digest()
+    return _stamp(cause[:6], digest)
+
+
+def idempotency_key(run_id: bytes, step: str, inputs: bytes) -> str:
+    """The key that every attempt of one delivery shares: 32 hexadecimal digits."""
+    return blake2b(b"%b%b\x00%b" % (run_id, step.encode(), inputs), digest_size=16).hexdigest()
+
+
+def _stamp(time_bytes: bytes, rest: bytes) -> bytes:
+    return bytes((*time_bytes, _VERSION_7 | rest[0] & 0x0F, rest[1], _VARIANT | rest[2] & 0x3F, *rest[3:10]))
+
+
+def time_ms_of(identifier: bytes) -> int:
+    """Milliseconds since the epoch that a UUIDv7 carries."""
+    return int.from_bytes(identifier[:6], "big")
+
+
+def format_id(identifier: bytes) -> str:
+    """The 36-character text of an id."""
+    h = identifier.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+def parse_id(text: str) -> bytes:
+    """The bytes of an id written as text; `EnsueError` where it is none."""
+    try:
+        raw = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        raw = b""
+    if len(raw) != 16 or len(text) != _TEXT_LENGTH:  # noqa: PLR2004 - a UUID is 16 bytes
+        msg = f"{text[:60]!r} is no id: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057"
+        raise EnsueError(msg)
+    return raw

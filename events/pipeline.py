@@ -1,0 +1,199 @@
+"""Pipeline: a named set of steps with their policies. No order is declared: it ensues from the signatures.
+
+Rules: everything that can be known to be wrong is an error at the line that declares it; what needs the whole graph
+is found by `check()`, before anything runs.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from .errors import PipelineInvalid
+from .event import Event
+from .failure import StepFailed
+from .registry import Registry
+from .retry import NO_RETRY, Retry
+from .signature import read_emission, read_hints, read_signature
+from .step import DEFAULT_TIMEOUT_SECONDS, CallStyle, Resources, Step, call_style
+from .webhook import Endpoint, Verifier, Webhook
+
+if TYPE_CHECKING:
+    from .check import Finding
+    from .graph import Graph
+
+__all__ = ["Pipeline"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_NAME_LENGTH = 100
+
+
+class Pipeline:
+    """A named set of steps. `@pipeline.step` adds one; its signature is its subscription."""
+
+    def __init__(self, name: str, *, description: str = "") -> None:
+        if not name or len(name) > _NAME_LENGTH or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise PipelineInvalid(f"pipeline name {name!r}: use letters, digits, '-', '_' and '.', 1 to 100 of them")
+        self.name = name
+        self.description = description
+        self.steps: dict[str, Step] = {}
+        self.endpoints: dict[str, Endpoint] = {}
+        self.registry = Registry([StepFailed])
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.name!r}, steps={list(self.steps)})"
+
+    @overload
+    def step(self, target: F, /) -> F: ...
+    @overload
+    def step(
+        self,
+        *,
+        name: str | None = None,
+        retry: Retry | int | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        replicas: int = 1,
+        concurrency: int | None = None,
+        num_cpus: float = 0.0,
+        num_gpus: float = 0.0,
+        memory: int | None = None,
+        resources: Mapping[str, float] | None = None,
+    ) -> Callable[[F], F]: ...
+    def step(
+        self,
+        target: F | None = None,
+        /,
+        *,
+        name: str | None = None,
+        retry: Retry | int | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        replicas: int = 1,
+        concurrency: int | None = None,
+        num_cpus: float = 0.0,
+        num_gpus: float = 0.0,
+        memory: int | None = None,
+        resources: Mapping[str, float] | None = None,
+    ) -> F | Callable[[F], F]:
+        """Add a function or a class with `__call__` as a step; it is returned as it was.
+
+        timeout: seconds from start to end of one attempt. retry: a `Retry`, or a number of attempts.
+        replicas: workers. concurrency: events at once in one worker (by default 1 where the step claims whole CPUs or
+        GPUs, 16 for a sync function, 256 for an async one). num_cpus, num_gpus, memory (bytes), resources: Ray's.
+        """
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - resolves annotations of classes local to a function
+        claims = Resources(num_cpus, num_gpus, memory, dict(resources or {}))
+
+        def add(code: F) -> F:
+            self._add(code, local_names, name, _retry(retry), timeout, replicas, concurrency, claims)
+            return code
+
+        return add if target is None else add(target)
+
+    def on_error(
+        self, *steps: Callable[..., Any] | str, retry: Retry | int | None = None, timeout: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> Callable[[F], F]:
+        """Add a step that hears `StepFailed` of the given steps (of all others, where none is given)."""
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
+        names = frozenset(step if isinstance(step, str) else step.__name__ for step in steps)
+
+        def add(code: F) -> F:
+            unknown = names - set(self.steps)
+            if unknown:
+                raise PipelineInvalid(f"on_error({', '.join(sorted(unknown))}): pipeline {self.name} has no such step")
+            self._add(code, local_names, None, _retry(retry), timeout, 1, None, Resources(), names)
+            return code
+
+        return add
+
+    def webhook(
+        self, name: str, *, verify: Verifier, content_types: Iterable[str] = ("application/json",)
+    ) -> Callable[[Callable[[Webhook], Any]], Callable[[Webhook], Any]]:
+        """Declare POST /hooks/{name}: a function from a verified `Webhook` to the event it stands for, or None.
+
+        The function runs in the gateway and must be quick; raise `EventInvalid` to refuse a body.
+        """
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
+
+        def add(function: Callable[[Webhook], Any]) -> Callable[[Webhook], Any]:
+            if name in self.endpoints:
+                raise PipelineInvalid(f"pipeline {self.name} has two webhooks named {name!r}: rename one")
+            models = _endpoint_models(function, name, local_names)
+            self._register(models)
+            self.endpoints[name] = Endpoint(name, self.name, function, verify, models, tuple(content_types))
+            return function
+
+        return add
+
+    def check(self) -> "list[Finding]":
+        """All that is wrong or doubtful in the graph; errors stop a start, warnings are shown."""
+        from .check import check  # noqa: PLC0415 - the checks look at pipelines, so they import this module
+
+        return check(self)
+
+    def graph(self) -> "Graph":
+        """The graph of steps and event types."""
+        from .graph import graph_of  # noqa: PLC0415 - as above
+
+        return graph_of(self)
+
+    def _add(
+        self,
+        code: Callable[..., Any],
+        local_names: Mapping[str, Any],
+        name: str | None,
+        retry: Retry,
+        timeout: float,
+        replicas: int,
+        concurrency: int | None,
+        claims: Resources,
+        failed_steps: frozenset[str] | None = None,
+    ) -> None:
+        name = name or getattr(code, "__name__", type(code).__name__)
+        if name in self.steps:
+            raise PipelineInvalid(f"pipeline {self.name} has two steps named {name!r}: rename one, or pass name=")
+        function = _body(code, name)
+        signature = read_signature(function, name, local_names)
+        if failed_steps is not None and not any(StepFailed in p.models for p in signature.parameters):
+            raise PipelineInvalid(f"error handler {name}: annotate a parameter with StepFailed")
+        for parameter in signature.parameters:
+            self._register(parameter.models)
+        self._register(signature.emission.models)
+        style = call_style(function)
+        at_once = concurrency if concurrency is not None else _default_concurrency(claims, style)
+        self.steps[name] = Step(
+            name, code, signature, style, retry, timeout, replicas, at_once, claims, failed_steps
+        )
+
+    def _register(self, models: Iterable[type[Event]]) -> None:
+        for model in models:
+            self.registry.add(model)
+
+
+def _retry(retry: Retry | int | None) -> Retry:
+    if retry is None:
+        return Retry()
+    if isinstance(retry, int):
+        return NO_RETRY if retry == 1 else Retry(attempts=retry)
+    return retry
+
+
+def _body(code: Callable[..., Any], name: str) -> Callable[..., Any]:
+    if not isinstance(code, type):
+        return code
+    if "__call__" not in code.__dict__ and not any("__call__" in base.__dict__ for base in code.__mro__[:-1]):
+        raise PipelineInvalid(f"step class {name} has no __call__: write `def __call__(self, event: ...) -> ...`")
+    return code.__call__  # type: ignore[no-any-return, operator]
+
+
+def _default_concurrency(claims: Resources, style: CallStyle) -> int:
+    if claims.cpus >= 1 or claims.gpus > 0:
+        return 1
+    return 16 if style in (CallStyle.SYNC, CallStyle.SYNC_STREAM) else 256
+
+
+def _endpoint_models(
+    function: Callable[..., Any], name: str, local_names: Mapping[str, Any]
+) -> tuple[type[Event], ...]:
+    hints = read_hints(function, f"webhook {name}", local_names)
+    if "return" not in hints:
+        raise PipelineInvalid(f"webhook {name} has no return annotation: write e.g. -> PullRequestOpened | None")
+    return read_emission(hints["return"], f"webhook {name}").models

@@ -1,0 +1,52 @@
+"""Records: what the log says happened. One record is a msgpack list that opens with its kind.
+
+Rules: records are facts in the past tense, written by `decide` and folded back by the same transitions; a reader
+skips what trails behind the fields that it knows, so a record grows at its end. An entry of the log holds the records
+that one commit wrote for one run, in order; the offset of a record is the entry's offset plus its place in it.
+
+    RUN       [kind, run id, pipeline, version of the pipeline, source, sender's id]
+    EVENT     [kind, event id, type, version, data, key, cause's event id, delivery (0: from outside), index, time_us]
+    ATTEMPT   [kind, delivery, step, attempt, time_us, ids of the input events]
+    DONE      [kind, delivery, attempt, number of events emitted, time_us, duration_us, emitted as a list]
+    FAILED    [kind, delivery, attempt, failure kind, error, message, trace, time_us, retry at (us) or None: gave up]
+    RELEASED  [kind, delivery, attempt, time_us]               handed back unrun: no attempt is counted
+    CRASHED   [kind, delivery, attempt, message, time_us, retry at (us)]    its process died
+    ENDED     [kind, status, time_us]
+    REVIVED   [kind, time_us]                                  an operator retries a run that ended
+
+A delivery is numbered within its run from 1, in the order in which the transitions create them.
+"""
+
+from enum import IntEnum
+from typing import Any
+
+from .codec import MAX_MESSAGE_BYTES, pack, unpack
+
+__all__ = ["Kind", "Record", "pack_records", "unpack_records"]
+
+Record = list[Any]
+
+
+class Kind(IntEnum):
+    """The kind of a record."""
+
+    RUN = 0
+    EVENT = 1
+    ATTEMPT = 2
+    DONE = 3
+    FAILED = 4
+    RELEASED = 5
+    CRASHED = 6
+    ENDED = 7
+    REVIVED = 8
+
+
+def pack_records(records: list[Record]) -> bytes:
+    """The body of an entry."""
+    return pack(records)
+
+
+def unpack_records(body: bytes) -> list[Record]:
+    """The records of an entry; `CodecError` where the bytes are none."""
+    records: list[Record] = unpack(body, MAX_MESSAGE_BYTES)
+    return records

@@ -1,0 +1,81 @@
+"""Retry: how often a step is tried again, after what wait, and for which exceptions.
+
+Rules: a policy is data; where the exception lives (the worker) it is evaluated, and what is recorded is the decision
+that it came to. Waits are seconds. The default is five attempts, 1 s doubling to 100 s with full jitter
+(M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from .errors import PipelineInvalid
+
+__all__ = ["NO_RETRY", "Backoff", "ExceptionTypes", "Retry", "TenacityStrategy", "spread"]
+
+ExceptionTypes = type[BaseException] | tuple[type[BaseException], ...]
+
+
+class TenacityStrategy(Protocol):
+    """Any stop, wait or retry strategy of the tenacity library: a callable on its `RetryCallState`."""
+
+    def __call__(self, retry_state: Any, /) -> Any:
+        """Tenacity's own contract."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential waiting: `first_seconds` times `factor` per attempt, at most `max_seconds`, `jitter` of it random."""
+
+    first_seconds: float = 1.0
+    factor: float = 2.0
+    max_seconds: float = 100.0
+    jitter: float = 1.0
+
+    def seconds(self, attempt: int, fraction: float) -> float:
+        """The wait after `attempt` (from 1); `fraction` in [0, 1) is the share of the jitter to take away."""
+        full = min(self.first_seconds * self.factor ** min(attempt - 1, 64), self.max_seconds)
+        return full * (1.0 - self.jitter * fraction)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a step is retried.
+
+    attempts: how often in all (1: never again), or a tenacity stop strategy.
+    wait: seconds, a `Backoff`, or a tenacity wait strategy.
+    on: the exceptions worth another attempt, or a tenacity retry strategy.
+    give_up_on: exceptions that end it at once, whatever `on` says.
+    """
+
+    attempts: int | TenacityStrategy = 5
+    wait: float | Backoff | TenacityStrategy = field(default_factory=Backoff)
+    on: ExceptionTypes | TenacityStrategy = Exception
+    give_up_on: ExceptionTypes = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, int) and self.attempts < 1:
+            raise PipelineInvalid(f"Retry(attempts={self.attempts}): at least 1 attempt is needed")
+        if isinstance(self.wait, int | float) and self.wait < 0:
+            raise PipelineInvalid(f"Retry(wait={self.wait}): a wait is at least 0 seconds")
+
+    def wait_without_exception(self, attempt: int, seed: bytes) -> float | None:
+        """The wait in seconds after an attempt that left no exception to look at (its process died), or None to stop.
+
+        Tenacity strategies need the exception, so the default figures stand in for them here.
+        """
+        attempts = self.attempts if isinstance(self.attempts, int) else 5
+        if attempt >= attempts:
+            return None
+        if isinstance(self.wait, int | float):
+            return float(self.wait)
+        backoff = self.wait if isinstance(self.wait, Backoff) else Backoff()
+        return backoff.seconds(attempt, spread(seed, attempt))
+
+
+NO_RETRY = Retry(attempts=1)
+
+
+def spread(seed: bytes, attempt: int) -> float:
+    """A number in [0, 1) that looks random and is the same for the same delivery and attempt: replay needs no dice."""
+    return (int.from_bytes(seed[-6:], "big") * (2 * attempt + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFF) / 2**32

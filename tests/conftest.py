@@ -1,0 +1,46 @@
+"""What every test may ask for.
+
+A test that needs more than Python and this repository says so: `@pytest.mark.needs("wrk")`. Where that is missing the
+test skips at home and fails where CI=true, so that CI cannot turn green by testing less.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+
+import pytest
+
+
+def _on_path(program: str) -> bool:
+    return shutil.which(program) is not None
+
+
+SERVICES: Mapping[str, Callable[[], bool]] = {
+    "git": partial(_on_path, "git"),
+    "wrk": partial(_on_path, "wrk"),
+}
+
+
+@cache
+def _is_here(service: str) -> bool:
+    if service not in SERVICES:
+        msg = f"needs({service!r}): known services are {', '.join(sorted(SERVICES))}"
+        raise pytest.UsageError(msg)
+    return SERVICES[service]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*services): skip at home, fail where CI=true, without these services")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    wanted = [str(service) for mark in item.iter_markers("needs") for service in mark.args]
+    missing = [service for service in wanted if not _is_here(service)]
+    if not missing:
+        return
+    reason = f"needs {', '.join(missing)}, which is not here"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
