@@ -8,19 +8,24 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 from ..events.errors import RayUnavailable
-from . import ray_attach, ray_embedded
-from .listeners import Listener, descendants, listeners_of
+from .listeners import Listener
+from .ray_attach import attach, unavailable
+from .ray_embedded import Embedded
 from .ray_thread import RayThread
 
 __all__ = ["Session", "check_listeners", "ray_module", "start", "stop"]
 
+START_TIMEOUT_SECONDS = 120.0
+STOP_TIMEOUT_SECONDS = 60.0
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """Bytes cross borders in messages, not as objects, so a small store does; Ray refuses less than 75 MiB."""
 
@@ -45,9 +50,11 @@ class Session:
 
 @dataclass(slots=True)
 class _Current:
+    """The one Ray of this process, and how many sessions share it."""
+
     session: Session
     thread: RayThread
-    embedded: ray_embedded.Embedded | None = None
+    embedded: Embedded | None
     users: int = 1
 
 
@@ -70,7 +77,7 @@ def start(
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     with _lock:
         if _current is not None and _connected():
-            _refuse_other(wanted, _current.session)
+            _refuse_other(wanted, _current.session.address)
             _current.users += 1
             return _current.session
         _current = _begin(wanted, num_cpus, object_store_bytes)
@@ -102,6 +109,73 @@ def check_listeners(session: Session) -> list[Listener]:
 
 def ray_module() -> ModuleType:
     """The `ray` module, imported when first asked for."""
-    import ray  # noqa: PLC0415
+    return importlib.import_module("ray")
 
-    return ray
+
+def _begin(wanted: str, num_cpus: float | None, object_store_bytes: int) -> _Current:
+    if _connected():
+        _refuse_other(wanted, _address())
+        return _Current(_session(embedded=None, owned=False), RayThread(), None)
+    thread = RayThread()
+    try:
+        return thread.call(lambda: _connect(thread, wanted, num_cpus, object_store_bytes), START_TIMEOUT_SECONDS)
+    except BaseException as error:
+        thread.close()
+        if isinstance(error, RayUnavailable) or not isinstance(error, Exception):
+            raise
+        raise unavailable(wanted, error) from error
+
+
+def _connect(thread: RayThread, wanted: str, num_cpus: float | None, object_store_bytes: int) -> _Current:
+    if wanted != "local":
+        attach(wanted)
+        return _Current(_session(embedded=None, owned=True), thread, None)
+    embedded = Embedded.start(num_cpus, object_store_bytes)
+    return _Current(_session(embedded=embedded, owned=True), thread, embedded)
+
+
+def _end(current: _Current) -> None:
+    """On the thread that started it, so that nothing of it is cut short."""
+    if current.embedded is not None:
+        current.thread.call(current.embedded.end, STOP_TIMEOUT_SECONDS)
+    elif current.session.owned:
+        current.thread.call(ray_module().shutdown, STOP_TIMEOUT_SECONDS)
+    current.thread.close()
+
+
+def _end_at_exit() -> None:
+    global _current
+    with _lock:
+        ending, _current = _current, None
+        if ending is not None:
+            _end(ending)
+
+
+def _connected() -> bool:
+    """Never imports ray: without it this process cannot be connected."""
+    return "ray" in sys.modules and bool(ray_module().is_initialized())
+
+
+def _address() -> str:
+    return str(ray_module().get_runtime_context().gcs_address)
+
+
+def _session(*, embedded: Embedded | None, owned: bool) -> Session:
+    ray = ray_module()
+    return Session(
+        address=_address(),
+        embedded=embedded is not None,
+        owned=owned,
+        node_id=ray.get_runtime_context().get_node_id(),
+        node_ip=ray.util.get_node_ip_address(),
+        folder=str(embedded.folder.path) if embedded else "",
+    )
+
+
+def _refuse_other(wanted: str, present: str) -> None:
+    """One process can be connected to one Ray."""
+    if wanted not in ("local", "auto", present):
+        raise RayUnavailable(
+            f"This process already uses the Ray at {present}, so it cannot use the one at {wanted} too.\n"
+            "Stop the first one, or run this pipeline in a process of its own."
+        )

@@ -18,7 +18,6 @@ _MEANINGS: tuple[tuple[type[apsw.Error], type[LogUnavailable], str], ...] = (
     (apsw.NotADBError, LogForeign, "is not a SQLite file, so it is not touched: choose another path for the store"),
     (apsw.CorruptError, LogCorrupt, "is damaged: stop, keep a copy, and restore the newest backup"),
     (apsw.ConstraintError, LogCorrupt, "refused a batch that contradicts what it holds: nothing of it was written"),
-    (apsw.MismatchError, LogCorrupt, "refused a value of the wrong type: nothing of it was written"),
     (apsw.BusyError, LogUnavailable, "is being written by another process: stop that one or try again"),
     (apsw.ReadOnlyError, LogUnavailable, "is read-only: make the file and its folder writable, or choose another path"),
     (apsw.CantOpenError, LogUnavailable, "cannot be opened: make the file and its folder readable and writable"),

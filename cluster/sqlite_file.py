@@ -15,17 +15,21 @@ import apsw
 
 from ..events.errors import LogForeign, LogNewer, LogUnavailable
 from .sqlite_errors import transaction, translating
+from .sqlite_rows import STATEMENTS, fetch
 
 __all__ = ["APPLICATION_ID", "connect_reader", "connect_writer", "migrations"]
 
 APPLICATION_ID = 0x656E7375  # "ensu"
 _BUSY_MILLISECONDS = 5_000
+_CACHE_KIBIBYTES = -16_384  # a negative number is KiB, a positive one pages
+_WAL_PAGES = 4_000
+_WAL_KEPT_BYTES = 64 * 2**20
 
 
 @cache
 def migrations() -> tuple[tuple[int, str], ...]:
     """The numbered scripts of `sql/sqlite`, in order: (number, text)."""
-    folder = files(__package__) / "sql" / "sqlite"
+    folder = files(__package__ or "") / "sql" / "sqlite"
     scripts = sorted((item for item in folder.iterdir() if item.name.endswith(".sql")), key=lambda item: item.name)
     return tuple((int(item.name.partition("_")[0]), item.read_text("utf-8")) for item in scripts)
 
@@ -37,7 +41,7 @@ def connect_writer(path: str, *, synchronous: str) -> apsw.Connection:
     """
     _make(Path(path))
     with translating(path):
-        connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE)
+        connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS)
         try:
             _prepare_writer(connection, path, synchronous)
         except BaseException:
@@ -96,6 +100,11 @@ def _prepare_writer(connection: apsw.Connection, path: str, synchronous: str) ->
     if connection.pragma("journal_mode", "wal") != "wal":
         raise LogUnavailable(f"The store {path} cannot have a write-ahead log there. Put it on a local disk.")
     connection.pragma("synchronous", synchronous)
+    connection.pragma("fullfsync", 1)  # macOS: an fsync that reaches the disk
+    connection.pragma("checkpoint_fullfsync", 1)
+    connection.pragma("cache_size", _CACHE_KIBIBYTES)
+    connection.pragma("journal_size_limit", _WAL_KEPT_BYTES)
+    connection.wal_autocheckpoint(_WAL_PAGES)
     _migrate(connection, path)
 
 
@@ -121,8 +130,8 @@ def _refuse_unready(connection: apsw.Connection, path: str) -> None:
 
 def _refuse_foreign(connection: apsw.Connection, path: str) -> None:
     application = connection.pragma("application_id")
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
-    if application != APPLICATION_ID and (application or tables):
+    empty = not fetch(connection, "SELECT 1 FROM sqlite_schema LIMIT 1")
+    if application != APPLICATION_ID and (application or not empty):
         raise LogForeign(f"The store {path} is another program's database, so it is not touched. Choose another path.")
     known = migrations()[-1][0]
     if (version := _version(connection)) > known:

@@ -10,6 +10,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Literal
 
 import apsw
@@ -19,12 +20,39 @@ from .log import Batch, Durability, Entry, RunChange, RunRow, Seen, Snapshot, en
 from .sqlite_errors import transaction, translating
 from .sqlite_file import connect_reader, connect_writer
 from .sqlite_reader import SqliteReader
+from .sqlite_rows import Many, fetch
 
 __all__ = ["SqliteLog"]
 
 _SYNCHRONOUS = {"full": "FULL", "relaxed": "NORMAL"}
 _HEAD = "SELECT epoch, coalesce((SELECT offset + count FROM log ORDER BY offset DESC LIMIT 1), 1) FROM owner"
-_LIVE = "(SELECT run FROM runs WHERE status <> 3 AND status IN (1, 2, 7))"
+
+_APPEND = Many("INSERT INTO log VALUES", "(?,?,?,?)")
+_START = Many("INSERT INTO runs VALUES", "(?,?,?,?,?,1,?,NULL)")
+_TALLY = Many("INSERT INTO tally VALUES", "(?,?)", "ON CONFLICT DO UPDATE SET started = started + excluded.started")
+_CHANGE = Many(
+    "WITH new(run, status, finished_us) AS (VALUES",
+    "(?,?,?)",
+    ") UPDATE runs SET status = new.status, finished_us = new.finished_us FROM new WHERE runs.run = new.run",
+)
+_SEE = Many("INSERT INTO seen VALUES", "(?,?,?,?,?,?)")
+_LOOKUP = Many("SELECT * FROM seen WHERE (source, sender_id) IN (VALUES", "(?,?)", ")")
+
+# `status <> 3` is what lets the partial index be used.
+_LIVE_RUNS = """
+SELECT * FROM runs WHERE run IN (
+    SELECT run FROM runs INDEXED BY runs_open WHERE status <> 3 AND status IN (1, 2, 7)
+) ORDER BY run
+"""
+# The offsets alone are sorted, then each body is fetched in its place: of 1,000,000 entries 0.01 s when 3,000 are live
+# and 0.9 s when all are, in 17 MB; sorting whole rows took 2.1 s, scanning the log 0.2 to 0.8 s. LIMIT -1 keeps the inner order.
+_LIVE = """
+SELECT log.* FROM (
+    SELECT offset FROM log INDEXED BY log_run WHERE offset >= ? AND run IN (
+        SELECT run FROM runs INDEXED BY runs_open WHERE status <> 3 AND status IN (1, 2, 7)
+    ) ORDER BY offset LIMIT -1
+) AS wanted CROSS JOIN log ON log.offset = wanted.offset ORDER BY wanted.offset
+"""
 
 
 class SqliteLog:
@@ -34,11 +62,11 @@ class SqliteLog:
     """
 
     def __init__(self, path: str, durability: Literal["full", "relaxed"] = "full") -> None:
-        self._path = path
+        self._path = str(Path(path).absolute())
         self._durability: Durability = durability
         self._epoch = 0
         self._damaged = 0
-        self._connection: apsw.Connection | None = connect_writer(path, synchronous=_SYNCHRONOUS[durability])
+        self._connection: apsw.Connection | None = connect_writer(self._path, synchronous=_SYNCHRONOUS[durability])
 
     @property
     def durability(self) -> Durability:
@@ -51,22 +79,20 @@ class SqliteLog:
     def acquire(self, owner: str) -> int:
         connection = self._open()
         with transaction(connection, self._path):
-            self._epoch = self._head(connection)[0] + 1
-            connection.execute("UPDATE owner SET epoch = ?, name = ?", (self._epoch, owner))
-        return self._epoch
+            epoch = self._head(connection)[0] + 1
+            connection.execute("UPDATE owner SET epoch = ?, name = ?", (epoch, owner))
+        self._epoch = epoch
+        return epoch
 
     def commit(self, batch: Batch) -> None:
         connection = self._open()
         with transaction(connection, self._path):
             end_after(batch.entries, self._check_epoch(connection, batch.epoch))
-            connection.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", batch.entries)
-            connection.executemany("INSERT INTO runs VALUES (?, ?, ?, ?, ?, 1, ?, NULL)", batch.started)
-            connection.executemany(
-                "INSERT INTO tally VALUES (?, ?) ON CONFLICT DO UPDATE SET started = started + excluded.started",
-                Counter(start.pipeline for start in batch.started).items(),
-            )
+            _APPEND.run(connection, batch.entries)
+            _START.run(connection, batch.started)
+            _TALLY.run(connection, list(Counter(start.pipeline for start in batch.started).items()))
             self._change(connection, batch.changed)
-            connection.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?)", batch.seen)
+            _SEE.run(connection, batch.seen)
 
     def end(self) -> int:
         with translating(self._path):
@@ -74,8 +100,8 @@ class SqliteLog:
 
     def lookup(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Seen]:
         with translating(self._path):
-            rows = self._open().executemany("SELECT * FROM seen WHERE source = ? AND sender_id = ?", keys)
-            return {(row[0], row[1]): Seen(*row) for row in rows}
+            rows = _LOOKUP.run(self._open(), list(dict.fromkeys(keys)))
+        return {(row[0], row[1]): Seen(*row) for row in rows}
 
     def forget(self, before_us: int) -> int:
         connection = self._open()
@@ -84,12 +110,10 @@ class SqliteLog:
             return connection.changes()
 
     def live(self, after: int = 0) -> Iterator[Entry]:
-        rows = self._stream(f"SELECT * FROM log WHERE offset >= ? AND run IN {_LIVE} ORDER BY offset", after)
-        return (Entry(*row) for row in rows)
+        return (Entry(*row) for row in self._stream(_LIVE, after))
 
     def live_runs(self) -> Iterator[RunRow]:
-        rows = self._stream(f"SELECT * FROM runs WHERE run IN {_LIVE} ORDER BY run")
-        return (RunRow(*row) for row in rows)
+        return (RunRow(*row) for row in self._stream(_LIVE_RUNS))
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
         connection = self._open()
@@ -134,8 +158,7 @@ class SqliteLog:
 
     def _head(self, connection: apsw.Connection) -> tuple[int, int]:
         """The epoch and the next offset."""
-        rows: list[Any] = connection.execute(_HEAD).fetchall()
-        epoch, end = rows[0]
+        epoch, end = fetch(connection, _HEAD)[0]
         return epoch, end
 
     def _check_epoch(self, connection: apsw.Connection, epoch: int) -> int:
@@ -146,12 +169,10 @@ class SqliteLog:
         return end
 
     def _change(self, connection: apsw.Connection, changed: Sequence[RunChange]) -> None:
+        last = list({change.run: change for change in changed}.values())
         before = connection.total_changes()
-        connection.executemany(
-            "UPDATE runs SET status = ?2, finished_us = ?3 WHERE run = ?1",
-            changed,
-        )
-        if connection.total_changes() - before != len(changed):
+        _CHANGE.run(connection, last)
+        if connection.total_changes() - before != len(last):
             raise LogCorrupt(f"A batch for the store {self._path} was refused: it changes a run that is not there.")
 
     def _good_snapshots(self) -> Iterator[Snapshot]:

@@ -3,7 +3,9 @@
 A reader never writes, never checkpoints, and never leaves a statement open: the writer's file can always be reset.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -14,25 +16,33 @@ from ..events.status import Status
 from .log import Definition, Entry, RunRow
 from .sqlite_errors import translating
 from .sqlite_file import connect_reader
+from .sqlite_rows import Row, fetch
 
 __all__ = ["SqliteReader"]
 
-_RUN = "SELECT run, run_id, pipeline, version, trigger_type, status, started_us, finished_us FROM runs"
-_ENTRY = "SELECT offset, run, count, body FROM log"
 _END = "SELECT offset + count FROM log ORDER BY offset DESC LIMIT 1"
-_COUNTS = "SELECT pipeline, status, count(*) FROM runs INDEXED BY runs_open WHERE status <> 3 GROUP BY status, pipeline"
+_LAST = 2**63 - 1
+_NEWEST = "ORDER BY run DESC LIMIT :limit"
+_ALL = "SELECT * FROM runs WHERE run < :before"
+# A partial index is used only where its own condition is said: `status <> 3`.
+_OPEN = "SELECT * FROM runs INDEXED BY runs_open WHERE status <> 3 AND run < :before"
+# What started, as if all were completed, and what is in any other status: 1,000,000 completed runs are one row.
+_COUNTS = """
+SELECT pipeline, 3, started FROM tally UNION ALL
+SELECT pipeline, status, count(*) FROM runs INDEXED BY runs_open WHERE status <> 3 GROUP BY status, pipeline
+"""
 
 
 class SqliteReader:
     """The Reader of a SQLite store."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = str(Path(path).absolute())
         self._lock = Lock()
-        self._connection: apsw.Connection | None = connect_reader(path)
+        self._connection: apsw.Connection | None = connect_reader(self._path)
 
     def run(self, run_id: bytes) -> RunRow | None:
-        rows = self._rows(f"{_RUN} WHERE run_id = ?", run_id)
+        rows = self._rows("SELECT * FROM runs WHERE run_id = ?", (run_id,))
         return RunRow(*rows[0]) if rows else None
 
     def runs(
@@ -43,36 +53,29 @@ class SqliteReader:
         before: int | None = None,
         limit: int = 50,
     ) -> list[RunRow]:
-        where, bindings = _filter(pipeline, statuses, before)
-        rows = self._rows(f"{_RUN} {where} ORDER BY run DESC LIMIT ?", *bindings, max(limit, 0))
-        return [RunRow(*row) for row in rows]
+        if statuses is not None and not statuses:
+            return []
+        bindings = {"pipeline": pipeline, "before": _LAST if before is None else before, "limit": max(limit, 0)}
+        return [RunRow(*row) for row in self._rows(_runs_statement(pipeline, statuses), bindings)]
 
     def entries(self, run: int, after: int = 0) -> list[Entry]:
-        rows = self._rows(f"{_ENTRY} WHERE run = ? AND offset >= ? ORDER BY offset", run, after)
+        rows = self._rows("SELECT * FROM log WHERE run = ? AND offset >= ? ORDER BY offset", (run, after))
         return [Entry(*row) for row in rows]
 
     def scan(self, after: int, limit: int) -> list[Entry]:
-        rows = self._rows(f"{_ENTRY} WHERE offset >= ? ORDER BY offset LIMIT ?", after, max(limit, 0))
+        rows = self._rows("SELECT * FROM log WHERE offset >= ? ORDER BY offset LIMIT ?", (after, max(limit, 0)))
         return [Entry(*row) for row in rows]
 
     def definitions(self, pipeline: str | None = None) -> list[Definition]:
         rows = self._rows(
             "SELECT pipeline, version, definition, time_us FROM definitions"
             " WHERE ?1 IS NULL OR pipeline = ?1 ORDER BY rowid",
-            pipeline,
+            (pipeline,),
         )
         return [Definition(*row) for row in rows]
 
     def counts(self) -> dict[tuple[str, int], int]:
-        with self._lock, translating(self._path):
-            connection = self._open()
-            connection.execute("BEGIN")
-            try:
-                started: list[Any] = connection.execute("SELECT pipeline, started FROM tally").fetchall()
-                others: list[Any] = connection.execute(_COUNTS).fetchall()
-            finally:
-                connection.execute("COMMIT")
-        return _with_completed(dict(started), others)
+        return _with_completed(self._rows(_COUNTS))
 
     def end(self) -> int:
         rows = self._rows(_END)
@@ -84,9 +87,9 @@ class SqliteReader:
                 self._connection.close()
                 self._connection = None
 
-    def _rows(self, statement: str, *bindings: Any) -> list[Any]:
+    def _rows(self, statement: str, bindings: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         with self._lock, translating(self._path):
-            return self._open().execute(statement, bindings).fetchall()
+            return fetch(self._open(), statement, bindings)
 
     def _open(self) -> apsw.Connection:
         if self._connection is None:
@@ -94,29 +97,23 @@ class SqliteReader:
         return self._connection
 
 
-def _filter(pipeline: str | None, statuses: Sequence[int] | None, before: int | None) -> tuple[str, list[Any]]:
-    """The WHERE of `runs`: `status <> 3` is said in words where it holds, so that the partial index may be used."""
-    terms: list[str] = []
-    bindings: list[Any] = []
-    if pipeline is not None:
-        terms.append("pipeline = ?")
-        bindings.append(pipeline)
-    if statuses is not None:
-        terms.append(f"status IN ({', '.join('?' * len(statuses))})")
-        bindings.extend(int(status) for status in statuses)
-        if Status.COMPLETED not in statuses:
-            terms.append("status <> 3")
-    if before is not None:
-        terms.append("run < ?")
-        bindings.append(before)
-    return (f"WHERE {' AND '.join(terms)}" if terms else ""), bindings
+def _runs_statement(pipeline: str | None, statuses: Sequence[int] | None) -> str:
+    """Completed runs are many: they are read newest first from the table. All others are found by the partial index."""
+    of_pipeline = "AND pipeline = :pipeline" if pipeline is not None else ""
+    if statuses is None or Status.COMPLETED in statuses:
+        wanted = "" if statuses is None else f"AND status IN ({', '.join(str(int(status)) for status in statuses)})"
+        return f"{_ALL} {of_pipeline} {wanted} {_NEWEST}"
+    pages = (f"{_OPEN} AND status = {int(status)} {of_pipeline} {_NEWEST}" for status in dict.fromkeys(statuses))
+    union = " UNION ALL ".join(f"SELECT * FROM ({page})" for page in pages)  # noqa: S608 numbers and our own words only
+    return f"{union} {_NEWEST}"
 
 
-def _with_completed(started: dict[str, int], others: list[Any]) -> dict[tuple[str, int], int]:
-    """All counts: the completed runs of a pipeline are those that are in no other status."""
-    counts = {(str(pipeline), int(status)): int(count) for pipeline, status, count in others}
-    completed = dict(started)
-    for (pipeline, _), count in counts.items():
-        completed[pipeline] -= count
-    counts.update({(pipeline, int(Status.COMPLETED)): count for pipeline, count in completed.items() if count})
-    return counts
+def _with_completed(rows: list[Row]) -> dict[tuple[str, int], int]:
+    """All counts: the completed runs of a pipeline are those that started and are in no other status."""
+    counts: dict[tuple[str, int], int] = {}
+    completed: Counter[str] = Counter()
+    for pipeline, status, count in rows:
+        completed[pipeline] += count if status == Status.COMPLETED else -count
+        counts[pipeline, status] = count
+    counts.update({(pipeline, int(Status.COMPLETED)): count for pipeline, count in completed.items()})
+    return {key: count for key, count in counts.items() if count}

@@ -5,6 +5,7 @@ the gateway's `problems.py` maps them.
 """
 
 __all__ = [
+    "AddressUnavailable",
     "CodecError",
     "DeliveryConflict",
     "EnsueError",
@@ -18,7 +19,10 @@ __all__ = [
     "Overloaded",
     "PipelineInvalid",
     "RayUnavailable",
+    "RunFinished",
     "RunUnknown",
+    "SecretMissing",
+    "SignatureInvalid",
     "StaleEpoch",
     "TargetInvalid",
 ]
@@ -73,6 +77,22 @@ class Overloaded(EnsueError):
 
 class RunUnknown(EnsueError):
     """No run has this id."""
+
+
+class RunFinished(EnsueError):
+    """The run is over already: there is nothing left to cancel."""
+
+
+class SignatureInvalid(EnsueError):
+    """A delivery that is not genuine, or that nobody can tell to be: the sender mends it."""
+
+
+class SecretMissing(EnsueError):
+    """A secret is not set, empty or not in the form that its scheme asks for: the operator mends it."""
+
+
+class AddressUnavailable(EnsueError):
+    """The gateway cannot or must not listen at an address: the operator mends it."""
 
 
 class LogUnavailable(EnsueError):

@@ -21,7 +21,7 @@ CREATE TABLE runs (
 ) STRICT;
 
 -- Everything but the completed: what a restart reads, what an operator looks for, and what counts() counts.
-CREATE INDEX runs_open ON runs (status, pipeline, run) WHERE status <> 3;
+CREATE INDEX runs_open ON runs (status, run, pipeline) WHERE status <> 3;
 
 CREATE INDEX runs_pipeline ON runs (pipeline, run);
 

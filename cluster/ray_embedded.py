@@ -1,0 +1,150 @@
+"""An embedded Ray: started by us, for this process, out of reach for everybody else.
+
+1. Loopback only. Ray binds to loopback alone when it thinks that it may not be a cluster; that is a knob it never
+   promised, so the listeners are looked at after the start, and one that is not loopback ends the session.
+2. A token of its own, in a 0600 file; the environment of this process names it while the session lasts.
+3. No dashboard, no autoscaler, no log monitor, no usage statistics: nothing that nobody here reads.
+4. Ray may have been imported already. What it read at import is read again: no order of imports is asked of the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..events.errors import RayUnavailable
+from .listeners import Listener, descendants, listeners_of
+from .ray_folder import SessionFolder
+
+__all__ = ["Embedded"]
+
+START_TIMEOUT_SECONDS = 90.0
+_STATIC_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # "not a cluster", so loopback
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ROTATION_MAX_BYTES": str(16 * 1024 * 1024),  # Ray's own is 512 MiB a file
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+}
+_UNREAD = ("start_monitor", "start_log_monitor", "start_api_server")
+"""Processes that Ray starts for itself, and that nobody reads here: 140 MiB and two seconds of CPU. A Ray that names
+them otherwise starts them: dearer, and right all the same."""
+
+
+@dataclass(slots=True)
+class Embedded:
+    """One embedded Ray, from start to end."""
+
+    folder: SessionFolder
+    _environment: dict[str, str | None]
+    _own: frozenset[Listener] = frozenset()
+    """What Ray opened in our own process; what else listens there is not Ray's."""
+
+    @classmethod
+    def start(cls, num_cpus: float | None, object_store_bytes: int) -> Embedded:
+        """Start Ray and connect to it; all that was begun is undone where this fails. Blocking."""
+        folder = SessionFolder.create()
+        embedded = cls(folder, _enter(folder))
+        try:
+            embedded._init(num_cpus, object_store_bytes)
+            embedded.check_listeners()
+        except BaseException:
+            embedded.end()
+            raise
+        return embedded
+
+    def _init(self, num_cpus: float | None, object_store_bytes: int) -> None:
+        ray = _ray(loopback=True)
+        before = frozenset(listeners_of([os.getpid()]))
+        with _without_unread_processes():
+            ray.init(
+                "local",
+                num_cpus=num_cpus,
+                object_store_memory=object_store_bytes,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _temp_dir=str(self.folder.ray),
+            )
+        self._own = frozenset(listeners_of([os.getpid()])) - before
+
+    def check_listeners(self) -> list[Listener]:
+        """Every listener of this Ray: its processes, its workers, and what it opened in our own process.
+
+        Raises RayUnavailable while one can be reached from another machine.
+        """
+        pids = descendants(_roots())
+        self.folder.bury(pids)
+        found = [*listeners_of(pids), *self._own]
+        if exposed := [listener for listener in found if not listener.loopback]:
+            raise RayUnavailable(
+                f"Ray listens where other machines can reach it: {', '.join(map(str, exposed))}.\n"
+                "ensue does not run on an exposed Ray: tell us your Ray version, or attach to a Ray of yours with --address."
+            )
+        return found
+
+    def end(self) -> None:
+        """End Ray and everything of it: processes, folder, token, environment. Blocking, about half a second."""
+        try:
+            _ray(loopback=True).shutdown(wait_for_processes=True)
+        finally:
+            self.folder.remove()
+            _leave(self._environment)
+
+
+def _enter(folder: SessionFolder) -> dict[str, str | None]:
+    """Set the environment of the session; returns what it was before."""
+    wanted = {**_STATIC_ENVIRONMENT, "RAY_AUTH_TOKEN_PATH": str(folder.token), "RAY_AUTH_TOKEN": None}
+    before = {name: os.environ.get(name) for name in wanted}
+    _leave(wanted)
+    return before
+
+
+def _leave(environment: dict[str, str | None]) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _ray(*, loopback: bool) -> Any:
+    """The ray module, holding what the environment says now rather than what it said at import."""
+    import ray  # noqa: PLC0415 - lazily: it takes half a second
+    from ray._private import ray_constants  # noqa: PLC0415
+    from ray._raylet import AuthenticationTokenLoader, Config  # noqa: PLC0415
+
+    ray_constants.ENABLE_RAY_CLUSTER = not loopback
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+    return ray
+
+
+def _roots() -> list[int]:
+    """Ids of the processes that this process started for Ray."""
+    from ray._private import worker  # noqa: PLC0415
+
+    node: Any = worker._global_node  # noqa: SLF001
+    return [info.process.pid for infos in node.all_processes.values() for info in infos]
+
+
+@contextlib.contextmanager
+def _without_unread_processes() -> Iterator[None]:
+    """Have Ray leave out the processes of `_UNREAD` while it starts."""
+    from ray._private.node import Node  # noqa: PLC0415
+
+    originals = {name: getattr(Node, name) for name in _UNREAD if hasattr(Node, name)}
+    try:
+        for name in originals:
+            setattr(Node, name, _nothing)
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(Node, name, original)
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Stands in for a start that is left out."""

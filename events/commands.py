@@ -1,0 +1,90 @@
+"""Commands: all that the core can ask for. They are carried out only after the records beside them are committed."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .errors import EnsueError
+from .inputs import Accepted
+from .state import Run
+from .status import Status
+
+__all__ = ["Answer", "CancelDeliveries", "Credit", "Decision", "Deliver", "Kill", "RunEnded", "RunEntry"]
+
+
+class Deliver(NamedTuple):
+    """Send deliveries to a worker. An item is what `dispatch.item_of` makes."""
+
+    worker: int
+    items: list[list[Any]]
+
+
+class CancelDeliveries(NamedTuple):
+    """Tell a worker to stop working on deliveries of a run that is over."""
+
+    worker: int
+    tokens: list[int]
+
+
+class Credit(NamedTuple):
+    """Tell a worker that a generator's events up to an index are in the log and it may go on."""
+
+    worker: int
+    token: int
+    upto: int
+
+
+class Kill(NamedTuple):
+    """End a worker's process for certain; `WorkerDown` must follow."""
+
+    worker: int
+    reason: str
+
+
+class Answer(NamedTuple):
+    """Answer a caller: with what was accepted, with nothing (done), or with the error."""
+
+    reply: Any
+    value: Accepted | EnsueError | None
+
+
+class RunEnded(NamedTuple):
+    """A run is over; the run still holds its results and errors."""
+
+    run: Run
+    status: Status
+
+
+class RunEntry(NamedTuple):
+    """What one commit adds to the log for one run, with the offset of its first record."""
+
+    offset: int
+    run: int
+    count: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Decision:
+    """What follows from a batch of inputs: what to write in one transaction, then what to do.
+
+    started: (run number, run). changed: (run number, status, finished_us or None). seen: emits to remember as
+    (source, sender_id, digest, run_id, event_id). due_us: when a timer wants the loop again.
+    """
+
+    now_us: int
+    entries: list[RunEntry] = field(default_factory=list)
+    started: list[Run] = field(default_factory=list)
+    changed: list[tuple[int, Status, int | None]] = field(default_factory=list)
+    seen: list[tuple[str, str, bytes, bytes, bytes]] = field(default_factory=list)
+    deliver: list[Deliver] = field(default_factory=list)
+    cancel: list[CancelDeliveries] = field(default_factory=list)
+    credit: list[Credit] = field(default_factory=list)
+    kill: list[Kill] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    ended: list[RunEnded] = field(default_factory=list)
+    due_us: int | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.entries or self.seen)

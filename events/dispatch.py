@@ -1,0 +1,136 @@
+"""Dispatch: which ready delivery goes to which worker.
+
+Law: a worker never holds more than its window. The window starts at what the worker runs at once and grows with what
+it gets done in 20 ms, so that quick steps travel in bulk and slow ones are not hoarded. A delivery whose process died
+is a suspect: it runs alone on its worker, so that a second death points at the culprit.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from .state import Delivery, DeliveryStatus, Ref
+
+__all__ = ["MAX_WINDOW", "Pool", "WorkerSlot", "item_of", "plan_leases"]
+
+MAX_WINDOW = 512
+MAX_LEASED_BYTES = 8 * 1024 * 1024
+_HORIZON_US = 20_000
+_SMOOTHING = 0.2
+
+
+@dataclass(slots=True, eq=False)
+class WorkerSlot:
+    """One worker: what it holds, by token, and how much it may hold."""
+
+    worker: int
+    concurrency: int
+    window: int
+    leases: dict[int, Delivery] = field(default_factory=dict)
+    leased_bytes: int = 0
+    mean_us: float = -1.0
+    closed: bool = False
+    stuck: set[int] = field(default_factory=set)
+
+    def learn(self, duration_us: int) -> None:
+        """Adjust the window to how long the step takes."""
+        if self.mean_us < 0:
+            self.mean_us = float(duration_us)
+        self.mean_us += _SMOOTHING * (duration_us - self.mean_us)
+        within_horizon = int(_HORIZON_US / (self.mean_us + 1.0))
+        self.window = min(max(self.concurrency, within_horizon), MAX_WINDOW)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it works on a suspect, and so takes nothing else."""
+        return len(self.leases) == 1 and next(iter(self.leases.values())).crashes > 0
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """The workers of one step, and what waits for them."""
+
+    pipeline: str
+    step: str
+    ready: deque[Delivery] = field(default_factory=deque)
+    suspects: deque[Delivery] = field(default_factory=deque)
+    workers: list[WorkerSlot] = field(default_factory=list)
+
+    def add(self, delivery: Delivery) -> None:
+        """A delivery is ready."""
+        (self.suspects if delivery.crashes else self.ready).append(delivery)
+
+
+def plan_leases(pool: Pool) -> list[tuple[WorkerSlot, list[Delivery]]]:
+    """Take what can go out now from the queues, and say where to."""
+    plan: list[tuple[WorkerSlot, list[Delivery]]] = []
+    workers = [w for w in pool.workers if not w.closed]
+    if pool.suspects:
+        workers = _isolate(pool, workers, plan)
+    open_ = [w for w in workers if len(w.leases) < w.window and not w.is_alone]
+    open_.sort(key=_load, reverse=True)
+    while pool.ready and open_:
+        worker = open_.pop()
+        share = -(-len(pool.ready) // (len(open_) + 1))
+        taken = _take(pool.ready, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
+        if taken:
+            plan.append((worker, taken))
+    return plan
+
+
+def _load(worker: WorkerSlot) -> int:
+    return len(worker.leases)
+
+
+def _isolate(
+    pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
+) -> list[WorkerSlot]:
+    """Give idle workers one suspect each; where none is idle, keep one back until it is."""
+    idle = [w for w in workers if not w.leases]
+    used = []
+    while pool.suspects and idle:
+        taken = _take(pool.suspects, 1, 0)
+        if taken:
+            used.append(idle[-1])
+            plan.append((idle.pop(), taken))
+    rest = [w for w in workers if w not in used]
+    alone = any(w.is_alone for w in workers)
+    return rest if used or alone or not pool.suspects else rest[1:]
+
+
+def _take(queue: deque[Delivery], most: int, held_bytes: int) -> list[Delivery]:
+    taken: list[Delivery] = []
+    while queue and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
+        delivery = queue.popleft()
+        if delivery.status is DeliveryStatus.READY:
+            taken.append(delivery)
+            held_bytes += size_of(delivery)
+    return taken
+
+
+def size_of(delivery: Delivery) -> int:
+    """The packed bytes of a delivery's inputs."""
+    return sum(len(i.data) if isinstance(i, Ref) else sum(len(r.data) for r in i) for i in delivery.inputs)
+
+
+def item_of(delivery: Delivery, token: int) -> list[Any]:
+    """A delivery as a worker gets it.
+
+    [token, run id, delivery number, attempt, first attempt at (us), events already in the log, inputs]; an input is
+    [event id, type, version, data], or a list of those.
+    """
+    return [
+        token,
+        delivery.run.run_id,
+        delivery.number,
+        delivery.attempt,
+        delivery.first_us,
+        delivery.emitted,
+        [_pack_input(value) for value in delivery.inputs],
+    ]
+
+
+def _pack_input(value: Ref | list[Ref]) -> list[Any]:
+    if isinstance(value, Ref):
+        return [value.event_id, value.type, value.version, value.data]
+    return [[ref.event_id, ref.type, ref.version, ref.data] for ref in value]

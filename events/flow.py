@@ -1,0 +1,156 @@
+"""What can happen in a run: which steps can ever act, how often, and which branches exclude each other.
+
+Rules: a run has one trigger, so every question is asked trigger by trigger. What is said to be impossible is
+impossible; what cannot be known (an exception, an empty list, a condition in the code) counts as possible. Steps and
+event types go by name here.
+
+The answer is a least fixpoint. A step acts when each of its parameters can be given an event. For each step that acts
+it is known whether it acts at most once, and on which choices it depends: a step that acts once and returns `A | B`
+has chosen, so what needs its A and what needs its B never meet in one run.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .failure import StepFailed
+from .pipeline import Pipeline
+from .signature import Parameter
+from .step import Step
+
+__all__ = ["FAILED", "MANY", "ONCE", "Arrival", "Choices", "Flow", "Wiring", "flow_of", "wire"]
+
+FAILED = StepFailed.__event_type__
+ONCE = 1
+MANY = 2
+Choices = Mapping[str, frozenset[str]]
+"""For each step that has to have chosen: the event types of which it has to have emitted one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Who hears what and who emits it. `onward` leads from a step to those that hear what it emits."""
+
+    steps: Mapping[str, Step]
+    hearers: Mapping[str, list[str]]
+    emitters: Mapping[str, list[str]]
+    hooked: frozenset[str]
+    onward: Mapping[str, frozenset[str]]
+
+    def reach(self, start: str) -> frozenset[str]:
+        """The steps that can ensue from a step; itself only where a loop leads back to it."""
+        return closure(self.onward, start)
+
+
+class Arrival(NamedTuple):
+    """How an event can come to a parameter: how often at most, and after which choices."""
+
+    count: int
+    choices: Choices
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What can happen after one trigger: the steps that can act, and for each parameter of any step its arrival."""
+
+    trigger: str
+    acting: Mapping[str, Arrival]
+    arrivals: Mapping[tuple[str, str], Arrival]
+
+
+def wire(pipeline: Pipeline) -> Wiring:
+    """The wiring of a pipeline."""
+    hearers: dict[str, list[str]] = {}
+    emitters: dict[str, list[str]] = {}
+    for step in pipeline.steps.values():
+        for name in sorted(accepted_by(step.parameters)):
+            hearers.setdefault(name, []).append(step.name)
+        for model in step.emission.models:
+            emitters.setdefault(model.__event_type__, []).append(step.name)
+    onward = {
+        step.name: frozenset(
+            hearer for model in step.emission.models for hearer in hearers.get(model.__event_type__, ())
+        )
+        for step in pipeline.steps.values()
+    }
+    hooked = frozenset(m.__event_type__ for endpoint in pipeline.endpoints.values() for m in endpoint.models)
+    return Wiring(pipeline.steps, hearers, emitters, hooked, onward)
+
+
+def accepted_by(parameters: Iterable[Parameter]) -> frozenset[str]:
+    """The event types that these parameters hear."""
+    return frozenset(model.__event_type__ for parameter in parameters for model in parameter.models)
+
+
+def closure(onward: Mapping[str, Iterable[str]], start: str) -> frozenset[str]:
+    """Everything that one or more arrows lead to."""
+    found: set[str] = set()
+    waiting = list(onward.get(start, ()))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(onward.get(name, ()))
+    return frozenset(found)
+
+
+def flow_of(wiring: Wiring, trigger: str) -> Flow:
+    """What can happen in a run that this event type triggers."""
+    acting: dict[str, Arrival] = {}
+    arrivals: dict[tuple[str, str], Arrival] = {}
+    changed = True
+    while changed:
+        changed = False
+        for step in wiring.steps.values():
+            found = {p.name: arrival for p in step.parameters if (arrival := _arrival(wiring, acting, trigger, step, p))}
+            arrivals.update({(step.name, name): arrival for name, arrival in found.items()})
+            arrival = _meet(found.values()) if len(found) == len(step.parameters) else None
+            if arrival is not None and acting.get(step.name) != arrival:
+                acting[step.name] = arrival
+                changed = True
+    return Flow(trigger, acting, arrivals)
+
+
+def _arrival(
+    wiring: Wiring, acting: Mapping[str, Arrival], trigger: str, step: Step, parameter: Parameter
+) -> Arrival | None:
+    accepted = accepted_by([parameter])
+    ways = [Arrival(ONCE, {})] if trigger in accepted else []
+    emitters = dict.fromkeys(emitter for name in sorted(accepted) for emitter in wiring.emitters.get(name, ()))
+    ways += [_emitted(wiring.steps[name], acting[name], accepted) for name in emitters if name in acting]
+    if FAILED in accepted:
+        failing = (acting[name] for name in acting if name != step.name and _handles(step, name))
+        ways += [Arrival(MANY, source.choices) for source in failing]
+    return _either(ways)
+
+
+def _handles(step: Step, failed: str) -> bool:
+    return not step.failed_steps or failed in step.failed_steps
+
+
+def _emitted(step: Step, arrival: Arrival, accepted: frozenset[str]) -> Arrival:
+    """How what a step emits comes to a parameter that accepts these types."""
+    emitted = frozenset(model.__event_type__ for model in step.emission.models) & accepted
+    streamed = any(model.__event_type__ in emitted for model in step.emission.many)
+    if arrival.count == MANY or streamed:
+        return Arrival(MANY, arrival.choices)
+    return Arrival(ONCE, {**arrival.choices, step.name: emitted})
+
+
+def _either(ways: list[Arrival]) -> Arrival | None:
+    """One way or the other: more of them, and only those choices that every way needs."""
+    if not ways:
+        return None
+    shared = set.intersection(*(set(way.choices) for way in ways))
+    choices = {name: frozenset().union(*(way.choices[name] for way in ways)) for name in sorted(shared)}
+    return Arrival(min(sum(way.count for way in ways), MANY), choices)
+
+
+def _meet(arrivals: Iterable[Arrival]) -> Arrival | None:
+    """All of them in one run; None where their choices exclude each other."""
+    count, choices = ONCE, dict[str, frozenset[str]]()
+    for arrival in arrivals:
+        count = max(count, arrival.count)
+        for name, types in arrival.choices.items():
+            choices[name] = choices.get(name, types) & types
+    return Arrival(count, choices) if all(choices.values()) else None

@@ -1,0 +1,123 @@
+"""Inputs: all that the loop can be told. A closed union of plain data; every decision carries its time.
+
+Rules: an input never holds an object of the outside, but for `reply`, which the core hands back untouched.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .records import Record
+
+__all__ = [
+    "Accepted",
+    "Cancel",
+    "Completed",
+    "Completion",
+    "Emit",
+    "Input",
+    "Known",
+    "Op",
+    "Revive",
+    "WorkerDown",
+    "WorkerUp",
+]
+
+Completion = list[Any]
+
+
+class Op:
+    """What a worker says of a delivery: the first element of a completion.
+
+    DONE    [op, token, duration_us, outputs, as a list]       STREAM  [op, token, index of the first, outputs]
+    FAIL    [op, token, kind, error, message, trace, wait in seconds or None to give up]
+    STUCK   [op, token]   a step that cannot be interrupted ran out of time: end this process
+    RELEASE [op, token]   handed back unrun
+    An output is [type, version, data, key].
+    """
+
+    DONE = 0
+    STREAM = 1
+    FAIL = 2
+    STUCK = 3
+    RELEASE = 4
+    PROGRESS = 5
+    EARLIER = 6
+    LOG = 7
+
+
+class Known(NamedTuple):
+    """What the log knows of a sender's id: the digest of the body that came with it, and the answer it got."""
+
+    digest: bytes
+    event_id: bytes
+    run_id: bytes
+
+
+@dataclass(slots=True)
+class Emit:
+    """An event from outside: it starts a run. `known` is the log's answer to (source, sender_id)."""
+
+    pipeline: str
+    run_id: bytes
+    event_id: bytes
+    type: str
+    version: int
+    data: bytes
+    key: str | None = None
+    source: str = ""
+    sender_id: str | None = None
+    digest: bytes = b""
+    known: Known | None = None
+    reply: Any = None
+
+
+class Completed(NamedTuple):
+    """What a worker has to say, in bulk."""
+
+    worker: int
+    items: list[Completion]
+
+
+class WorkerUp(NamedTuple):
+    """A worker is ready for deliveries of a step; `concurrency` is how many it works on at once."""
+
+    worker: int
+    pipeline: str
+    step: str
+    concurrency: int
+
+
+class WorkerDown(NamedTuple):
+    """A worker's process is gone. `message` says how it died; `expected` where we ended it ourselves."""
+
+    worker: int
+    message: str
+    expected: bool = False
+
+
+class Cancel(NamedTuple):
+    """End a run: nothing more of it is started."""
+
+    run_id: bytes
+    reply: Any = None
+
+
+@dataclass(slots=True)
+class Revive:
+    """Retry a run that failed or was cancelled; `entries` are its records, oldest first, by entry."""
+
+    run_id: bytes
+    number: int
+    entries: list[list[Record]] = field(default_factory=list)
+    reply: Any = None
+
+
+Input = Emit | Completed | WorkerUp | WorkerDown | Cancel | Revive
+
+
+class Accepted(NamedTuple):
+    """The answer to an accepted event: its id, its run's id, and whether the sender had sent it before."""
+
+    event_id: bytes
+    run_id: bytes
+    duplicate: bool

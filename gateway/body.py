@@ -1,0 +1,114 @@
+"""Bodies: read raw, bounded in bytes and in time, and JSON that is checked before anybody else sees it.
+
+1. Bytes are counted as they come; a Content-Length can only refuse sooner, never allow more.
+2. JSON is strict: UTF-8, no NaN or Infinity, no lone surrogates, 64 levels. Of a name given twice the last one counts,
+   for everybody, since the body is parsed once.
+3. Nothing is ever decompressed.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from pydantic_core import from_json
+
+from ..events.codec import MAX_DEPTH
+from .problems import Refused, refuse
+
+__all__ = ["READ_TIMEOUT_SECONDS", "Receive", "parse_json", "read_body"]
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+READ_TIMEOUT_SECONDS = 10.0
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 4 * 1024 * 1024
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+async def read_body(
+    receive: Receive, length: bytes | None, limit_bytes: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
+) -> bytes:
+    """The whole body; `length` is the Content-Length that was announced."""
+    if length is not None and (not length.isdigit() or int(length) > limit_bytes):
+        await _linger(receive)
+        raise _too_large(limit_bytes)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if not message.get("more_body") and message["type"] == "http.request" and len(body) <= limit_bytes:
+                return body
+            return await _read_rest(receive, message, limit_bytes)
+    except TimeoutError:
+        raise refuse("body-timeout", f"The body was not complete after {timeout_seconds:g} seconds.") from None
+
+
+async def _read_rest(receive: Receive, message: MutableMapping[str, Any], limit_bytes: int) -> bytes:
+    chunks = bytearray()
+    while True:
+        if message["type"] != "http.request":
+            raise refuse("request-invalid", "The sender went away before the body was complete.")
+        chunks += message.get("body", b"")
+        if len(chunks) > limit_bytes:
+            if message.get("more_body"):
+                await _linger(receive)
+            raise _too_large(limit_bytes)
+        if not message.get("more_body"):
+            return bytes(chunks)
+        message = await receive()
+
+
+async def _linger(receive: Receive) -> None:
+    """Throw a little more away, so that a sender that is a little over still reads the answer."""
+    left = _LINGER_BYTES
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+def _too_large(limit_bytes: int) -> Refused:
+    return refuse("body-too-large", f"The limit here is {limit_bytes:,} bytes.")
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON body, or the problem that it is."""
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise _unreadable(str(error)) from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deeper(body, MAX_DEPTH):
+        raise _too_deep()
+    return value
+
+
+def _is_deeper(body: bytes, limit: int) -> bool:
+    """Whether valid JSON is nested deeper: each pass takes the innermost level away."""
+    brackets = _STRINGS.sub(b"", body).translate(_BRACKETS, _OTHERS)
+    for _ in _levels(limit):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
+
+
+def _levels(limit: int) -> Iterable[int]:
+    return range(limit)
+
+
+def _unreadable(reason: str) -> Refused:
+    if reason.startswith("recursion limit"):
+        return _too_deep()
+    return refuse("body-unreadable", f"The body is not JSON: {reason}.")
+
+
+def _too_deep() -> Refused:
+    return refuse("body-too-deep", f"Lists and objects may be nested {MAX_DEPTH} levels deep here.")

@@ -1,0 +1,506 @@
+"""What every log promises, tried on each of them: `cluster/log.py` is the law, this file holds them to it."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensue.cluster.log import Batch, Definition, Entry, Log, Reader, RunChange, RunRow, RunStart, Seen, Snapshot
+from ensue.cluster.memory_log import MemoryLog, MemoryStore
+from ensue.cluster.sqlite_log import SqliteLog
+from ensue.events.errors import LogCorrupt, LogUnavailable, StaleEpoch
+from ensue.events.status import LIVE, Status
+
+KINDS = ("memory", "full", "relaxed")
+NOW_US = 1_700_000_000_000_000
+
+
+@dataclass
+class Store:
+    """A store that outlives its logs, as a file does: `open` it as often as engines start on it."""
+
+    open: Callable[[], Log]
+    damage_snapshot: Callable[[int], None]  # flips the stored body of the snapshot with this offset
+
+
+def make_store(kind: str, folder: Path) -> Store:
+    return memory_store() if kind == "memory" else sqlite_store(folder / "ensue.db", kind)
+
+
+def memory_store() -> Store:
+    store = MemoryStore()
+
+    def damage(offset: int) -> None:
+        digest, body = store.snapshots[offset]
+        store.snapshots[offset] = (digest, body + b"!")
+
+    return Store(lambda: MemoryLog(store), damage)
+
+
+def sqlite_store(path: Path, durability: str) -> Store:
+    def damage(offset: int) -> None:
+        connection = apsw.Connection(str(path))
+        connection.execute("UPDATE snapshots SET body = body || x'21' WHERE offset = ?", (offset,))
+        connection.close()
+
+    return Store(lambda: SqliteLog(str(path), "full" if durability == "full" else "relaxed"), damage)
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return make_store(request.param, tmp_path)
+
+
+@pytest.fixture
+def log(store: Store) -> Iterator[Log]:
+    log = store.open()
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def reader(log: Log) -> Iterator[Reader]:
+    reader = log.reader()
+    yield reader
+    reader.close()
+
+
+def run_id(run: int) -> bytes:
+    return run.to_bytes(16, "big")
+
+
+def start(run: int, pipeline: str = "orders") -> RunStart:
+    return RunStart(run, run_id(run), pipeline, "v1", "OrderPlaced", NOW_US + run)
+
+
+def entry(offset: int, run: int | None = None, count: int = 1) -> Entry:
+    return Entry(offset, offset if run is None else run, count, b"body of %d" % offset)
+
+
+def seen(sender_id: str, time_us: int = NOW_US) -> Seen:
+    return Seen("hooks/github", sender_id, b"digest", run_id(1), run_id(2), time_us)
+
+
+def commit_run(log: Log, epoch: int, status: Status = Status.RUNNING, pipeline: str = "orders") -> int:
+    """One run of one entry in one commit; returns its number."""
+    run = log.end()
+    changed = [] if status is Status.RUNNING else [RunChange(run, status, None if status in LIVE else NOW_US)]
+    log.commit(Batch(epoch, [entry(run)], [start(run, pipeline)], changed))
+    return run
+
+
+def observed(log: Log) -> tuple[object, ...]:
+    """Everything that can be seen of a log."""
+    reader = log.reader()
+    rows = (log.end(), reader.scan(0, 1000), reader.runs(limit=1000), reader.counts(), list(log.live()))
+    reader.close()
+    return (*rows, log.lookup([("hooks/github", "1"), ("hooks/github", "2")]))
+
+
+# Offsets
+
+
+def test_offsets_begin_at_one_and_an_entry_takes_as_many_as_it_has_records(log: Log, reader: Reader) -> None:
+    epoch = log.acquire("a")
+    assert (log.end(), reader.end()) == (1, 1)
+    entries = [entry(1, count=3), entry(4, run=1, count=2), entry(6)]
+    log.commit(Batch(epoch, entries, [start(1), start(6)]))
+    assert (log.end(), reader.end()) == (7, 7)
+    assert reader.scan(1, 10) == entries
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry(2)],
+        [entry(1), entry(3)],
+        [entry(1, count=2), entry(2)],
+        [entry(1), entry(1)],
+        [entry(1, count=0)],
+        [entry(1, count=-1), entry(0)],
+        [entry(1, run=2)],
+    ],
+    ids=["late", "gap", "overlap", "twice", "empty", "backwards", "run of the future"],
+)
+def test_a_batch_that_is_not_gapless_is_refused_whole(log: Log, entries: list[Entry]) -> None:
+    epoch = log.acquire("a")
+    before = observed(log)
+    with pytest.raises(LogCorrupt):
+        log.commit(Batch(epoch, entries, [start(1)], [], [seen("1")]))
+    assert observed(log) == before
+    assert commit_run(log, epoch) == 1
+
+
+def test_a_gap_behind_what_is_there_is_refused(log: Log) -> None:
+    epoch = log.acquire("a")
+    log.commit(Batch(epoch, [entry(1, count=5)], [start(1)]))
+    for offset in (1, 5, 7):
+        with pytest.raises(LogCorrupt, match="offset 6"):
+            log.commit(Batch(epoch, [entry(offset)]))
+    assert log.end() == 6
+
+
+def test_a_commit_without_entries_moves_nothing_but_its_rows(log: Log, reader: Reader) -> None:
+    epoch = log.acquire("a")
+    run = commit_run(log, epoch)
+    log.commit(Batch(epoch, changed=[RunChange(run, Status.COMPLETED, NOW_US)]))
+    log.commit(Batch(epoch))
+    assert log.end() == 2
+    assert reader.counts() == {("orders", Status.COMPLETED): 1}
+
+
+def test_a_thousand_rows_of_each_kind_in_one_commit_are_all_there(log: Log, reader: Reader) -> None:
+    epoch = log.acquire("a")
+    runs = range(1, 1004)
+    changed = [RunChange(run, Status.COMPLETED, NOW_US) for run in runs[:999]]
+    rows = [seen(str(run)) for run in runs]
+    log.commit(Batch(epoch, [entry(run) for run in runs], [start(run) for run in runs], changed, rows))
+    assert [found.offset for found in reader.scan(1, 2000)] == list(runs)
+    assert [row.run for row in log.live_runs()] == [1000, 1001, 1002, 1003]
+    assert list(log.lookup([(row.source, row.sender_id) for row in rows]).values()) == rows
+
+
+# All or nothing
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Batch(1, [entry(2)], [start(1)]),
+        Batch(1, [entry(2)], [start(2)._replace(run_id=run_id(1))]),
+        Batch(1, [entry(2), entry(3)], [start(2), start(2)]),
+        Batch(1, [entry(2)], [start(2)], [RunChange(99, Status.FAILED, NOW_US)]),
+        Batch(1, [entry(2)], [start(2)], [], [seen("1")]),
+        Batch(1, [entry(2)], [start(2)], [], [seen("2"), seen("2")]),
+    ],
+    ids=["run again", "run id again", "run twice", "unknown run", "seen before", "seen twice"],
+)
+def test_a_batch_that_contradicts_the_log_leaves_nothing(log: Log, bad: Batch) -> None:
+    epoch = log.acquire("a")
+    log.commit(Batch(epoch, [entry(1)], [start(1)], [], [seen("1")]))
+    before = observed(log)
+    with pytest.raises(LogCorrupt):
+        log.commit(bad)
+    assert observed(log) == before
+    assert commit_run(log, epoch) == 2
+
+
+# Epochs
+
+
+def test_nobody_commits_before_the_log_is_acquired(log: Log) -> None:
+    with pytest.raises(StaleEpoch):
+        log.commit(Batch(0, [entry(1)], [start(1)]))
+    assert log.end() == 1
+
+
+def test_a_stale_owner_commits_nothing_once_another_has_acquired(store: Store) -> None:
+    old, new = store.open(), store.open()
+    stale = old.acquire("old")
+    commit_run(old, stale)
+    current = new.acquire("new")
+    before = observed(new)
+    with pytest.raises(StaleEpoch):
+        old.commit(Batch(stale, [entry(2)], [start(2)], [], [seen("1")]))
+    with pytest.raises(StaleEpoch):
+        old.save_snapshot(Snapshot(2, b"stale"))
+    assert observed(new) == before
+    assert list(new.snapshots()) == []
+    assert commit_run(new, current) == 2
+    with pytest.raises(StaleEpoch):
+        old.commit(Batch(stale, [entry(3)], [start(3)]))
+    assert observed(old) == observed(new)
+    old.close()
+    new.close()
+
+
+def test_an_epoch_of_the_future_is_refused_too(log: Log) -> None:
+    epoch = log.acquire("a")
+    with pytest.raises(StaleEpoch):
+        log.commit(Batch(epoch + 1, [entry(1)], [start(1)]))
+
+
+def test_every_acquire_has_an_epoch_of_its_own_also_after_a_restart(store: Store) -> None:
+    epochs: list[int] = []
+    for owner in ("a", "a", "b"):
+        log = store.open()
+        epochs.append(log.acquire(owner))
+        log.close()
+    assert epochs == [1, 2, 3]
+
+
+# Dedup
+
+
+def test_what_was_seen_is_found_until_it_is_forgotten(log: Log) -> None:
+    epoch = log.acquire("a")
+    old, new = seen("1", NOW_US), seen("2", NOW_US + 1)
+    log.commit(Batch(epoch, seen=[old, new]))
+    keys = [("hooks/github", "1"), ("hooks/github", "2"), ("hooks/github", "3"), ("other", "1"), ("hooks/github", "1")]
+    assert log.lookup(keys) == {keys[0]: old, keys[1]: new}
+    assert log.lookup([]) == {}
+    assert log.forget(NOW_US + 1) == 1
+    assert log.lookup(keys) == {keys[1]: new}
+    log.commit(Batch(epoch, seen=[old]))
+    assert log.lookup(keys) == {keys[0]: old, keys[1]: new}
+
+
+# What is live
+
+
+def test_live_is_what_belongs_to_runs_that_are_not_finished(log: Log) -> None:
+    epoch = log.acquire("a")
+    runs = {status: commit_run(log, epoch, status) for status in Status}
+    live = sorted(run for status, run in runs.items() if status.live)
+    assert [found.run for found in log.live()] == live
+    assert [row.run for row in log.live_runs()] == live
+    assert [found.offset for found in log.live(after=live[1])] == live[1:]
+
+
+def test_a_run_leaves_live_when_it_finishes_and_comes_back_when_it_is_reopened(log: Log) -> None:
+    epoch = log.acquire("a")
+    run = commit_run(log, epoch)
+    other = commit_run(log, epoch)
+    log.commit(Batch(epoch, [entry(3, run=run, count=2)], [], [RunChange(run, Status.FAILED, NOW_US)]))
+    assert [found.offset for found in log.live()] == [other]
+    log.commit(Batch(epoch, [entry(5, run=run)], [], [RunChange(run, Status.RUNNING, None)]))
+    assert [found.offset for found in log.live()] == [1, 2, 3, 5]
+    assert [row.finished_us for row in log.live_runs()] == [None, None]
+
+
+def test_of_two_changes_of_one_run_in_one_batch_the_last_one_holds(log: Log, reader: Reader) -> None:
+    epoch = log.acquire("a")
+    changed = [RunChange(1, Status.WAITING, None), RunChange(1, Status.COMPLETED, NOW_US)]
+    log.commit(Batch(epoch, [entry(1)], [start(1)], changed))
+    assert reader.counts() == {("orders", Status.COMPLETED): 1}
+
+
+def test_live_is_as_of_its_first_step_whatever_is_committed_meanwhile(log: Log) -> None:
+    epoch = log.acquire("a")
+    runs = [commit_run(log, epoch) for _ in range(3)]
+    live = log.live()
+    assert next(live).run == runs[0]
+    log.commit(Batch(epoch, [entry(4)], [start(4)], [RunChange(run, Status.COMPLETED, NOW_US) for run in runs]))
+    assert [found.run for found in live] == runs[1:]
+
+
+# Snapshots
+
+
+def test_the_two_newest_snapshots_are_kept(log: Log) -> None:
+    epoch = log.acquire("a")
+    saved: list[Snapshot] = []
+    for _ in range(4):
+        commit_run(log, epoch)
+        saved.append(Snapshot(log.end(), b"state as of %d" % log.end()))
+        log.save_snapshot(saved[-1])
+    assert list(log.snapshots()) == [saved[3], saved[2]]
+    assert log.damaged_snapshots == 0
+
+
+def test_a_damaged_snapshot_is_skipped_and_counted(store: Store, log: Log) -> None:
+    epoch = log.acquire("a")
+    for _ in range(2):
+        commit_run(log, epoch)
+        log.save_snapshot(Snapshot(log.end(), b"state"))
+    store.damage_snapshot(3)
+    assert list(log.snapshots()) == [Snapshot(2, b"state")]
+    assert log.damaged_snapshots == 1
+    store.damage_snapshot(2)
+    assert list(log.snapshots()) == []
+    assert log.damaged_snapshots == 2
+
+
+def test_a_snapshot_of_the_same_offset_takes_the_place_of_the_first(log: Log) -> None:
+    log.acquire("a")
+    log.save_snapshot(Snapshot(1, b"one"))
+    log.save_snapshot(Snapshot(1, b"two"))
+    assert list(log.snapshots()) == [Snapshot(1, b"two")]
+
+
+def test_a_snapshot_beyond_the_end_is_refused(log: Log) -> None:
+    log.acquire("a")
+    with pytest.raises(LogCorrupt, match="ends at 1"):
+        log.save_snapshot(Snapshot(2, b"lie"))
+
+
+# Opening again
+
+
+def test_everything_is_there_when_a_store_is_opened_again(store: Store) -> None:
+    log = store.open()
+    epoch = log.acquire("a")
+    log.commit(Batch(epoch, [entry(1, count=2), entry(3)], [start(1), start(3)], [], [seen("1")]))
+    log.save_snapshot(Snapshot(4, b"state"))
+    log.define("orders", "v1", b"{}", NOW_US)
+    log.checkpoint()
+    before = observed(log)
+    log.close()
+    again = store.open()
+    assert observed(again) == before
+    assert list(again.snapshots()) == [Snapshot(4, b"state")]
+    assert commit_run(again, again.acquire("b")) == 4
+    again.close()
+
+
+def test_a_closed_log_and_a_closed_reader_say_so_and_close_twice(log: Log, reader: Reader) -> None:
+    for thing in (reader, log):
+        thing.close()
+        thing.close()
+        with pytest.raises(LogUnavailable, match="closed"):
+            thing.end()
+
+
+# Readers
+
+
+def test_a_reader_finds_runs_by_id(log: Log, reader: Reader) -> None:
+    run = commit_run(log, log.acquire("a"))
+    assert reader.run(run_id(run)) == RunRow(
+        run, run_id(run), "orders", "v1", "OrderPlaced", Status.RUNNING, NOW_US + run, None
+    )
+    assert reader.run(run_id(99)) is None
+
+
+def test_runs_come_newest_first_page_by_page_through_any_filter(log: Log, reader: Reader) -> None:
+    epoch = log.acquire("a")
+    for number in range(30):
+        commit_run(log, epoch, Status(number % 7 + 1), pipeline=("orders", "triage")[number % 2])
+    everything = reader.runs(limit=100)
+    assert [row.run for row in everything] == list(range(30, 0, -1))
+    filters: list[list[int] | None] = [None, [], [Status.COMPLETED], [Status.FAILED], [4, 1, 4], [3, 5]]
+    for statuses in filters:
+        for pipeline in (None, "orders", "nobody"):
+            wanted = [
+                row
+                for row in everything
+                if pipeline in (None, row.pipeline) and (statuses is None or row.status in statuses)
+            ]
+            pages: list[RunRow] = []
+            while page := reader.runs(
+                pipeline=pipeline, statuses=statuses, before=pages[-1].run if pages else None, limit=2
+            ):
+                assert len(page) <= 2
+                pages += page
+            assert pages == wanted
+
+
+def test_the_entries_of_a_run_come_in_order_from_any_offset(log: Log, reader: Reader) -> None:
+    epoch = log.acquire("a")
+    log.commit(Batch(epoch, [entry(1, count=2), entry(3), entry(4, run=1), entry(5, run=3)], [start(1), start(3)]))
+    assert [found.offset for found in reader.entries(1)] == [1, 4]
+    assert [found.offset for found in reader.entries(1, after=2)] == [4]
+    assert reader.entries(99) == []
+    assert [found.offset for found in reader.scan(3, 2)] == [3, 4]
+    assert reader.scan(6, 2) == []
+    assert reader.scan(1, 0) == []
+
+
+def test_the_first_definition_of_a_version_stays(log: Log, reader: Reader) -> None:
+    log.define("orders", "v1", b"first", 1)
+    log.define("triage", "v1", b"other", 2)
+    log.define("orders", "v1", b"second", 3)
+    log.define("orders", "v2", b"next", 4)
+    orders = [Definition("orders", "v1", b"first", 1), Definition("orders", "v2", b"next", 4)]
+    assert reader.definitions("orders") == orders
+    assert reader.definitions() == [orders[0], Definition("triage", "v1", b"other", 2), orders[1]]
+
+
+def test_a_reader_in_another_thread_sees_only_whole_commits(log: Log, reader: Reader) -> None:
+    epoch = log.acquire("a")
+    ends: list[tuple[int, int]] = []
+
+    def watch() -> None:
+        while not ends or ends[-1][0] < 301:
+            found = reader.scan(0, 1000)
+            ends.append((found[-1].offset + 1 if found else 1, len(found)))
+
+    thread = Thread(target=watch)
+    thread.start()
+    for first in range(1, 301, 3):
+        log.commit(Batch(epoch, [entry(first), entry(first + 1), entry(first + 2)], [start(first)]))
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert all((end - 1) % 3 == 0 and length == end - 1 for end, length in ends)
+
+
+# Against a model
+
+
+@dataclass
+class Model:
+    """The simplest log there is."""
+
+    entries: list[Entry] = field(default_factory=list[Entry])
+    runs: dict[int, RunRow] = field(default_factory=dict[int, RunRow])
+    seen: dict[tuple[str, str], Seen] = field(default_factory=dict[tuple[str, str], Seen])
+    end: int = 1
+
+    def batch(self, epoch: int, plan: "list[tuple[int, int, int]]") -> Batch:
+        """A right batch: each (choice, count, status) starts a run or goes on with one, and may change it."""
+        batch = Batch(epoch)
+        for choice, count, status in plan:
+            run = sorted(self.runs)[choice % len(self.runs)] if choice and self.runs else self.end
+            if run == self.end:
+                batch.started.append(start(run, f"pipeline-{choice % 3}"))
+                self.runs[run] = RunRow(*batch.started[-1][:5], Status.RUNNING, batch.started[-1].started_us, None)
+                batch.seen.append(seen(str(run)))
+                self.seen["hooks/github", str(run)] = batch.seen[-1]
+            if status:
+                change = RunChange(run, status, None if status in LIVE else NOW_US + self.end)
+                batch.changed.append(change)
+                self.runs[run] = self.runs[run]._replace(status=change.status, finished_us=change.finished_us)
+            batch.entries.append(entry(self.end, run, count))
+            self.end += count
+        self.entries += batch.entries
+        return batch
+
+
+PLANS = st.lists(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4), st.integers(0, 7)), max_size=40), min_size=1, max_size=6
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40, deadline=None)
+@given(plans=PLANS, refused=st.integers(0, 5))
+def test_any_commits_leave_what_the_model_says(
+    kind: str, plans: list[list[tuple[int, int, int]]], refused: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(kind, Path(folder))
+        log, model = store.open(), Model()
+        for number, plan in enumerate(plans):
+            epoch = log.acquire("a")
+            batch = model.batch(epoch, plan)
+            if number == refused:
+                with pytest.raises(LogCorrupt):
+                    log.commit(Batch(epoch, [*batch.entries, entry(model.end + 1)], batch.started, batch.changed))
+            log.commit(batch)
+            if number % 2:
+                log.close()
+                log = store.open()
+        assert_same(log, model)
+        log.close()
+
+
+def assert_same(log: Log, model: Model) -> None:
+    reader = log.reader()
+    live = {run for run, row in model.runs.items() if row.status in LIVE}
+    assert log.end() == reader.end() == model.end
+    assert reader.scan(0, 10_000) == model.entries
+    assert list(log.live()) == [found for found in model.entries if found.run in live]
+    assert [row.run for row in log.live_runs()] == sorted(live)
+    assert reader.runs(limit=10_000) == [model.runs[run] for run in sorted(model.runs, reverse=True)]
+    assert reader.counts() == Counter((row.pipeline, row.status) for row in model.runs.values())
+    assert log.lookup(list(model.seen)) == model.seen
+    for run in model.runs:
+        assert reader.entries(run) == [found for found in model.entries if found.run == run]
+    reader.close()
