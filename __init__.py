@@ -1,5 +1,60 @@
-"""ensue: a reactive pipeline of typed events whose steps are Ray actors, on a durable log."""
+"""ensue: reactive pipelines of typed events. The signature is the subscription, every step is its own cluster worker,
+and no crash loses an accepted event.
+"""
 
+from importlib import import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+from .events.context import Context
+from .events.errors import EnsueError, GiveUp
+from .events.event import Event
+from .events.failure import StepFailed
+from .events.pipeline import Pipeline
+from .events.retry import Backoff, Retry
+from .events.webhook import Webhook
+
+if TYPE_CHECKING:
+    from .actors.engine import Engine
+    from .actors.handles import Outcome, RunHandle
+    from .actors.oneshot import run
+    from .gateway import signing as hooks
+
+__all__ = [
+    "Backoff",
+    "Context",
+    "Engine",
+    "EnsueError",
+    "Event",
+    "GiveUp",
+    "Outcome",
+    "Pipeline",
+    "Retry",
+    "RunHandle",
+    "StepFailed",
+    "Webhook",
+    "__version__",
+    "hooks",
+    "run",
+]
 
 __version__ = _version("ensue")
+
+_LATER = {
+    "Engine": (".actors.engine", "Engine"),
+    "Outcome": (".actors.handles", "Outcome"),
+    "RunHandle": (".actors.handles", "RunHandle"),
+    "run": (".actors.oneshot", "run"),
+    "hooks": (".gateway.signing", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs more than pydantic is imported when it is first asked for, so that `import ensue` stays quick."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'ensue' has no attribute {name!r}")
+    module, attribute = _LATER[name]
+    loaded = import_module(module, __name__)
+    value = loaded if attribute is None else getattr(loaded, attribute)
+    globals()[name] = value
+    return value

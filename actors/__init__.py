@@ -1,1 +1,1 @@
-"""To be opened with one sentence."""
+"""Who acts: partitions, workers and the engine that wires them."""

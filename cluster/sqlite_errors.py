@@ -52,7 +52,8 @@ def transaction(connection: apsw.Connection, path: str) -> Generator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException as failure:
-        _roll_back(connection)
+        with translating(path):
+            _roll_back(connection)
         if isinstance(failure, apsw.Error):
             raise translated(failure, path) from failure
         raise

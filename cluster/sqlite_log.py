@@ -5,6 +5,8 @@
 2. The writer holds no lock between commits: another process may take the log over at any time by its epoch.
 3. Write-ahead mode, synchronous=FULL: COMMIT returns after the fsync. `relaxed` (NORMAL) leaves the fsync to the checkpoint.
 4. Only the writer checkpoints.
+5. A commit that failed leaves nothing visible. If the disk failed in the very fsync and the process dies before its next
+   commit, the batch may be found whole when the store is opened again: it was never acknowledged, and never is half there.
 """
 
 from collections import Counter

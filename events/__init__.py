@@ -1,1 +1,1 @@
-"""To be opened with one sentence."""
+"""What happened, and what follows from it: pure data and decisions."""

@@ -2,12 +2,22 @@
 
 Rules: an event never changes; its wire name and version belong to the class; unknown fields are refused; a type
 grows by adding fields with defaults, and a break is a new version with an upcaster from the old one.
+
+JSON comes from outside and is read strictly: "1" is no number, 1 no truth and NaN no JSON, while what JSON has no form
+for is read from its usual one (dates, UUIDs, Decimals and bytes from texts, sets from lists, floats from integers).
+Python data comes from the author's own code and is read as pydantic reads it. A class that declares
+`model_config = ConfigDict(strict=False)` is lax with JSON too, and one with `strict=True` strict with both.
 """
 
+import reprlib
+import types
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from enum import Enum
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import from_json, to_json
 
 from .errors import EventInvalid, PipelineInvalid
 
@@ -17,6 +27,10 @@ type_ = type
 E = TypeVar("E", bound="Event")
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+_MOST_PROBLEMS = 50
+_NAME_LENGTH = 200
+_show = reprlib.Repr()
+_show.maxstring = _show.maxother = 60
 
 
 class Event(BaseModel):
@@ -39,9 +53,11 @@ class Event(BaseModel):
         cls, *, type: str | None = None, version: int = 1, key: str | None = None, **kwargs: Any
     ) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__event_type__ = type or cls.__name__
+        cls.__event_type__ = cls.__name__ if type is None else type
         cls.__event_version__ = version
-        cls.__event_key__ = key
+        cls.__event_key__ = (
+            cls.__event_key__ if key is None else key
+        )  # a key is inherited, a name and a version are not
         cls.__event_upcasters__ = {}
 
     @classmethod
@@ -66,10 +82,10 @@ class Event(BaseModel):
 def parse_event(model: type[E], data: Any, *, json: bool = False) -> E:
     """Validate data from outside; `EventInvalid` names each field at fault and what was expected.
 
-    `data` is a mapping, or with `json=True` the JSON text or bytes of one.
+    With `json=True` it came as JSON and is read strictly: `data` is the text or bytes, or what a parser made of them.
     """
     try:
-        return model.model_validate_json(data) if json else model.model_validate(data)
+        return _parse_json(model, data) if json else model.model_validate(data)
     except ValidationError as error:
         problems = describe_problems(error)
         summary = "; ".join(f"{p['field']}: {p['expected']}, got {p['got']}" for p in problems[:5])
@@ -77,41 +93,96 @@ def parse_event(model: type[E], data: Any, *, json: bool = False) -> E:
 
 
 def key_of(event: Event) -> str | None:
-    """The value of the event's key field as text, or None where its type has no key."""
+    """The value of the event's key field as text; None where its type has no key, or the field is None."""
     field = event.__event_key__
-    return None if field is None else str(getattr(event, field))
+    if field is None:
+        return None
+    value = getattr(event, field)
+    if isinstance(value, Enum):
+        value = value.value
+    return None if value is None else str(value)
 
 
 def describe_problems(error: ValidationError) -> list[dict[str, str]]:
-    """The faults of a validation, one mapping each: field (dotted path), expected, got."""
+    """The faults of a validation (the first 50), one mapping each: field (dotted path), expected, got."""
     return [
         {
             "field": ".".join(str(part) for part in fault["loc"]) or "(whole)",
             "expected": fault["msg"],
             "got": _shorten(fault.get("input")),
         }
-        for fault in error.errors(include_url=False)
+        for fault in error.errors(include_url=False, include_context=False)[:_MOST_PROBLEMS]
     ]
 
 
 def _shorten(value: object) -> str:
-    text = repr(value)
+    """The value in one line, never all of a large or deep one."""
+    try:
+        text = _show.repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        text = f"a very large {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - one line of a terminal
 
 
+def _parse_json(model: type_[E], data: Any) -> E:
+    strict = model.model_config.get("strict", True)
+    text = data if isinstance(data, str | bytes | bytearray) else _json_text(model, data)
+    _refuse_constants(model, text)
+    return model.model_validate_json(text, strict=strict)
+
+
+def _json_text(model: type_[Event], data: Any) -> bytes:
+    try:
+        return to_json(data)
+    except ValueError as error:
+        raise EventInvalid(f"{model.__event_type__} is not valid: not JSON data: {error}"[:300]) from None
+
+
+def _refuse_constants(model: type_[Event], text: str | bytes | bytearray) -> None:
+    """Refuse NaN and Infinity, which Python's JSON knows and JSON does not; texts without these letters pay nothing."""
+    named = ("NaN" in text or "Infinity" in text) if isinstance(text, str) else (b"NaN" in text or b"Infinity" in text)
+    if not named:
+        return
+    try:
+        from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        problem = {"field": "(whole)", "expected": f"Invalid JSON: {error}", "got": _shorten(text)}
+        raise EventInvalid(f"{model.__event_type__} is not valid: not JSON: {error}"[:300], [problem]) from None
+
+
 def _check_declaration(cls: type_[Event]) -> None:
-    if cls.__event_version__ < 1:
-        raise PipelineInvalid(f"{cls.__event_type__}: version is a positive integer, not {cls.__event_version__}")
+    name = cls.__event_type__
+    if not (0 < len(name) <= _NAME_LENGTH) or not name.isprintable() or any(letter.isspace() for letter in name):
+        raise PipelineInvalid(f"event type {name[:80]!r}: use 1 to {_NAME_LENGTH} printable characters without spaces")
+    version: object = cls.__event_version__
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise PipelineInvalid(f"{name}: version is a positive integer, not {version!r}")
     if cls.__event_key__ is not None and cls.__event_key__ not in cls.model_fields:
-        raise PipelineInvalid(f"{cls.__event_type__}: key={cls.__event_key__!r} is none of its fields")
+        raise PipelineInvalid(f"{name}: key={cls.__event_key__!r} is none of its fields")
+    for field, info in cls.model_fields.items():
+        if info.exclude and info.is_required():
+            raise PipelineInvalid(f"{name}.{field} is required and exclude=True, so it could never be read back")
 
 
 def _is_flat(cls: type_[Event]) -> bool:
-    """Whether every field is a plain scalar that packs as it stands, so that no dump is needed."""
+    """Whether every field packs as it stands, so that no dump is needed."""
     decorators = cls.__pydantic_decorators__
-    if decorators.field_serializers or decorators.model_serializers or decorators.computed_fields:
+    if decorators.field_serializers or decorators.model_serializers or cls.model_config.get("extra") == "allow":
         return False
-    return all(
-        set(getattr(field.annotation, "__args__", (field.annotation,))) <= _PLAIN and not field.exclude
-        for field in cls.model_fields.values()
-    )
+    return all(_is_plain_field(field) for field in cls.model_fields.values())
+
+
+def _is_plain_field(field: FieldInfo) -> bool:
+    return not field.exclude and _is_plain(field.annotation)
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether the values of a type are scalars, or lists and dicts of them, that msgpack knows by itself."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return all(type_(value) in _PLAIN for value in inner)
+    if origin in (Union, types.UnionType, list):
+        return all(_is_plain(part) for part in inner)
+    if origin is dict:
+        return inner[0] in _PLAIN and _is_plain(inner[1])
+    return annotation in _PLAIN

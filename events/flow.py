@@ -6,25 +6,42 @@ event types go by name here.
 
 The answer is a least fixpoint. A step acts when each of its parameters can be given an event. For each step that acts
 it is known whether it acts at most once, and on which choices it depends: a step that acts once and returns `A | B`
-has chosen, so what needs its A and what needs its B never meet in one run.
+has chosen, so what needs its A and what needs its B never meet in one run. And each item of a fan-out has a scope of
+its own (see `joins`), written as the path of fan-outs that led to it: events meet where one path continues the other.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from .failure import StepFailed
 from .pipeline import Pipeline
 from .signature import Parameter
 from .step import Step
 
-__all__ = ["FAILED", "MANY", "ONCE", "Arrival", "Choices", "Flow", "Wiring", "flow_of", "wire"]
+__all__ = [
+    "FAILED",
+    "MANY",
+    "ONCE",
+    "Arrival",
+    "Choices",
+    "Flow",
+    "Scope",
+    "Wiring",
+    "accepted_by",
+    "closure",
+    "flow_of",
+    "handles",
+    "wire",
+]
 
 FAILED = StepFailed.__event_type__
 ONCE = 1
 MANY = 2
 Choices = Mapping[str, frozenset[str]]
 """For each step that has to have chosen: the event types of which it has to have emitted one."""
+Scope = tuple[tuple[str, str], ...]
+"""The fan-outs that an event is in, from the outside in: the step that fanned out, and the type of its item."""
+_MOST_SCOPES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +59,13 @@ class Wiring:
         return closure(self.onward, start)
 
 
-class Arrival(NamedTuple):
-    """How an event can come to a parameter: how often at most, and after which choices."""
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How an event can come to a parameter: how often at most, after which choices, in which scopes (None: in any)."""
 
     count: int
     choices: Choices
+    scopes: frozenset[Scope] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +121,9 @@ def flow_of(wiring: Wiring, trigger: str) -> Flow:
     while changed:
         changed = False
         for step in wiring.steps.values():
-            found = {p.name: arrival for p in step.parameters if (arrival := _arrival(wiring, acting, trigger, step, p))}
+            found = {
+                p.name: arrival for p in step.parameters if (arrival := _arrival(wiring, acting, trigger, step, p))
+            }
             arrivals.update({(step.name, name): arrival for name, arrival in found.items()})
             arrival = _meet(found.values()) if len(found) == len(step.parameters) else None
             if arrival is not None and acting.get(step.name) != arrival:
@@ -115,42 +136,82 @@ def _arrival(
     wiring: Wiring, acting: Mapping[str, Arrival], trigger: str, step: Step, parameter: Parameter
 ) -> Arrival | None:
     accepted = accepted_by([parameter])
-    ways = [Arrival(ONCE, {})] if trigger in accepted else []
+    ways = [Arrival(ONCE, {}, frozenset({()}))] if trigger in accepted else []
     emitters = dict.fromkeys(emitter for name in sorted(accepted) for emitter in wiring.emitters.get(name, ()))
     ways += [_emitted(wiring.steps[name], acting[name], accepted) for name in emitters if name in acting]
     if FAILED in accepted:
-        failing = (acting[name] for name in acting if name != step.name and _handles(step, name))
-        ways += [Arrival(MANY, source.choices) for source in failing]
-    return _either(ways)
+        failing = (acting[name] for name in acting if handles(step, wiring.steps[name]))
+        ways += [Arrival(MANY, source.choices, source.scopes) for source in failing]
+    if not ways:
+        return None
+    arrival = _either(ways)
+    return replace(arrival, scopes=_around(arrival.scopes)) if parameter.is_list else arrival
 
 
-def _handles(step: Step, failed: str) -> bool:
-    return not step.failed_steps or failed in step.failed_steps
+def handles(step: Step, failed: Step) -> bool:
+    """Whether a step hears the failure of another (see `StepPlan.handles_failure_of`, which does it in a run)."""
+    if step.failed_steps:
+        return failed.name in step.failed_steps
+    return failed is not step and FAILED not in accepted_by(failed.parameters)
 
 
 def _emitted(step: Step, arrival: Arrival, accepted: frozenset[str]) -> Arrival:
     """How what a step emits comes to a parameter that accepts these types."""
-    emitted = frozenset(model.__event_type__ for model in step.emission.models) & accepted
-    streamed = any(model.__event_type__ in emitted for model in step.emission.many)
+    alone = frozenset(model.__event_type__ for model in step.emission.single) & accepted
+    streamed = frozenset(model.__event_type__ for model in step.emission.many) & accepted
+    scopes = _bounded(arrival.scopes if alone else frozenset(), _items(arrival.scopes, step, streamed))
     if arrival.count == MANY or streamed:
-        return Arrival(MANY, arrival.choices)
-    return Arrival(ONCE, {**arrival.choices, step.name: emitted})
+        return Arrival(MANY, arrival.choices, scopes)
+    return Arrival(ONCE, {**arrival.choices, step.name: alone}, scopes)
 
 
-def _either(ways: list[Arrival]) -> Arrival | None:
+def _either(ways: list[Arrival]) -> Arrival:
     """One way or the other: more of them, and only those choices that every way needs."""
-    if not ways:
-        return None
-    shared = set.intersection(*(set(way.choices) for way in ways))
-    choices = {name: frozenset().union(*(way.choices[name] for way in ways)) for name in sorted(shared)}
-    return Arrival(min(sum(way.count for way in ways), MANY), choices)
+    shared = [name for name in ways[0].choices if all(name in way.choices for way in ways)]
+    choices = {name: frozenset[str]().union(*(way.choices[name] for way in ways)) for name in shared}
+    return Arrival(min(sum(way.count for way in ways), MANY), choices, _bounded(*(way.scopes for way in ways)))
 
 
 def _meet(arrivals: Iterable[Arrival]) -> Arrival | None:
-    """All of them in one run; None where their choices exclude each other."""
+    """All of them in one run; None where their choices exclude each other or their scopes never meet."""
     count, choices = ONCE, dict[str, frozenset[str]]()
+    scopes: frozenset[Scope] | None = frozenset({()})
     for arrival in arrivals:
         count = max(count, arrival.count)
+        scopes = _common(scopes, arrival.scopes)
         for name, types in arrival.choices.items():
             choices[name] = choices.get(name, types) & types
-    return Arrival(count, choices) if all(choices.values()) else None
+    possible = all(choices.values()) and (scopes is None or bool(scopes))
+    return Arrival(count, choices, scopes) if possible else None
+
+
+def _items(scopes: frozenset[Scope] | None, step: Step, streamed: frozenset[str]) -> frozenset[Scope] | None:
+    """The scopes of the items that a step fans out; any, where a loop fans out again and again."""
+    if not streamed:
+        return frozenset()
+    if scopes is None or any(step.name == name for scope in scopes for name, _ in scope):
+        return None
+    return frozenset((*scope, (step.name, event)) for scope in scopes for event in streamed)
+
+
+def _around(scopes: frozenset[Scope] | None) -> frozenset[Scope] | None:
+    """Where a list of events of these scopes can belong: to any of the fan-outs around them, or to the run."""
+    return None if scopes is None else frozenset({(), *(scope[:end] for scope in scopes for end in range(len(scope)))})
+
+
+def _common(ones: frozenset[Scope] | None, others: frozenset[Scope] | None) -> frozenset[Scope] | None:
+    """The inner scopes of those pairs of which one lies inside the other."""
+    if ones is None or others is None:
+        return None
+    pairs = (sorted((one, other), key=len) for one in ones for other in others)
+    return _bounded(frozenset(inner for outer, inner in pairs if inner[: len(outer)] == outer))
+
+
+def _bounded(*sets: frozenset[Scope] | None) -> frozenset[Scope] | None:
+    """Their union; any, where one is any or there are too many to follow."""
+    union: set[Scope] = set()
+    for scopes in sets:
+        if scopes is None:
+            return None
+        union |= scopes
+    return frozenset(union) if len(union) <= _MOST_SCOPES else None

@@ -9,7 +9,7 @@ hear and emit, the schemas of their events), never with a policy or a docstring,
 import json
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.errors import PydanticUserError
@@ -132,7 +132,7 @@ class Edge(_Data):
 class Graph(_Data):
     """A pipeline's nodes and edges, in the order in which they were declared."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     pipeline: str
     version: str
     description: str = ""
@@ -197,7 +197,9 @@ def structure_hash(pipeline: Pipeline) -> str:
     structure = {
         "pipeline": pipeline.name,
         "steps": {name: _structure(step) for name, step in pipeline.steps.items()},
-        "events": {model.__event_type__: _event_structure(model) for model in pipeline.registry if _in_steps(pipeline, model)},
+        "events": {
+            model.__event_type__: _event_structure(model) for model in pipeline.registry if _in_steps(pipeline, model)
+        },
     }
     text = json.dumps(structure, sort_keys=True, separators=(",", ":"))
     return blake2b(text.encode(), digest_size=8).hexdigest()
@@ -208,7 +210,7 @@ def _structure(step: Step) -> dict[str, Any]:
     return {
         "code": code_id(step),
         "parameters": [[p.name, sorted(m.__event_type__ for m in p.models), p.is_list] for p in step.parameters],
-        "emits": sorted(model.__event_type__ for model in emission.models),
+        "emits": sorted(model.__event_type__ for model in emission.single),
         "many": sorted(model.__event_type__ for model in emission.many),
         "optional": emission.optional,
         "handles": None if step.failed_steps is None else sorted(step.failed_steps),
@@ -245,14 +247,15 @@ def schema_of(model: type[Event]) -> dict[str, Any] | None:
 def _without_prose(schema: Any) -> Any:
     """A schema without its titles and descriptions; what is merely named so (a property) stays."""
     if isinstance(schema, list):
-        return [_without_prose(item) for item in schema]
+        return [_without_prose(item) for item in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
         return schema
-    return {
-        key: {name: _without_prose(inner) for name, inner in value.items()} if key in _NAMED else _without_prose(value)
-        for key, value in schema.items()
-        if key not in _PROSE
-    }
+    kept = ((key, value) for key, value in cast("dict[str, Any]", schema).items() if key not in _PROSE)
+    return {key: _named(value) if key in _NAMED else _without_prose(value) for key, value in kept}
+
+
+def _named(schemas: dict[str, Any]) -> dict[str, Any]:
+    return {name: _without_prose(schema) for name, schema in schemas.items()}
 
 
 def _edges(pipeline: Pipeline) -> Iterator[Edge]:
@@ -348,7 +351,9 @@ def _event_id(model: type[Event]) -> str:
 def _unreadable(error: ValidationError) -> str:
     first = describe_problems(error)[0]
     if first["field"] == "format":
-        return f"this graph has format {first['got']}, and this ensue reads format {FORMAT}: use the ensue that wrote it"
+        return (
+            f"this graph has format {first['got']}, and this ensue reads format {FORMAT}: use the ensue that wrote it"
+        )
     return f"not a graph of ensue: {first['field']}: {first['expected']}; write one with `ensue graph --format json`"
 
 

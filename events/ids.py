@@ -13,7 +13,6 @@ __all__ = ["derived_id", "format_id", "idempotency_key", "parse_id", "time_ms_of
 
 _VERSION_7 = 0x70
 _VARIANT = 0x80
-_TEXT_LENGTH = 36
 
 
 def uuid7(time_ms: int, randomness: bytes) -> bytes:
@@ -53,7 +52,7 @@ def parse_id(text: str) -> bytes:
         raw = bytes.fromhex(text.replace("-", ""))
     except ValueError:
         raw = b""
-    if len(raw) != 16 or len(text) != _TEXT_LENGTH:  # noqa: PLR2004 - a UUID is 16 bytes
+    if len(raw) != 16 or format_id(raw) != text.lower():  # noqa: PLR2004 - a UUID is 16 bytes
         msg = f"{text[:60]!r} is no id: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057"
         raise EnsueError(msg)
     return raw

@@ -13,7 +13,7 @@ from .event import Event
 from .failure import StepFailed
 from .registry import Registry
 from .retry import NO_RETRY, Retry
-from .signature import read_emission, read_hints, read_signature
+from .signature import Signature, read_emission, read_hints, read_signature
 from .step import DEFAULT_TIMEOUT_SECONDS, CallStyle, Resources, Step, call_style
 from .webhook import Endpoint, Verifier, Webhook
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+W = TypeVar("W", bound=Callable[[Webhook], Any])
 _NAME_LENGTH = 100
 
 
@@ -31,8 +32,7 @@ class Pipeline:
     """A named set of steps. `@pipeline.step` adds one; its signature is its subscription."""
 
     def __init__(self, name: str, *, description: str = "") -> None:
-        if not name or len(name) > _NAME_LENGTH or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise PipelineInvalid(f"pipeline name {name!r}: use letters, digits, '-', '_' and '.', 1 to 100 of them")
+        _check_name("pipeline", name)
         self.name = name
         self.description = description
         self.steps: dict[str, Step] = {}
@@ -47,6 +47,7 @@ class Pipeline:
     @overload
     def step(
         self,
+        /,
         *,
         name: str | None = None,
         retry: Retry | int | None = None,
@@ -83,37 +84,47 @@ class Pipeline:
         claims = Resources(num_cpus, num_gpus, memory, dict(resources or {}))
 
         def add(code: F) -> F:
-            self._add(code, local_names, name, _retry(retry), timeout, replicas, concurrency, claims)
+            self._add(
+                code,
+                local_names,
+                name=name,
+                retry=retry,
+                timeout=timeout,
+                replicas=replicas,
+                concurrency=concurrency,
+                claims=claims,
+            )
             return code
 
         return add if target is None else add(target)
 
     def on_error(
-        self, *steps: Callable[..., Any] | str, retry: Retry | int | None = None, timeout: float = DEFAULT_TIMEOUT_SECONDS
+        self,
+        *steps: Callable[..., Any] | str,
+        retry: Retry | int | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> Callable[[F], F]:
         """Add a step that hears `StepFailed` of the given steps (of all others, where none is given)."""
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
-        names = frozenset(step if isinstance(step, str) else step.__name__ for step in steps)
+        names = frozenset(name for step in steps for name in self._names_of(step))
 
         def add(code: F) -> F:
-            unknown = names - set(self.steps)
-            if unknown:
-                raise PipelineInvalid(f"on_error({', '.join(sorted(unknown))}): pipeline {self.name} has no such step")
-            self._add(code, local_names, None, _retry(retry), timeout, 1, None, Resources(), names)
+            self._add(code, local_names, name=None, retry=retry, timeout=timeout, failed_steps=names)
             return code
 
         return add
 
     def webhook(
         self, name: str, *, verify: Verifier, content_types: Iterable[str] = ("application/json",)
-    ) -> Callable[[Callable[[Webhook], Any]], Callable[[Webhook], Any]]:
+    ) -> Callable[[W], W]:
         """Declare POST /hooks/{name}: a function from a verified `Webhook` to the event it stands for, or None.
 
         The function runs in the gateway and must be quick; raise `EventInvalid` to refuse a body.
         """
+        _check_name("webhook", name)
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
 
-        def add(function: Callable[[Webhook], Any]) -> Callable[[Webhook], Any]:
+        def add(function: W) -> W:
             if name in self.endpoints:
                 raise PipelineInvalid(f"pipeline {self.name} has two webhooks named {name!r}: rename one")
             models = _endpoint_models(function, name, local_names)
@@ -139,33 +150,61 @@ class Pipeline:
         self,
         code: Callable[..., Any],
         local_names: Mapping[str, Any],
+        *,
         name: str | None,
-        retry: Retry,
+        retry: Retry | int | None,
         timeout: float,
-        replicas: int,
-        concurrency: int | None,
-        claims: Resources,
+        replicas: int = 1,
+        concurrency: int | None = None,
+        claims: Resources | None = None,
         failed_steps: frozenset[str] | None = None,
     ) -> None:
-        name = name or getattr(code, "__name__", type(code).__name__)
-        if name in self.steps:
-            raise PipelineInvalid(f"pipeline {self.name} has two steps named {name!r}: rename one, or pass name=")
-        function = _body(code, name)
-        signature = read_signature(function, name, local_names)
+        title: str = name or getattr(code, "__name__", type(code).__name__)
+        self._check_title(title)
+        function = _body(code, title)
+        signature = read_signature(function, title, local_names)
         if failed_steps is not None and not any(StepFailed in p.models for p in signature.parameters):
-            raise PipelineInvalid(f"error handler {name}: annotate a parameter with StepFailed")
-        for parameter in signature.parameters:
-            self._register(parameter.models)
-        self._register(signature.emission.models)
+            raise PipelineInvalid(f"error handler {title}: annotate a parameter with StepFailed")
         style = call_style(function)
-        at_once = concurrency if concurrency is not None else _default_concurrency(claims, style)
-        self.steps[name] = Step(
-            name, code, signature, style, retry, timeout, replicas, at_once, claims, failed_steps
-        )
+        _check_stream(title, style, signature)
+        resources = claims or Resources()
+        at_once = concurrency if concurrency is not None else _default_concurrency(resources, style)
+        step = Step(title, code, signature, style, _retry(retry), timeout, replicas, at_once, resources, failed_steps)
+        for models in (*(parameter.models for parameter in signature.parameters), signature.emission.models):
+            self._register(models)
+        self.steps[title] = step
+
+    def _check_title(self, title: str) -> None:
+        if len(title) > _NAME_LENGTH or not title.isprintable():
+            raise PipelineInvalid(f"step name {title[:80]!r}: use 1 to {_NAME_LENGTH} printable characters")
+        if title in self.steps:
+            raise PipelineInvalid(f"pipeline {self.name} has two steps named {title!r}: rename one, or pass name=")
+
+    def _names_of(self, step: Callable[..., Any] | str) -> list[str]:
+        """The names that a step was added under (it may have been given another than its own, or several)."""
+        names = [name for name, known in self.steps.items() if step in (name, known.target)]
+        if not names:
+            shown = step if isinstance(step, str) else getattr(step, "__name__", repr(step))
+            msg = f"on_error({shown}): pipeline {self.name} has no such step (known: {', '.join(self.steps) or 'none'})"
+            raise PipelineInvalid(f"{msg}; write @{self.name}.on_error() for the failures of all steps")
+        return names
 
     def _register(self, models: Iterable[type[Event]]) -> None:
         for model in models:
             self.registry.add(model)
+
+
+def _check_name(what: str, name: str) -> None:
+    if not name or len(name) > _NAME_LENGTH or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise PipelineInvalid(f"{what} name {name!r}: use letters, digits, '-', '_' and '.', 1 to 100 of them")
+
+
+def _check_stream(name: str, style: CallStyle, signature: Signature) -> None:
+    emission = signature.emission
+    if style in (CallStyle.SYNC_STREAM, CallStyle.ASYNC_STREAM) and emission.single:
+        stream = "AsyncIterator" if style is CallStyle.ASYNC_STREAM else "Iterator"
+        event = emission.single[0].__name__
+        raise PipelineInvalid(f"step {name} yields: annotate what it yields, e.g. -> {stream}[{event}]")
 
 
 def _retry(retry: Retry | int | None) -> Retry:

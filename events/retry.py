@@ -6,7 +6,8 @@ that it came to. Waits are seconds. The default is five attempts, 1 s doubling t
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from math import inf
+from typing import Any, Protocol, cast
 
 from .errors import PipelineInvalid
 
@@ -32,9 +33,18 @@ class Backoff:
     max_seconds: float = 100.0
     jitter: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.first_seconds < inf and 0 <= self.max_seconds < inf):
+            raise PipelineInvalid(f"{self}: waits are at least 0 seconds, and not endless")
+        if not (1 <= self.factor < inf and 0 <= self.jitter <= 1):
+            raise PipelineInvalid(f"{self}: factor is at least 1, jitter from 0 to 1")
+
     def seconds(self, attempt: int, fraction: float) -> float:
         """The wait after `attempt` (from 1); `fraction` in [0, 1) is the share of the jitter to take away."""
-        full = min(self.first_seconds * self.factor ** min(attempt - 1, 64), self.max_seconds)
+        try:
+            full = min(self.first_seconds * self.factor ** (attempt - 1), self.max_seconds)
+        except OverflowError:
+            full = self.max_seconds if self.first_seconds else 0.0
         return full * (1.0 - self.jitter * fraction)
 
 
@@ -56,8 +66,13 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.attempts, int) and self.attempts < 1:
             raise PipelineInvalid(f"Retry(attempts={self.attempts}): at least 1 attempt is needed")
-        if isinstance(self.wait, int | float) and self.wait < 0:
-            raise PipelineInvalid(f"Retry(wait={self.wait}): a wait is at least 0 seconds")
+        if isinstance(self.wait, int | float) and not 0 <= self.wait < inf:
+            raise PipelineInvalid(f"Retry(wait={self.wait}): a wait is at least 0 seconds, and not endless")
+        for name, value in (("on", self.on), ("give_up_on", self.give_up_on)):
+            if not callable(value) and not _are_exceptions(value):
+                raise PipelineInvalid(
+                    f"Retry({name}={value!r}): write an exception, a tuple of them, or a tenacity strategy"
+                )
 
     def wait_without_exception(self, attempt: int, seed: bytes) -> float | None:
         """The wait in seconds after an attempt that left no exception to look at (its process died), or None to stop.
@@ -71,6 +86,11 @@ class Retry:
             return float(self.wait)
         backoff = self.wait if isinstance(self.wait, Backoff) else Backoff()
         return backoff.seconds(attempt, spread(seed, attempt))
+
+
+def _are_exceptions(value: object) -> bool:
+    kinds = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    return all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
 
 
 NO_RETRY = Retry(attempts=1)

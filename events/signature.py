@@ -37,11 +37,16 @@ class Parameter(NamedTuple):
 
 
 class Emission(NamedTuple):
-    """What a step may emit: the models, and those of them that come as a list or stream (a fan-out)."""
+    """What a step may emit: the models that come alone, and those that come as a list or stream (a fan-out)."""
 
-    models: tuple[type[Event], ...]
+    single: tuple[type[Event], ...]
     many: tuple[type[Event], ...]
     optional: bool
+
+    @property
+    def models(self) -> tuple[type[Event], ...]:
+        """Every model that may be emitted."""
+        return tuple(dict.fromkeys(self.single + self.many))
 
 
 class Signature(NamedTuple):
@@ -60,10 +65,12 @@ def read_signature(function: Callable[..., Any], name: str, local_names: Mapping
     for parameter in _parameters(function):
         if parameter.name not in hints:
             raise PipelineInvalid(f"step {name}: parameter {parameter.name!r} has no annotation; {_EXAMPLE}")
-        if hints[parameter.name] is Context:
-            context = parameter.name
-        elif parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise PipelineInvalid(f"step {name}: *{parameter.name} is no subscription; {_EXAMPLE}")
+        if hints[parameter.name] is Context:
+            if context is not None:
+                raise PipelineInvalid(f"step {name}: {context!r} and {parameter.name!r} are both a Context: keep one")
+            context = parameter.name
         else:
             parameters.append(_read_parameter(parameter.name, hints[parameter.name], name))
     if not parameters:
@@ -75,9 +82,12 @@ def read_signature(function: Callable[..., Any], name: str, local_names: Mapping
 
 def read_hints(function: Callable[..., Any], name: str, local_names: Mapping[str, Any]) -> dict[str, Any]:
     """The annotations of a function, resolved."""
+    if not inspect.isroutine(function):
+        msg = f"step {name} is a {type(function).__name__}: a step is a function, or a class with __call__"
+        raise PipelineInvalid(f"{msg}; wrap it in a function with annotations")
     try:
         return typing.get_type_hints(function, localns=dict(local_names))
-    except (NameError, TypeError, AttributeError) as error:
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise PipelineInvalid(f"step {name}: an annotation cannot be resolved ({error}); import it") from None
 
 
@@ -87,7 +97,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _read_parameter(name: str, hint: Any, step: str) -> Parameter:
-    if typing.get_origin(hint) is list:
+    if typing.get_origin(hint) is list and typing.get_args(hint):
         inner = typing.get_args(hint)[0]
         return Parameter(name, _models(inner, step, f"parameter {name!r}"), is_list=True)
     return Parameter(name, _models(hint, step, f"parameter {name!r}"), is_list=False)
@@ -97,13 +107,15 @@ def _models(hint: Any, step: str, where: str) -> tuple[type[Event], ...]:
     models = _alternatives(hint)
     for model in models:
         if not _is_event(model):
-            raise PipelineInvalid(f"step {step}: {where} is annotated {_show(model)}, which is no Event; {_EXAMPLE}")
+            raise PipelineInvalid(
+                f"step {step}: {where} is annotated {_show(model)}, which {_why_not(model)}; {_EXAMPLE}"
+            )
     return models
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return tuple(typing.get_args(hint))
+        return tuple(part for inner in typing.get_args(hint) for part in _alternatives(inner))
     return (hint,)
 
 
@@ -120,15 +132,23 @@ def read_emission(hint: Any, step: str) -> Emission:
         origin = typing.get_origin(alternative)
         if alternative is None or alternative is types.NoneType:
             optional = True
-        elif origin is list or origin in _STREAMS:
+        elif (origin is list or origin in _STREAMS) and typing.get_args(alternative):
             inner = [a for a in _alternatives(typing.get_args(alternative)[0]) if a is not types.NoneType]
             many += [model for part in inner for model in _models(part, step, "the return")]
         elif _is_event(alternative):
             single.append(alternative)
         else:
-            msg = f"step {step}: the return is annotated {_show(alternative)}, which is no Event"
+            msg = f"step {step}: the return is annotated {_show(alternative)}, which {_why_not(alternative)}"
             raise PipelineInvalid(f"{msg}; {_EXAMPLE}")
-    return Emission(tuple(dict.fromkeys(single + many)), tuple(dict.fromkeys(many)), optional)
+    return Emission(tuple(dict.fromkeys(single)), tuple(dict.fromkeys(many)), optional)
+
+
+def _why_not(hint: Any) -> str:
+    if hint is Event:
+        return "stands for no event in particular: name those that it means"
+    if hint is list or typing.get_origin(hint) is list or hint in _STREAMS or typing.get_origin(hint) in _STREAMS:
+        return "does not say of what: write list[OrderPlaced]"
+    return "is no Event"
 
 
 def _show(hint: Any) -> str:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from .errors import PipelineInvalid
@@ -37,7 +38,7 @@ class Resources:
     cpus: float = 0.0
     gpus: float = 0.0
     memory_bytes: int | None = None
-    custom: Mapping[str, float] = field(default_factory=dict)
+    custom: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,16 @@ class Step:
 
     def __post_init__(self) -> None:
         for name, least in (("timeout_seconds", 0.001), ("replicas", 1), ("concurrency", 1)):
-            if getattr(self, name) < least:
+            if not least <= getattr(self, name) < inf:
                 raise PipelineInvalid(f"step {self.name}: {name} is {getattr(self, name)}; at least {least} is needed")
+        claims = {
+            "num_cpus": self.resources.cpus,
+            "num_gpus": self.resources.gpus,
+            "memory": self.resources.memory_bytes,
+        }
+        for name, amount in (*claims.items(), *self.resources.custom.items()):
+            if amount is not None and not 0 <= amount < inf:
+                raise PipelineInvalid(f"step {self.name}: {name} is {amount}; a worker claims at least 0 of it")
 
 
 def call_style(function: Callable[..., Any]) -> CallStyle:

@@ -8,19 +8,18 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from pydantic_core import from_json
 
 from ..events.codec import MAX_DEPTH
+from .asgi import Receive
+from .deadlines import Deadline
 from .problems import Refused, refuse
 
-__all__ = ["READ_TIMEOUT_SECONDS", "Receive", "parse_json", "read_body"]
+__all__ = ["parse_json", "read_body"]
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-READ_TIMEOUT_SECONDS = 10.0
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 4 * 1024 * 1024
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -28,22 +27,20 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-async def read_body(
-    receive: Receive, length: bytes | None, limit_bytes: int, timeout_seconds: float = READ_TIMEOUT_SECONDS
-) -> bytes:
-    """The whole body; `length` is the Content-Length that was announced."""
+async def read_body(receive: Receive, length: str | None, limit_bytes: int, within: Deadline) -> bytes:
+    """The whole body; `length` is the Content-Length that was announced, `within` how long it may take."""
     if length is not None and (not length.isdigit() or int(length) > limit_bytes):
         await _linger(receive)
         raise _too_large(limit_bytes)
     try:
-        async with asyncio.timeout(timeout_seconds):
+        with within:
             message = await receive()
             body: bytes = message.get("body", b"")
             if not message.get("more_body") and message["type"] == "http.request" and len(body) <= limit_bytes:
                 return body
             return await _read_rest(receive, message, limit_bytes)
     except TimeoutError:
-        raise refuse("body-timeout", f"The body was not complete after {timeout_seconds:g} seconds.") from None
+        raise refuse("body-timeout", "The body was not complete in time.") from None
 
 
 async def _read_rest(receive: Receive, message: MutableMapping[str, Any], limit_bytes: int) -> bytes:
@@ -93,15 +90,11 @@ def parse_json(body: bytes) -> Any:
 def _is_deeper(body: bytes, limit: int) -> bool:
     """Whether valid JSON is nested deeper: each pass takes the innermost level away."""
     brackets = _STRINGS.sub(b"", body).translate(_BRACKETS, _OTHERS)
-    for _ in _levels(limit):
+    for _ in range(limit):
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
             return False
     return True
-
-
-def _levels(limit: int) -> Iterable[int]:
-    return range(limit)
 
 
 def _unreadable(reason: str) -> Refused:

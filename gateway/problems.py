@@ -104,7 +104,9 @@ PROBLEMS = _kinds(
     ("event-invalid", "The event is not valid", 422),
     ("event-type-unknown", "The event type is unknown", 422),
     ("pipeline-ambiguous", "Several pipelines hear this event", 422),
+    ("parameter-invalid", "A parameter is not valid", 422),
     ("delivery-conflict", "The id was used before for something else", 422),
+    ("head-too-large", "The headers are too large", 431),
     ("internal", "Something went wrong here", 500),
     ("not-ready", "Not ready to accept", 503),
     ("overloaded", "Too much at once", 503),
@@ -124,6 +126,7 @@ _BY_ERROR: dict[type[BaseException], str] = {
     errors.Overloaded: "overloaded",
     errors.LogUnavailable: "log-unavailable",
     errors.StaleEpoch: "log-unavailable",
+    errors.EnsueError: "conflict",
     TimeoutError: "deadline",
 }
 _DETAILS = {
@@ -151,9 +154,7 @@ def problem_of(error: BaseException) -> Problem | None:
     return _problem(name, detail, _faults(error), getattr(error, "retry_after_seconds", None))
 
 
-def _problem(
-    name: str, detail: str, faults: Sequence[Mapping[str, str]], retry_after_seconds: float | None
-) -> Problem:
+def _problem(name: str, detail: str, faults: Sequence[Mapping[str, str]], retry_after_seconds: float | None) -> Problem:
     kind = PROBLEMS[name]
     if kind.status == 503:  # noqa: PLR2004 - the status is the row
         seconds = _RETRY_SECONDS if retry_after_seconds is None else retry_after_seconds

@@ -1,0 +1,268 @@
+"""Crew: the workers of an engine as Ray actors. It starts them, watches them, ends them and replaces them.
+
+Rules: all workers start at once; a worker is never restarted by Ray (`max_restarts=0`) but replaced by us, after a
+backoff of 0.2 s doubling to 30 s that a minute of health resets. Ended means that the process is seen to be gone.
+One thread does all of it, told by messages.
+"""
+
+import heapq
+import itertools
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..cluster.session import Session, ray_module
+from ..events.codec import pack
+from ..events.event import Event
+from ..events.inputs import Input, WorkerDown, WorkerUp
+from ..events.pipeline import Pipeline
+from ..events.step import Step
+from .links import RayLinks
+from .ray_lane import RemoteLane
+from .wire import Tag
+from .worker import Worker
+
+__all__ = ["Crew", "Member"]
+
+logger = logging.getLogger("ensue.crew")
+_FIRST_BACKOFF_SECONDS = 0.2
+_MAX_BACKOFF_SECONDS = 30.0
+_HEALTHY_SECONDS = 60.0
+_SILENT_SECONDS = 10.0
+_CHECK_SECONDS = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One worker: its step, its actor, its process (0 until it said hello), and why it was ended, if it was."""
+
+    worker: int
+    pipeline: Pipeline
+    step: Step
+    actor: Any
+    started: float
+    pid: int = 0
+    local: bool = True
+    up: bool = False
+    ended: str | None = None
+    failures: int = 0
+
+
+class Crew:
+    """All workers of an engine. `post` tells the partition of those that come and go."""
+
+    def __init__(self, session: Session, links: RayLinks, post: Callable[[Input], None]) -> None:
+        self._session = session
+        self._links = links
+        self._post = post
+        self._queue: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._members: dict[int, Member] = {}
+        self._numbers = itertools.count(1)
+        self._due: list[tuple[float, int, Pipeline, Step, int]] = []
+        self._ready = threading.Condition()
+        self._wanted = 0
+        self._stopping = False
+        self._checked = 0.0
+        self.broken: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._serve, name="ensue-crew", daemon=True)
+        links.ender = self.end
+
+    def start(self, pipelines: Iterable[Pipeline]) -> None:
+        """Start every worker of every step, in parallel."""
+        for pipeline in pipelines:
+            for step in pipeline.steps.values():
+                for _ in range(step.replicas):
+                    self._wanted += 1
+                    self._queue.put(("start", pipeline, step, 0))
+        self._thread.start()
+
+    def wait_ready(self, timeout_seconds: float) -> bool:
+        """Wait until all workers are up; False where some are not in time (`broken` says what went wrong)."""
+        with self._ready:
+            return self._ready.wait_for(self._all_up, timeout_seconds)
+
+    def end(self, worker: int, reason: str) -> None:
+        """End a worker's process for certain; from any thread."""
+        self._queue.put(("end", worker, reason))
+
+    def end_all(self, reason: str) -> None:
+        """End every worker's process; each is replaced."""
+        for worker in list(self._members):
+            self.end(worker, reason)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Wind all workers down: what runs gets its grace, then their processes end."""
+        self._stopping = True
+        for member in list(self._members.values()):
+            if member.up and member.local:
+                self._links.send(member.worker, pack([int(Tag.STOP), None]))
+        deadline = time.monotonic() + grace_seconds
+        with self._ready:
+            self._ready.wait_for(lambda: not any(m.up for m in self._members.values()), grace_seconds)
+        for member in list(self._members.values()):
+            self._kill(member)
+        self._queue.put(("stop",))
+        self._thread.join(max(1.0, deadline - time.monotonic()))
+
+    @property
+    def members(self) -> list[Member]:
+        """The workers as they are now."""
+        return list(self._members.values())
+
+    def _all_up(self) -> bool:
+        return sum(m.up for m in list(self._members.values())) >= self._wanted
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                message = self._queue.get(timeout=self._pause_seconds())
+            except queue.Empty:
+                message = ("check",)
+            if message[0] == "stop":
+                return
+            try:
+                self._handle(message)
+            except Exception:
+                logger.exception("the crew could not %s", message[0])
+
+    def _pause_seconds(self) -> float:
+        if self._due:
+            return min(_CHECK_SECONDS, max(0.0, self._due[0][0] - time.monotonic()))
+        return _CHECK_SECONDS
+
+    def _handle(self, message: tuple[Any, ...]) -> None:
+        match message:
+            case ("start", pipeline, step, failures):
+                self._begin(pipeline, step, failures)
+            case ("hello", worker, outcome):
+                self._hello(worker, outcome)
+            case ("gone", worker, outcome):
+                self._gone(worker, outcome)
+            case ("end", worker, reason):
+                self._end(worker, reason)
+            case _:
+                self._check()
+        self._start_due()
+
+    def _begin(self, pipeline: Pipeline, step: Step, failures: int) -> None:
+        if self._stopping:
+            return
+        worker = next(self._numbers)
+        models: list[type[Event]] = list(pipeline.registry)
+        actor = _actor_class(step).remote(worker, step, models)
+        self._members[worker] = Member(worker, pipeline, step, actor, time.monotonic(), failures=failures)
+        self._ask("hello", worker, actor.hello.remote())
+
+    def _ask(self, what: str, worker: int, reference: Any) -> None:
+        reference.future().add_done_callback(lambda outcome: self._queue.put((what, worker, outcome)))
+
+    def _hello(self, worker: int, outcome: Any) -> None:
+        member = self._members.get(worker)
+        if member is None:
+            return
+        if outcome.exception() is not None:
+            self._gone(worker, outcome)
+            return
+        node, member.pid = outcome.result()
+        member.local = node == self._session.node_id
+        if member.local:
+            self._ask("gone", worker, member.actor.serve.remote(self._links.socket.address))
+        else:
+            lane = RemoteLane(member.actor, lambda message: self._links.take_remote(worker, message))
+            self._links.add_remote(worker, lane)
+            lane.start()
+            self._ask("gone", worker, member.actor.attend.remote())
+            self.up(worker)
+
+    def up(self, worker: int) -> None:
+        """A worker's lane is open; from any thread."""
+        member = self._members.get(worker)
+        if member is None or member.up:
+            return
+        self._links.heard[worker] = time.monotonic()
+        self.broken.pop(member.step.name, None)
+        self._post(WorkerUp(worker, member.pipeline.name, member.step.name, member.step.concurrency))
+        with self._ready:
+            member.up = True
+            self._ready.notify_all()
+
+    def _gone(self, worker: int, outcome: Any) -> None:
+        member = self._members.pop(worker, None)
+        if member is None:
+            return
+        self._links.forget(worker)
+        error = outcome.exception()
+        message = member.ended or (_first_line(error) if error else "it stopped")
+        self._kill(member)
+        if member.up:
+            self._post(WorkerDown(worker, f"worker of step {member.step.name} died: {message}", member.ended is not None))
+        with self._ready:
+            member.up = False
+            if error is not None and not member.pid:
+                self.broken[member.step.name] = message
+            self._ready.notify_all()
+        if not self._stopping:
+            self._replace(member, message)
+
+    def _replace(self, member: Member, message: str) -> None:
+        healthy = time.monotonic() - member.started > _HEALTHY_SECONDS
+        failures = 0 if healthy else member.failures
+        wait = min(_FIRST_BACKOFF_SECONDS * 2.0**failures, _MAX_BACKOFF_SECONDS)
+        logger.warning("step %s: %s; starting another worker in %.1f s", member.step.name, message, wait)
+        entry = (time.monotonic() + wait, next(self._numbers), member.pipeline, member.step, failures + 1)
+        heapq.heappush(self._due, entry)
+
+    def _start_due(self) -> None:
+        while self._due and self._due[0][0] <= time.monotonic():
+            _, _, pipeline, step, failures = heapq.heappop(self._due)
+            self._begin(pipeline, step, failures)
+
+    def _end(self, worker: int, reason: str) -> None:
+        member = self._members.get(worker)
+        if member is not None:
+            member.ended = reason
+            self._kill(member)
+
+    def _kill(self, member: Member) -> None:
+        """Kill the process itself where it is ours to see: Ray's own kill asks the process to end itself."""
+        if member.local and member.pid:
+            try:
+                os.kill(member.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+        ray_module().kill(member.actor, no_restart=True)
+
+    def _check(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < _CHECK_SECONDS:
+            return
+        self._checked = now
+        for member in list(self._members.values()):
+            silent = now - self._links.heard.get(member.worker, now)
+            if member.up and silent > _SILENT_SECONDS:
+                self._end(member.worker, f"it was silent for {silent:.0f} s")
+
+
+def _actor_class(step: Step) -> Any:
+    claims = step.resources
+    options: dict[str, Any] = {
+        "num_cpus": claims.cpus,
+        "num_gpus": claims.gpus or None,
+        "memory": claims.memory_bytes,
+        "resources": dict(claims.custom) or None,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "max_concurrency": 6,
+    }
+    return ray_module().remote(**{k: v for k, v in options.items() if v is not None})(Worker)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,135 @@
+"""Executor: runs the deliveries of one worker, many at once, and lets no slow one hold back a fast one.
+
+Rules: an executor owns the threads or the event loop that user code runs in, and the lane's thread never runs user
+code. Results go to the outbox as they come. An attempt over its time is cancelled where that is possible and reported
+as stuck where it is not: then only the end of the process helps.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..events.inputs import Completion, Op
+from .invoke import Invoker, Item
+from .outbox import Outbox
+
+__all__ = ["Executor", "Running"]
+
+STREAM_AHEAD = 256
+"""How many events a generator may be ahead of the log."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """An attempt that is running: when it started (monotonic seconds), how to stop it, how far its events are in the log."""
+
+    item: Item
+    started: float
+    touched: float
+    task: Any = None
+    credit: int = 0
+    cancelled: bool = False
+    overdue: bool = False
+    reported: bool = False
+    wake: Any = None
+    waiting: list[Any] = field(default_factory=list)
+
+
+class Executor(ABC):
+    """What the two kinds of executor share: the queue, the register of what runs, and the clock on it."""
+
+    def __init__(self, invoker: Invoker, outbox: Outbox) -> None:
+        self.invoker = invoker
+        self.outbox = outbox
+        self.queue: deque[Item] = deque()
+        self.running: dict[int, Running] = {}
+        self.concurrency = invoker.step.concurrency
+        self.timeout_seconds = invoker.step.timeout_seconds
+        self.stopping = False
+
+    @abstractmethod
+    def submit(self, items: list[Item]) -> None:
+        """Take deliveries; returns at once."""
+
+    @abstractmethod
+    def nudge(self) -> None:
+        """Called by the lane's thread about every 2 ms while something is queued."""
+
+    @abstractmethod
+    def interrupt(self, running: Running) -> bool:
+        """Try to stop an attempt; False where it cannot be stopped."""
+
+    @abstractmethod
+    def resume_stream(self, running: Running) -> None:
+        """A generator got credit: let it go on."""
+
+    @abstractmethod
+    def close(self, grace_seconds: float) -> None:
+        """Stop: what is queued is handed back, what runs gets its grace, then the step's own `close`."""
+
+    def credit(self, token: int, upto: int) -> None:
+        """A generator's events up to this index are in the log."""
+        running = self.running.get(token)
+        if running is not None:
+            running.credit = max(running.credit, upto)
+            self.resume_stream(running)
+
+    def cancel(self, tokens: list[int]) -> None:
+        """Stop working on deliveries of a run that is over."""
+        unwanted = set(tokens)
+        kept = [item for item in self.queue if item[0] not in unwanted]
+        for item in [item for item in self.queue if item[0] in unwanted]:
+            self.outbox.add([Op.RELEASE, item[0]])
+        self.queue.clear()
+        self.queue.extend(kept)
+        for token in tokens:
+            running = self.running.get(token)
+            if running is not None:
+                running.cancelled = True
+                self.interrupt(running)
+
+    def heartbeat(self, token: int) -> None:
+        """An attempt says that it is alive."""
+        running = self.running.get(token)
+        if running is not None:
+            running.touched = time.monotonic()
+
+    def watch(self) -> None:
+        """Deal with attempts that are over their time; called by the lane's thread now and then."""
+        now = time.monotonic()
+        for running in list(self.running.values()):
+            over = now - running.touched - self.timeout_seconds
+            if over < 0 or running.cancelled or running.reported:
+                continue
+            if not running.overdue:
+                running.overdue = True
+                if self.interrupt(running):
+                    continue
+            if over >= self._grace_seconds(running):
+                running.reported = True
+                self.outbox.add([Op.STUCK, running.item[0]])
+
+    def _grace_seconds(self, running: Running) -> float:
+        return 5.0 if running.task is not None else 0.0
+
+    def hand_back(self) -> None:
+        """Return what is queued, unrun."""
+        while self.queue:
+            self.outbox.add([Op.RELEASE, self.queue.popleft()[0]])
+
+    def finished(self, running: Running, completion: Completion) -> None:
+        """An attempt ended."""
+        self.running.pop(running.item[0], None)
+        if running.cancelled:
+            self.outbox.add([Op.RELEASE, running.item[0]])
+        elif not running.reported:
+            self.outbox.add(completion)
+
+    def raised(self, running: Running, error: BaseException) -> None:
+        """An attempt ended with an exception."""
+        if running.overdue:
+            text = f"did not return within {self.timeout_seconds:g} s"
+            error = TimeoutError(text)
+        self.finished(running, self.invoker.failed(running.item, error, time.time_ns() // 1000))

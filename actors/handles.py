@@ -1,0 +1,103 @@
+"""Handles: what a caller holds of a run, and the outcome that it ends in."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..events.event import Event
+from ..events.ids import format_id
+from ..events.registry import Registry
+from ..events.state import Run
+from ..events.status import Status
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Outcome", "RunError", "RunHandle", "outcome_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """A step that gave up: its name, the failure's kind, the exception's type, its message, its trace."""
+
+    step: str
+    kind: str
+    error: str
+    message: str
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: status (`completed`, `failed`, `cancelled`), result events, and errors (also those handled)."""
+
+    run_id: str
+    status: str
+    events: list[Event]
+    errors: list[RunError]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run completed."""
+        return self.status == Status.COMPLETED.wire
+
+    @property
+    def event(self) -> Event | None:
+        """The result where it is one event, else the last of them."""
+        return self.events[-1] if self.events else None
+
+
+class RunHandle:
+    """A run that was started; await `result()` for its outcome."""
+
+    __slots__ = ("__weakref__", "_engine", "_outcome", "_waiting", "duplicate", "raw_id")
+
+    def __init__(self, engine: "Engine", raw_id: bytes, *, duplicate: bool = False) -> None:
+        self._engine = engine
+        self._outcome: tuple[Run, Status] | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self.raw_id = raw_id
+        self.duplicate = duplicate
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return format_id(self.raw_id)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}>"
+
+    async def result(self, timeout: float | None = None) -> Outcome:
+        """The outcome, once the run is over; `TimeoutError` after `timeout` seconds (the run goes on)."""
+        if self._outcome is None:
+            early = await self._engine.finished_outcome(self.raw_id) if self.duplicate else None
+            if early is not None:
+                return early
+            if self._waiting is None:
+                self._waiting = asyncio.get_running_loop().create_future()
+            if self._outcome is None:
+                await asyncio.wait_for(asyncio.shield(self._waiting), timeout)
+        assert self._outcome is not None  # noqa: S101 - `finish` set it before it ended the wait
+        return outcome_of(*self._outcome, self._engine.registry_of(self._outcome[0].plan.pipeline))
+
+    async def cancel(self) -> None:
+        """End the run: nothing more of it is started."""
+        await self._engine.cancel(self.raw_id)
+
+    def finish(self, run: Run, status: Status) -> None:
+        """The run is over; called in the event loop."""
+        self._outcome = (run, status)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """The engine cannot tell any more how the run ends."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error)
+
+
+def outcome_of(run: Run, status: Status, registry: Registry) -> Outcome:
+    """The outcome of a run that left the state."""
+    events = [registry.decode(ref.type, ref.version, ref.data) for ref in run.results or ()]
+    errors = [RunError(step, *failure) for step, failure in run.errors or ()]
+    return Outcome(format_id(run.run_id), status.wire, events, errors)

@@ -1,0 +1,122 @@
+"""Invoke: from a delivery as it travels to a call of the user's code, and from what comes back to a completion.
+
+Rules: bytes become pydantic models here and nowhere earlier; what a step emits is checked against its annotation
+here, so that nothing undeclared reaches the log.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ..events.codec import encode
+from ..events.context import Context, Host
+from ..events.event import Event, key_of
+from ..events.ids import format_id, idempotency_key
+from ..events.inputs import Completion, Op
+from ..events.registry import Registry
+from ..events.step import Step
+from .retrying import UndeclaredEvent, failure_of, wait_seconds
+from .steplog import BoundLog, LogSink
+
+__all__ = ["Call", "Invoker", "Item"]
+
+Item = list[Any]
+_TOKEN, _RUN, _NUMBER, _ATTEMPT, _FIRST_US, _EMITTED, _INPUTS = range(7)
+
+
+class Call(NamedTuple):
+    """A call of the user's code: the function and its arguments by name."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+
+
+class Invoker:
+    """One step's code in one worker."""
+
+    def __init__(self, step: Step, registry: Registry, host: Host, sink: LogSink) -> None:
+        self.step = step
+        self.function: Callable[..., Any] = step.target() if step.is_class else step.target
+        self._registry = registry
+        self._host = host
+        self._sink = sink
+        self._single = step.parameters[0].name if len(step.parameters) == 1 and not step.parameters[0].is_list else None
+        self._context = step.signature.context
+        self._alone = frozenset(step.emission.single)
+        self._among_many = frozenset(step.emission.many)
+
+    def call(self, item: Item, now_seconds: float) -> Call:
+        """The call that a delivery asks for; raises what decoding its events raises."""
+        inputs = item[_INPUTS]
+        decode = self._registry.decode
+        if self._single is not None:
+            _, name, version, data = inputs[0]
+            arguments: dict[str, Any] = {self._single: decode(name, version, data)}
+        else:
+            arguments = {}
+            for parameter, value in zip(self.step.parameters, inputs, strict=True):
+                arguments[parameter.name] = (
+                    [decode(name, version, data) for _, name, version, data in value]
+                    if parameter.is_list
+                    else decode(*value[1:])
+                )
+        if self._context is not None:
+            arguments[self._context] = self._make_context(item, now_seconds)
+        return Call(self.function, arguments)
+
+    def done(self, item: Item, result: Any, duration_us: int) -> Completion:
+        """The completion of a call that returned; raises `UndeclaredEvent` or `CodecError` for what it returned."""
+        if result is None:
+            self._check_nothing()
+            return [Op.DONE, item[_TOKEN], duration_us, [], False]
+        if isinstance(result, list | tuple):
+            return [Op.DONE, item[_TOKEN], duration_us, [self.output(event, many=True) for event in result], True]
+        return [Op.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
+
+    def streamed(self, item: Item, duration_us: int) -> Completion:
+        """The completion of a generator that ended; its events went ahead."""
+        return [Op.DONE, item[_TOKEN], duration_us, [], True]
+
+    def output(self, event: Any, *, many: bool) -> list[Any]:
+        """An emitted event as it travels."""
+        model = type(event)
+        if model not in (self._among_many if many else self._alone):
+            raise UndeclaredEvent(self._undeclared(event, many=many))
+        return [model.__event_type__, model.__event_version__, encode(event), key_of(event)]
+
+    def failed(self, item: Item, error: BaseException, now_us: int) -> Completion:
+        """The completion of a call that raised, with the decision of the retry policy."""
+        elapsed = max(0.0, (now_us - item[_FIRST_US]) / 1e6)
+        wait = wait_seconds(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN])
+        return [Op.FAIL, item[_TOKEN], *failure_of(error), wait]
+
+    def _check_nothing(self) -> None:
+        emission = self.step.emission
+        if emission.models and not emission.optional:
+            names = " | ".join(m.__name__ for m in emission.models)
+            msg = f"step {self.step.name} returned nothing, but its annotation promises {names}"
+            raise UndeclaredEvent(f"{msg}: add `| None` to the return annotation, or return one")
+
+    def _undeclared(self, event: Any, *, many: bool) -> str:
+        name = self.step.name
+        if not isinstance(event, Event):
+            return f"step {name} returned {type(event).__name__}, which is no event: return an event, a list of them or None"
+        kind = type(event).__name__
+        form = f"list[{kind}]" if many else kind
+        return f"step {name} emitted {kind}, which its return annotation does not name: add `{form}` to it"
+
+    def _make_context(self, item: Item, now_seconds: float) -> Context:
+        run_id, number = item[_RUN], item[_NUMBER]
+        last = item[_INPUTS][-1]
+        event_id = (last[-1][0] if last else b"") if self.step.parameters[-1].is_list else last[0]
+        return Context(
+            run_id=format_id(run_id),
+            event_id=format_id(event_id) if event_id else "",
+            step=self.step.name,
+            attempt=item[_ATTEMPT],
+            deadline=now_seconds + self.step.timeout_seconds,
+            idempotency_key=idempotency_key(run_id, self.step.name, number.to_bytes(8, "big")),
+            log=BoundLog(self._sink, self.step.name, format_id(run_id), item[_ATTEMPT]),
+            host=self._host,
+            token=item[_TOKEN],
+            raw_run_id=run_id,
+        )

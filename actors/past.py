@@ -1,0 +1,55 @@
+"""History: what engines ask the log about runs that are over, or about the past of one that is not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..cluster.log import Reader
+from ..events.errors import RunUnknown
+from ..events.ids import format_id
+from ..events.inputs import Revive
+from ..events.plan import Plan
+from ..events.records import Kind, unpack_records
+from ..events.replay import fold
+from ..events.state import Run, State
+from ..events.status import LIVE, Status
+
+__all__ = ["earlier_events", "finished_run", "revive_input"]
+
+
+def finished_run(reader: Reader, plans: Mapping[str, Plan], run_id: bytes) -> tuple[Run, Status] | None:
+    """A run that is over, rebuilt from its records, with its status; None while it goes on.
+
+    Raises `RunUnknown` where no run has the id or its pipeline version is not loaded here.
+    """
+    row = reader.run(run_id)
+    if row is None:
+        raise RunUnknown(f"no run has the id {format_id(run_id)}")
+    if row.status in LIVE:
+        return None
+    runs: dict[int, Run] = {}
+    state = State()
+    for entry in reader.entries(row.run):
+        if not fold(state, plans, runs, row.run, unpack_records(entry.body)):
+            raise RunUnknown(f"run {format_id(run_id)} is of a version of {row.pipeline} that is not loaded here")
+    return runs[row.run], Status(row.status)
+
+
+def revive_input(reader: Reader, run_id: bytes) -> Revive:
+    """The input that retries a run. Raises `RunUnknown`."""
+    row = reader.run(run_id)
+    if row is None:
+        raise RunUnknown(f"no run has the id {format_id(run_id)}")
+    return Revive(run_id, row.run, [unpack_records(entry.body) for entry in reader.entries(row.run)])
+
+
+def earlier_events(reader: Reader, plans: Mapping[str, Plan], run_id: bytes, type_: str) -> list[list[Any]]:
+    """The events of a type in a run so far: [version, data] each, oldest first."""
+    row = reader.run(run_id)
+    if row is None or row.pipeline not in plans:
+        return []
+    return [
+        [record[3], record[4]]
+        for entry in reader.entries(row.run)
+        for record in unpack_records(entry.body)
+        if record[0] == Kind.EVENT and record[2] == type_
+    ]

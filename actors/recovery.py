@@ -1,0 +1,79 @@
+"""Recovery: from the log to a core that goes on where the last owner ended.
+
+Law: the newest good snapshot and what the log has after it, or the log alone: both lead to the same state. Runs of a
+pipeline version that is not loaded stay in the log as `needs_migration` and are named, never guessed at.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..cluster.log import Batch, Log, RunChange
+from ..events.codec import unpack
+from ..events.decide import Core, Limits
+from ..events.errors import CodecError, LogCorrupt
+from ..events.plan import Plan
+from ..events.records import unpack_records
+from ..events.replay import fold
+from ..events.snapshot import load
+from ..events.state import Run, State
+from ..events.status import Status
+
+__all__ = ["Recovered", "recover"]
+
+_MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
+
+
+class Recovered(NamedTuple):
+    """A core with the state of the log; how many runs are alive in it, and how many need a migration."""
+
+    core: Core
+    alive: int
+    stranded: int
+
+
+def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | None = None) -> Recovered:
+    """Rebuild the core from the log; the caller owns the log under this epoch."""
+    state, runs, after = _start(log, plans)
+    stranded: set[int] = set()
+    for offset, number, _, body in log.live(after):
+        if number in stranded:
+            continue
+        if after and number < after and number not in runs:
+            stranded.add(number)
+        elif not fold(state, plans, runs, number, _records(body, offset)):
+            stranded.add(number)
+    _mark(log, epoch, plans, runs, stranded)
+    core = Core(plans, log.end(), limits)
+    core.state = state
+    return Recovered(core, len(state.runs), len(stranded))
+
+
+def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int]:
+    for snapshot in log.snapshots():
+        try:
+            state, runs = load(unpack(snapshot.body, _MAX_SNAPSHOT_BYTES), plans)
+        except (CodecError, LogCorrupt):
+            continue
+        live = {row.run for row in log.live_runs() if row.run < snapshot.offset}
+        if live <= set(runs):
+            return state, runs, snapshot.offset
+    return State(), {}, 0
+
+
+def _records(body: bytes, offset: int) -> list[list[object]]:
+    try:
+        return unpack_records(body)
+    except CodecError as error:
+        raise LogCorrupt(f"the entry at offset {offset} cannot be read: {error}") from None
+
+
+def _mark(log: Log, epoch: int, plans: Mapping[str, Plan], runs: dict[int, Run], stranded: set[int]) -> None:
+    """Show in the index which runs wait for a migration, and which no longer do; other pipelines' runs are theirs."""
+    changed: list[RunChange] = []
+    for row in log.live_runs():
+        if row.run in stranded and row.pipeline in plans and row.status != Status.NEEDS_MIGRATION:
+            changed.append(RunChange(row.run, Status.NEEDS_MIGRATION, None))
+        elif row.run in runs and row.status == Status.NEEDS_MIGRATION:
+            changed.append(RunChange(row.run, Status.RUNNING, None))
+    if changed:
+        log.commit(Batch(epoch, changed=changed))

@@ -1,0 +1,124 @@
+"""Retrying: what a failed attempt is, and whether another one follows, decided where the exception lives.
+
+Rules: the decision (a wait in seconds, or none) leaves this file; the exception does not.
+"""
+
+import traceback
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import tenacity
+from pydantic import ValidationError
+
+from ..events.errors import CodecError, EventInvalid, GiveUp
+from ..events.failure import Failure, FailureKind
+from ..events.retry import Backoff, Retry, spread
+
+__all__ = ["UndeclaredEvent", "classify", "failure_of", "wait_seconds"]
+
+_RESOURCE_ATTEMPTS = 2
+_TRACE_CHARACTERS = 4000
+_MESSAGE_CHARACTERS = 1000
+_RETRYABLE_HTTP = frozenset({408, 425, 429})
+_PERMANENT = (GiveUp, ValidationError, CodecError, EventInvalid)
+
+
+class UndeclaredEvent(GiveUp):
+    """A step emitted what its return annotation does not name."""
+
+
+def classify(error: BaseException) -> FailureKind:
+    """The class of an exception."""
+    if isinstance(error, _PERMANENT):
+        return FailureKind.PERMANENT
+    if isinstance(error, MemoryError):
+        return FailureKind.RESOURCE
+    if isinstance(error, TimeoutError):
+        return FailureKind.TIMEOUT
+    status = _http_status(error)
+    if status is not None and 400 <= status < 500 and status not in _RETRYABLE_HTTP:  # noqa: PLR2004
+        return FailureKind.PERMANENT
+    return FailureKind.TRANSIENT
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An exception as data."""
+    text = str(error) or type(error).__name__
+    trace = "".join(traceback.format_exception(error))[-_TRACE_CHARACTERS:]
+    return Failure(classify(error).value, type(error).__name__, text[:_MESSAGE_CHARACTERS], trace)
+
+
+def wait_seconds(
+    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes
+) -> float | None:
+    """How long to wait before the next attempt, or None to give up.
+
+    `attempt` is the one that failed, from 1; `elapsed_seconds` since the first began; `seed` spreads the jitter.
+    """
+    state = _State(retry, error, attempt, elapsed_seconds)
+    kind = classify(error)
+    if kind is FailureKind.PERMANENT or isinstance(error, retry.give_up_on or ()):
+        return None
+    if kind is FailureKind.RESOURCE and attempt >= _RESOURCE_ATTEMPTS:
+        return None
+    if not state.wants_more() or state.is_last():
+        return None
+    return max(state.wait(seed), _retry_after(error))
+
+
+class _State:
+    """A retry policy at one failed attempt, in its own words and in tenacity's."""
+
+    def __init__(self, retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float) -> None:
+        self._retry = retry
+        self._error = error
+        self._attempt = attempt
+        self._elapsed_seconds = elapsed_seconds
+
+    def wants_more(self) -> bool:
+        on = self._retry.on
+        if isinstance(on, type | tuple):
+            return isinstance(self._error, on)
+        return bool(on(self._tenacity()))
+
+    def is_last(self) -> bool:
+        attempts = self._retry.attempts
+        return self._attempt >= attempts if isinstance(attempts, int) else bool(attempts(self._tenacity()))
+
+    def wait(self, seed: bytes) -> float:
+        wait = self._retry.wait
+        if isinstance(wait, int | float):
+            return float(wait)
+        if isinstance(wait, Backoff):
+            return wait.seconds(self._attempt, spread(seed, self._attempt))
+        return float(wait(self._tenacity()))
+
+    def _tenacity(self) -> tenacity.RetryCallState:
+        state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+        state.attempt_number = self._attempt
+        state.start_time -= self._elapsed_seconds
+        outcome: Any = tenacity.Future(self._attempt)
+        outcome.set_exception(self._error)
+        state.outcome = outcome
+        state.outcome_timestamp = state.start_time + self._elapsed_seconds
+        return state
+
+
+def _http_status(error: BaseException) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _retry_after(error: BaseException) -> float:
+    """The `Retry-After` of an HTTP error in seconds (RFC 9110, section 10.2.3), 0 where there is none."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    value = headers.get("Retry-After") if hasattr(headers, "get") else None
+    if not isinstance(value, str):
+        return 0.0
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

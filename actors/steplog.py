@@ -1,0 +1,49 @@
+"""The logger that a step gets: lines with fields, sent to whoever runs the engine instead of a file on some node."""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["BoundLog", "LogLine", "LogSink", "format_line"]
+
+LogLine = list[Any]
+"""[level, message, fields, step, run id, attempt]"""
+LogSink = Callable[[LogLine], None]
+
+
+class BoundLog:
+    """A logger bound to one attempt of one step."""
+
+    __slots__ = ("_attempt", "_run_id", "_sink", "_step")
+
+    def __init__(self, sink: LogSink, step: str, run_id: str, attempt: int) -> None:
+        self._sink = sink
+        self._step = step
+        self._run_id = run_id
+        self._attempt = attempt
+
+    def debug(self, message: str, /, **fields: object) -> None:
+        """Say what helps to find a fault."""
+        self._say("debug", message, fields)
+
+    def info(self, message: str, /, **fields: object) -> None:
+        """Say what happens."""
+        self._say("info", message, fields)
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        """Say what may become a fault."""
+        self._say("warning", message, fields)
+
+    def error(self, message: str, /, **fields: object) -> None:
+        """Say what went wrong."""
+        self._say("error", message, fields)
+
+    def _say(self, level: str, message: str, fields: dict[str, object]) -> None:
+        plain = {name: value if isinstance(value, int | float | str | None) else repr(value) for name, value in fields.items()}
+        self._sink([level, message, plain, self._step, self._run_id, self._attempt])
+
+
+def format_line(line: LogLine) -> str:
+    """A log line as text."""
+    _, message, fields, step, run_id, attempt = line
+    extra = "".join(f" {name}={value}" for name, value in fields.items())
+    return f"{step}: {message}{extra} run={run_id} attempt={attempt}"

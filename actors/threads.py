@@ -1,0 +1,140 @@
+"""The executor of sync steps: threads that share one queue.
+
+Rules: one thread works while deliveries are quick; another is added each time the queue has not moved on for about
+2 ms, up to the step's concurrency. So quick events are done in bulk by one thread, without a switch of threads an
+event, and a slow one blocks only the thread that it runs in.
+"""
+
+import threading
+import time
+
+from ..events.inputs import Op
+from .executor import STREAM_AHEAD, Executor, Running
+from .invoke import Invoker, Item
+from .outbox import Outbox
+
+__all__ = ["ThreadExecutor"]
+
+_IDLE_SECONDS = 5.0
+
+
+class ThreadExecutor(Executor):
+    """Runs sync functions and generators in threads."""
+
+    def __init__(self, invoker: Invoker, outbox: Outbox) -> None:
+        super().__init__(invoker, outbox)
+        self._streams = invoker.step.style.endswith("stream")
+        self._idle: list[threading.Semaphore] = []
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+
+    def submit(self, items: list[Item]) -> None:
+        self.queue.extend(items)
+        if len(self._idle) == len(self._threads):
+            self._engage()
+
+    def nudge(self) -> None:
+        if self.queue:
+            self._engage()
+
+    def interrupt(self, running: Running) -> bool:
+        if running.wake is not None:
+            running.wake.release()
+        return False
+
+    def resume_stream(self, running: Running) -> None:
+        if running.wake is not None:
+            running.wake.release()
+
+    def close(self, grace_seconds: float) -> None:
+        self.stopping = True
+        self.hand_back()
+        deadline = time.monotonic() + grace_seconds
+        for semaphore in list(self._idle):
+            semaphore.release()
+        for thread in list(self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        close = getattr(self.invoker.function, "close", None)
+        if self.invoker.step.is_class and close is not None:
+            close()
+
+    def _engage(self) -> None:
+        """Wake an idle thread or start one."""
+        with self._lock:
+            if self._idle:
+                self._idle.pop().release()
+            elif len(self._threads) < self.concurrency and not self.stopping:
+                thread = threading.Thread(target=self._work, name=f"step-{self.invoker.step.name}", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+
+    def _work(self) -> None:
+        run = self._stream if self._streams else self._run
+        signal = threading.Semaphore(0)
+        while True:
+            try:
+                item = self.queue.popleft()
+            except IndexError:
+                if self._rest(signal):
+                    continue
+                return
+            run(item)
+
+    def _rest(self, signal: threading.Semaphore) -> bool:
+        """Wait for work; False where the thread should end."""
+        with self._lock:
+            self._idle.append(signal)
+            if self.queue:
+                self._idle.remove(signal)
+                return True
+        if self.stopping or not signal.acquire(timeout=_IDLE_SECONDS):
+            with self._lock:
+                if signal in self._idle:
+                    self._idle.remove(signal)
+                    if self.stopping or len(self._threads) > 1:
+                        self._threads.discard(threading.current_thread())
+                        return False
+        return True
+
+    def _run(self, item: Item) -> None:
+        started = time.monotonic()
+        running = Running(item, started, started)
+        self.running[item[0]] = running
+        try:
+            function, arguments = self.invoker.call(item, time.time())
+            result = function(**arguments)
+            duration_us = int((time.monotonic() - started) * 1e6)
+            completion = self.invoker.done(item, result, duration_us)
+        except Exception as error:
+            self.raised(running, error)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a step ends the attempt, not the thread
+            self.raised(running, RuntimeError(f"the step raised {type(error).__name__}: {error}"))
+        else:
+            self.finished(running, completion)
+
+    def _stream(self, item: Item) -> None:
+        started = time.monotonic()
+        running = Running(item, started, started, credit=item[5], wake=threading.Semaphore(0))
+        self.running[item[0]] = running
+        try:
+            function, arguments = self.invoker.call(item, time.time())
+            index = -1
+            for event in function(**arguments):
+                running.touched = time.monotonic()
+                if running.cancelled or running.overdue:
+                    break
+                if event is None:
+                    continue
+                index += 1
+                self.outbox.add([Op.STREAM, item[0], index, [self.invoker.output(event, many=True)]])
+                while index - running.credit >= STREAM_AHEAD and not (running.cancelled or running.overdue):
+                    running.wake.acquire()
+                    running.touched = time.monotonic()
+        except BaseException as error:  # noqa: BLE001 - as in `_run`
+            self.raised(running, error)
+            return
+        duration_us = int((time.monotonic() - started) * 1e6)
+        if running.overdue:
+            self.raised(running, TimeoutError())
+        else:
+            self.finished(running, self.invoker.streamed(item, duration_us))

@@ -1,0 +1,40 @@
+"""The messages between a partition and its workers: msgpack, a tag and a body.
+
+Rules: a lane may lose, double, delay or reorder a message; a token says which attempt it is about, and what is about
+an attempt that is over changes nothing.
+
+    to a worker      DELIVER items (dispatch.item_of)   CREDIT [token, upto]   CANCEL tokens   STOP   ANSWER [id, events]
+    from a worker    HELLO   COMPLETIONS (inputs.Op)   PROGRESS [token, done, total]   LOG [...]   ASK [id, run id, type]
+"""
+
+from enum import IntEnum
+from typing import Any
+
+from ..events.codec import unpack
+from ..events.errors import CodecError
+
+__all__ = ["Tag", "unpack_message"]
+
+
+class Tag(IntEnum):
+    """What a message is about."""
+
+    DELIVER = 1
+    CREDIT = 2
+    CANCEL = 3
+    STOP = 4
+    ANSWER = 5
+    HELLO = 10
+    COMPLETIONS = 11
+    PROGRESS = 12
+    LOG = 13
+    ASK = 14
+    ALIVE = 15
+
+
+def unpack_message(message: bytes) -> tuple[int, Any]:
+    """The tag and the body of a message; `CodecError` where it is none."""
+    value = unpack(message)
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], int):  # noqa: PLR2004
+        raise CodecError("a message is a pair of tag and body")
+    return value[0], value[1]

@@ -1,0 +1,196 @@
+"""Worker: the Ray actor that runs one step's code. One process, one step; replicas are more of it.
+
+Rules: the thread of the lane never runs user code, so a worker answers whatever its step does. A worker keeps nothing:
+it may die at any time, and the partition gives its deliveries to another.
+"""
+
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..events.codec import pack
+from ..events.event import Event
+from ..events.registry import Registry
+from ..events.step import CallStyle, Step
+from .coroutines import TaskExecutor
+from .executor import Executor
+from .invoke import Invoker
+from .outbox import Outbox
+from .steplog import LogLine
+from .threads import ThreadExecutor
+from .wire import Tag, unpack_message
+
+__all__ = ["Worker", "WorkerCore", "make_executor"]
+
+E = TypeVar("E", bound=Event)
+_WATCH_SECONDS = 0.25
+_NUDGE_SECONDS = 0.002
+_ALIVE_SECONDS = 2.0
+_STOP_GRACE_SECONDS = 30.0
+_ANSWER_SECONDS = 30.0
+
+
+class WorkerCore:
+    """A worker without its lane: messages go in, messages come out. It is the `Host` of its step's contexts."""
+
+    def __init__(self, step: Step, models: list[type[Event]], ring: Callable[[], None]) -> None:
+        _limit_memory(step)
+        self.outbox = Outbox(ring)
+        self._registry = Registry(models)
+        self.executor = make_executor(Invoker(step, self._registry, self, self._log), self.outbox)
+        self.stopping = threading.Event()
+        self._questions: dict[int, tuple[threading.Event, list[Any]]] = {}
+        self._question = 0
+        self._lock = threading.Lock()
+
+    def hear(self, message: bytes) -> None:
+        """Take a message of the partition."""
+        tag, body = unpack_message(message)
+        if tag == Tag.DELIVER:
+            self.executor.submit(body)
+        elif tag == Tag.CREDIT:
+            self.executor.credit(body[0], body[1])
+        elif tag == Tag.CANCEL:
+            self.executor.cancel(body)
+        elif tag == Tag.ANSWER:
+            self._answered(body[0], body[1])
+        elif tag == Tag.STOP:
+            self.stopping.set()
+
+    def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
+        """Earlier events of a run, asked of the partition's node."""
+        with self._lock:
+            self._question += 1
+            number = self._question
+            waiting: tuple[threading.Event, list[Any]] = (threading.Event(), [])
+            self._questions[number] = waiting
+        self.outbox.say(Tag.ASK, [number, run_id, model.__event_type__])
+        if not waiting[0].wait(_ANSWER_SECONDS):
+            raise TimeoutError(f"the log did not answer within {_ANSWER_SECONDS:g} s")
+        decode = self._registry.decode if model.__event_type__ in self._registry else Registry([model]).decode
+        return [decode(model.__event_type__, version, data) for version, data in waiting[1]]  # type: ignore[misc]
+
+    def progress(self, token: int, done: float, total: float) -> None:
+        """Pass on how far a step is."""
+        self.executor.heartbeat(token)
+        self.outbox.say(Tag.PROGRESS, [token, done, total])
+
+    def heartbeat(self, token: int) -> None:
+        """Renew a step's time."""
+        self.executor.heartbeat(token)
+
+    def _answered(self, number: int, events: list[Any]) -> None:
+        waiting = self._questions.pop(number, None)
+        if waiting is not None:
+            waiting[1].extend(events)
+            waiting[0].set()
+
+    def _log(self, line: LogLine) -> None:
+        self.outbox.say(Tag.LOG, line)
+
+
+class Worker:
+    """The Ray actor around a `WorkerCore`. Threaded: `serve` holds one thread for life, the rest are control calls."""
+
+    def __init__(self, worker: int, step: Step, models: list[type[Event]]) -> None:
+        self._worker = worker
+        self._bell = threading.Event()
+        self._ring: Callable[[], None] = self._bell.set
+        self._core = WorkerCore(step, models, lambda: self._ring())
+        self._last_nudge = 0.0
+
+    def hello(self) -> tuple[str, int]:
+        """The Ray node that this worker is on, and its process id: it is ready."""
+        import ray  # noqa: PLC0415 - only a worker that runs under Ray needs it
+
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def serve(self, address: str) -> str:
+        """Talk to the partition over a local socket until told to stop; returns why it ended."""
+        from .zmq_lane import WorkerSocket  # noqa: PLC0415 - a worker on another node has no use for it
+
+        with WorkerSocket(address, self._worker) as socket:
+            self._ring = socket.ring
+            socket.send(_hello(self._worker))
+            spoke = time.monotonic()
+            while not self._core.stopping.is_set():
+                for message in socket.receive(self._pause_seconds()):
+                    self._core.hear(message)
+                self._tend()
+                messages = self._core.outbox.take()
+                now = time.monotonic()
+                if not messages and now - spoke > _ALIVE_SECONDS:
+                    messages = [_alive(self._worker)]
+                for message in messages:
+                    socket.send(message)
+                    spoke = now
+            self._core.executor.close(_STOP_GRACE_SECONDS)
+            for message in self._core.outbox.take():
+                socket.send(message)
+        return "stopped"
+
+    def deliver(self, message: bytes) -> None:
+        """Take a message of a partition on another node."""
+        self._core.hear(message)
+
+    def collect(self, timeout_seconds: float) -> list[bytes]:
+        """What this worker has to say to a partition on another node; waits until there is something."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            self._bell.clear()
+            messages = self._core.outbox.take()
+            remaining = deadline - time.monotonic()
+            if messages or remaining <= 0:
+                return messages
+            self._bell.wait(min(remaining, self._pause_seconds()))
+            self._tend()
+
+    def attend(self) -> str:
+        """Return when this worker stops: a partition on another node waits on it to learn of its death."""
+        self._core.stopping.wait()
+        return "stopped"
+
+    def stop(self) -> list[bytes]:
+        """Wind down for a partition on another node; what is left to say."""
+        self._core.executor.close(_STOP_GRACE_SECONDS)
+        return self._core.outbox.take()
+
+    def _pause_seconds(self) -> float:
+        return _NUDGE_SECONDS if self._core.executor.queue else _WATCH_SECONDS
+
+    def _tend(self) -> None:
+        executor = self._core.executor
+        now = time.monotonic()
+        if executor.queue and now - self._last_nudge >= _NUDGE_SECONDS:
+            self._last_nudge = now
+            executor.nudge()
+        executor.watch()
+
+
+def make_executor(invoker: Invoker, outbox: Outbox) -> Executor:
+    """The executor that fits how the step is called."""
+    if invoker.step.style in (CallStyle.ASYNC, CallStyle.ASYNC_STREAM):
+        return TaskExecutor(invoker, outbox)
+    return ThreadExecutor(invoker, outbox)
+
+
+def _hello(worker: int) -> bytes:
+    return pack([int(Tag.HELLO), [worker, os.getpid()]])
+
+
+def _alive(worker: int) -> bytes:
+    return pack([int(Tag.ALIVE), worker])
+
+
+def _limit_memory(step: Step) -> None:
+    """Let a step that claims memory have that much beyond what the process has now: more is a `MemoryError`."""
+    claimed = step.resources.memory_bytes
+    if claimed is None:
+        return
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+        used = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmData")), 0)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + claimed, hard))

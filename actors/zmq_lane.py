@@ -1,0 +1,166 @@
+"""The lane on one node: ZeroMQ over a socket file in a folder that only this user can enter.
+
+Rules: one ROUTER for the partition, one DEALER for each worker, named by its number. A message to a worker that is
+gone is dropped; its death is reported by Ray, and the partition gives its deliveries to another.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+__all__ = ["PartitionSocket", "WorkerSocket"]
+
+_FOREVER_MS = -1
+_MAX_FOLDER_CHARACTERS = 95
+
+
+class _Bell:
+    """A file descriptor that a thread can ring to end another's poll."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def ring(self) -> None:
+        try:
+            os.write(self._write, b"\0")
+        except BlockingIOError:
+            return  # the pipe is full of rings already
+        except OSError:
+            return  # closed: nobody listens any more
+
+    def silence(self) -> None:
+        try:
+            os.read(self._read, 65536)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        os.close(self._write)
+        os.close(self._read)
+
+
+class PartitionSocket:
+    """The partition's end: talks to all workers on this node."""
+
+    def __init__(self) -> None:
+        self._folder = _make_folder()
+        self.address = f"ipc://{self._folder}/lane"
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.bind(self.address)
+        self._bell = _Bell()
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._bell.fileno(), zmq.POLLIN)
+
+    def send(self, worker: int, message: bytes) -> None:
+        """Send a message to a worker."""
+        self._socket.send_multipart((_name(worker), message))
+
+    def receive(self) -> list[tuple[int, bytes]]:
+        """Everything that has come, without waiting."""
+        messages: list[tuple[int, bytes]] = []
+        receive: Any = self._socket.recv_multipart
+        while True:
+            try:
+                name, message = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return messages
+            messages.append((int.from_bytes(name[1:], "big"), message))
+
+    def wait(self, timeout_seconds: float | None) -> None:
+        """Sleep until something has come, the bell rings, or the time is up."""
+        events = self._poller.poll(_FOREVER_MS if timeout_seconds is None else timeout_seconds * 1000.0)
+        if any(source == self._bell.fileno() for source, _ in events):
+            self._bell.silence()
+
+    def wake(self) -> None:
+        """End a `wait`, from any thread."""
+        self._bell.ring()
+
+    def close(self) -> None:
+        """Close the socket and remove its folder."""
+        self._socket.close()
+        self._context.term()
+        self._bell.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class WorkerSocket:
+    """A worker's end."""
+
+    def __init__(self, address: str, worker: int) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.IDENTITY, _name(worker))
+        self._socket.connect(address)
+        self._bell = _Bell()
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._bell.fileno(), zmq.POLLIN)
+
+    def __enter__(self) -> "WorkerSocket":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+        self._context.term()
+        self._bell.close()
+
+    def send(self, message: bytes) -> None:
+        """Send a message to the partition."""
+        self._socket.send(message)
+
+    def ring(self) -> None:
+        """End a `receive`, from any thread."""
+        self._bell.ring()
+
+    def receive(self, timeout_seconds: float) -> list[bytes]:
+        """Wait for messages; the empty list where the bell rang or the time is up."""
+        messages: list[bytes] = []
+        for source, _ in self._poller.poll(timeout_seconds * 1000.0):
+            if source == self._bell.fileno():
+                self._bell.silence()
+            else:
+                self._drain(messages)
+        return messages
+
+    def _drain(self, messages: list[bytes]) -> None:
+        receive: Any = self._socket.recv
+        while True:
+            try:
+                messages.append(receive(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+
+
+def _make_folder() -> Path:
+    """A new 0700 folder whose path is short enough for a socket (sun_path holds 107 characters on Linux)."""
+    folder = Path(tempfile.mkdtemp(prefix="ensue-"))
+    if len(str(folder)) > _MAX_FOLDER_CHARACTERS:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="ensue-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it ours alone
+    return folder
+
+
+def _name(worker: int) -> bytes:
+    return b"w" + worker.to_bytes(4, "big")

@@ -1,0 +1,49 @@
+"""The clock and the dice of the real world: the only places where ensue reads the time or draws a random number."""
+
+import os
+import time
+from typing import Protocol
+
+from ..events.ids import uuid7
+
+__all__ = ["Clock", "IdSource", "SystemClock"]
+
+_POOL_BYTES = 4000
+_ID_BYTES = 10
+
+
+class Clock(Protocol):
+    """Tells the time; tests put in one that they turn."""
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    """The time of the machine, never running backwards within one process."""
+
+    def __init__(self) -> None:
+        self._last_us = 0
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch."""
+        self._last_us = max(self._last_us, time.time_ns() // 1000)
+        return self._last_us
+
+
+class IdSource:
+    """UUIDv7 ids; randomness is drawn in bulk, since one system call an id is dear on the hot path."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pool = b""
+        self._at = 0
+
+    def next(self) -> bytes:
+        """A new id."""
+        start = self._at
+        if start + _ID_BYTES > len(self._pool):
+            self._pool, start = os.urandom(_POOL_BYTES), 0
+        self._at = start + _ID_BYTES
+        return uuid7(self._clock.now_us() // 1000, self._pool[start : self._at])

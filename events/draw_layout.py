@@ -1,0 +1,250 @@
+"""Where the nodes of a drawing stand: layers from top to bottom, few crossings, straight lines.
+
+Rules: deterministic, and it knows sizes only, neither colours nor words. The four stages are Sugiyama's: turn the
+edges round that would close a circle, put each node below all that lead to it, sort each layer by the middle of its
+neighbours, and give every node the place nearest to its neighbours that leaves room for the others. An edge over
+several layers runs through one empty place in each.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Layout", "Path", "Point", "lay_out"]
+
+Point = tuple[float, float]
+Edge = tuple[int, int]
+_SWEEPS = 12
+_GAP_X = 28.0
+_GAP_Y = 40.0
+_STRAIGHT = 8.0
+"""How much harder an empty place pulls towards its neighbours than a node does: long edges should be straight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The points of one edge in the direction of its arrow."""
+
+    points: tuple[Point, ...]
+    turned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The middles of the nodes, the paths of the edges, and the size of it all."""
+
+    nodes: tuple[Point, ...]
+    paths: tuple[Path, ...]
+    width: float
+    height: float
+
+
+@dataclass(slots=True)
+class _Grid:
+    """The nodes and, after them, the empty places: which layer, how large, who is above and below."""
+
+    layer: list[int]
+    size: list[tuple[float, float]]
+    above: list[list[int]]
+    below: list[list[int]]
+    places: int
+
+    def rows(self) -> list[list[int]]:
+        rows: list[list[int]] = [[] for _ in range(max(self.layer, default=-1) + 1)]
+        for node, layer in enumerate(self.layer):
+            rows[layer].append(node)
+        return rows
+
+
+def lay_out(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge]) -> Layout:
+    """Place nodes of these sizes (width, height) that these edges (from, to) connect."""
+    turned = _circles(len(sizes), edges)
+    downward = [(b, a) if i in turned else (a, b) for i, (a, b) in enumerate(edges)]
+    grid, chains = _grid(sizes, downward)
+    rows = _sorted(grid)
+    xs = _across(grid, rows)
+    ys, height = _down(grid, rows)
+    paths = tuple(_path(grid, chain, xs, ys, turned=i in turned) for i, chain in enumerate(chains))
+    width = max((x + grid.size[node][0] / 2 for node, x in enumerate(xs)), default=0.0)
+    return Layout(tuple((xs[n], ys[n]) for n in range(len(sizes))), paths, width, height)
+
+
+def _circles(count: int, edges: Sequence[Edge]) -> set[int]:
+    """The edges that lead back to where a walk from the top came from; a node's edge to itself is one of them."""
+    leaving: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+    entered = [0] * count
+    for index, (source, target) in enumerate(edges):
+        leaving[source].append((index, target))
+        entered[target] += source != target
+    state = [0] * count
+    back: set[int] = set()
+    for start in sorted(range(count), key=lambda node: (entered[node] > 0, node)):
+        _walk(start, leaving, state, back)
+    return back
+
+
+def _walk(start: int, leaving: Sequence[Sequence[tuple[int, int]]], state: list[int], back: set[int]) -> None:
+    """Depth first, without recursion: state 1 is on the way, 2 is done."""
+    if state[start]:
+        return
+    stack = [(start, iter(leaving[start]))]
+    state[start] = 1
+    while stack:
+        node, rest = stack[-1]
+        for index, target in rest:
+            if state[target] == 1:
+                back.add(index)
+            elif not state[target]:
+                state[target] = 1
+                stack.append((target, iter(leaving[target])))
+                break
+        else:
+            state[node] = 2
+            stack.pop()
+
+
+def _grid(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge]) -> tuple[_Grid, list[list[int]]]:
+    layers = _layers(len(sizes), edges)
+    grid = _Grid(list(layers), list(sizes), [[] for _ in sizes], [[] for _ in sizes], len(sizes))
+    return grid, [_chain(grid, source, target) for source, target in edges]
+
+
+def _chain(grid: _Grid, source: int, target: int) -> list[int]:
+    """The nodes that an edge runs through, with a new empty place in each layer between."""
+    chain = [source]
+    for layer in range(grid.layer[source] + 1, grid.layer[target]):
+        grid.layer.append(layer)
+        grid.size.append((0.0, 0.0))
+        grid.above.append([])
+        grid.below.append([])
+        chain.append(len(grid.layer) - 1)
+    if target != source:
+        chain.append(target)
+    for upper, lower in zip(chain, chain[1:], strict=False):
+        grid.below[upper].append(lower)
+        grid.above[lower].append(upper)
+    return chain
+
+
+def _layers(count: int, edges: Sequence[Edge]) -> list[int]:
+    """Each node below all that lead to it, and what nothing leads to just above what it leads to."""
+    below: list[list[int]] = [[] for _ in range(count)]
+    waits = [0] * count
+    for source, target in edges:
+        if source != target:
+            below[source].append(target)
+            waits[target] += 1
+    roots = [node for node in range(count) if not waits[node]]
+    layers, ready = [0] * count, list(roots)
+    while ready:
+        node = ready.pop()
+        for target in below[node]:
+            layers[target] = max(layers[target], layers[node] + 1)
+            waits[target] -= 1
+            if not waits[target]:
+                ready.append(target)
+    for node in roots:
+        if below[node]:
+            layers[node] = min(layers[target] for target in below[node]) - 1
+    return layers
+
+
+def _sorted(grid: _Grid) -> list[list[int]]:
+    """The rows with as few crossings as some sweeps find."""
+    rows = grid.rows()
+    best, fewest = [list(row) for row in rows], _crossings(grid, rows)
+    for sweep in range(_SWEEPS):
+        downward = sweep % 2 == 0
+        for row in rows[1:] if downward else rows[-2::-1]:
+            _sort_row(row, grid.above if downward else grid.below, rows)
+        crossings = _crossings(grid, rows)
+        if crossings < fewest:
+            best, fewest = [list(row) for row in rows], crossings
+    return best
+
+
+def _sort_row(row: list[int], beside: Sequence[Sequence[int]], rows: Sequence[Sequence[int]]) -> None:
+    place = {node: index for other in rows for index, node in enumerate(other)}
+    own = {node: index for index, node in enumerate(row)}
+    row.sort(key=lambda node: (_mean([place[n] for n in beside[node]], own[node]), own[node]))
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _crossings(grid: _Grid, rows: Sequence[Sequence[int]]) -> int:
+    return sum(_crossings_below(grid, upper, lower) for upper, lower in zip(rows, rows[1:], strict=False))
+
+
+def _crossings_below(grid: _Grid, upper: Sequence[int], lower: Sequence[int]) -> int:
+    place = {node: index for index, node in enumerate(lower)}
+    ends = [place[target] for node in upper for target in sorted(grid.below[node], key=place.__getitem__)]
+    return sum(later < earlier for index, earlier in enumerate(ends) for later in ends[index + 1 :])
+
+
+def _across(grid: _Grid, rows: Sequence[Sequence[int]]) -> list[float]:
+    """The x of each node: first side by side, then again and again as near to its neighbours as there is room."""
+    xs = [0.0] * len(grid.layer)
+    for row in rows:
+        _place(grid, row, xs, lambda _: 0.0)
+    for sweep in range(2 * _SWEEPS):
+        beside = (grid.above, grid.below)[sweep % 2]
+        for row in rows if sweep % 2 == 0 else reversed(rows):
+            _place(grid, row, xs, lambda node, beside=beside: _mean([xs[n] for n in beside[node]], xs[node]))
+    for row in (*rows, *reversed(rows)):
+        both = {node: [xs[n] for n in (*grid.above[node], *grid.below[node])] for node in row}
+        _place(grid, row, xs, lambda node, both=both: _mean(both[node], xs[node]))
+    left = min((x - grid.size[node][0] / 2 for node, x in enumerate(xs)), default=0.0)
+    return [x - left for x in xs]
+
+
+def _place(grid: _Grid, row: Sequence[int], xs: list[float], wish: Callable[[int], float]) -> None:
+    """Give a row the places nearest to its wishes (least squares) that keep its order and its gaps.
+
+    Less the room that the nodes before it take, a node's place may not be left of the one before it: that is isotonic
+    regression, solved exactly by pooling neighbours that want to pass each other.
+    """
+    pools: list[tuple[float, float, int]] = []  # sum of weighted wishes, sum of weights, number of nodes
+    room = 0.0
+    rooms: list[float] = []
+    for index, node in enumerate(row):
+        if index:
+            room += (grid.size[row[index - 1]][0] + grid.size[node][0]) / 2 + _GAP_X
+        rooms.append(room)
+        weight = 1.0 if node < grid.places else _STRAIGHT
+        pools.append((weight * (wish(node) - room), weight, 1))
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] >= pools[-1][0] / pools[-1][1]:
+            last, before = pools.pop(), pools.pop()
+            pools.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
+    places = [total / weight for total, weight, count in pools for _ in range(count)]
+    for node, place, before in zip(row, places, rooms, strict=True):
+        xs[node] = place + before
+
+
+def _down(grid: _Grid, rows: Sequence[Sequence[int]]) -> tuple[list[float], float]:
+    ys = [0.0] * len(grid.layer)
+    top = 0.0
+    for row in rows:
+        height = max((grid.size[node][1] for node in row), default=0.0)
+        for node in row:
+            ys[node] = top + height / 2
+        top += height + _GAP_Y
+    return ys, max(top - _GAP_Y, 0.0)
+
+
+def _path(grid: _Grid, chain: Sequence[int], xs: Sequence[float], ys: Sequence[float], *, turned: bool) -> Path:
+    """From the lower side of the first node through the empty places to the upper side of the last."""
+    if len(chain) == 1:
+        return Path(_round(grid, chain[0], xs, ys), turned=True)
+    first, last = chain[0], chain[-1]
+    points = [
+        (xs[first], ys[first] + grid.size[first][1] / 2),
+        *((xs[node], ys[node]) for node in chain[1:-1]),
+        (xs[last], ys[last] - grid.size[last][1] / 2),
+    ]
+    return Path(tuple(reversed(points)) if turned else tuple(points), turned=turned)
+
+
+def _round(grid: _Grid, node: int, xs: Sequence[float], ys: Sequence[float]) -> tuple[Point, ...]:
+    x, y, (width, height) = xs[node], ys[node], grid.size[node]
+    return ((x + width / 2, y - height / 4), (x + width / 2 + _GAP_X / 2, y), (x + width / 2, y + height / 4))

@@ -1,0 +1,282 @@
+"""History: what the records of one run tell people. Pure: entries in, views out; nothing here decides anything.
+
+1. Offsets are those of the log: the entry's, plus the record's place in it.
+2. A view of a run that is still going on is right as of its last record.
+3. The results are the events that nothing heard. Where the pipeline is known it says so; from the records alone it is
+   known when the run is over: an event was heard where it was the input of an attempt.
+4. The errors are those that stand: when an operator revives a run they are forgotten, as the engine forgets them.
+"""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .codec import unpack
+from .errors import CodecError
+from .failure import Failure, FailureKind, StepFailed
+from .records import Kind, Record, unpack_records
+from .status import Status
+
+__all__ = ["ErrorView", "EventView", "History", "RunView", "StepView", "Trigger", "read_history"]
+
+Heard = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """An event as the log has it. step: the one that emitted it; cause: the event that it came of."""
+
+    offset: int
+    id: bytes
+    type: str
+    version: int
+    key: str | None
+    cause: bytes | None
+    step: str | None
+    attempt: int | None
+    time_us: int
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """A failure that stands: a step gave up."""
+
+    step: str
+    event_id: bytes | None
+    kind: str
+    error: str
+    message: str
+    trace: str
+    attempts: int
+    time_us: int
+
+
+@dataclass(slots=True)
+class StepView:
+    """What a step did in a run. running: attempts under way; retried: failed attempts that another one follows."""
+
+    name: str
+    attempts: int = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+    emitted: int = 0
+    duration_us: int = 0
+
+    @property
+    def mean_duration_us(self) -> float:
+        """Over the attempts that are done."""
+        return self.duration_us / self.done if self.done else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What began a run, and who sent it under which id."""
+
+    event: EventView
+    source: str
+    sender_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run, folded up."""
+
+    id: bytes
+    pipeline: str
+    version: str
+    status: Status
+    started_us: int
+    finished_us: int | None
+    trigger: Trigger | None
+    results: list[EventView]
+    errors: list[ErrorView]
+    steps: list[StepView]
+
+
+@dataclass(slots=True)
+class _Delivery:
+    step: str = ""
+    attempt: int = 0
+    inputs: list[bytes] = field(default_factory=list[bytes])
+    is_running: bool = False
+
+
+def read_history(entries: Iterable[tuple[int, bytes]]) -> "History":
+    """The history in a run's entries, each its offset and its body, oldest first."""
+    history = History()
+    for offset, body in entries:
+        for index, record in enumerate(unpack_records(body)):
+            history.add(offset + index, record)
+    return history
+
+
+class History:
+    """The records of one run, folded as they come."""
+
+    def __init__(self) -> None:
+        self.events: list[EventView] = []
+        self.steps: dict[str, StepView] = {}
+        self.status = Status.RUNNING
+        self.finished_us: int | None = None
+        self._run: Record = [Kind.RUN, b"", "", "", "", None]
+        self._deliveries: dict[int, _Delivery] = {}
+        self._errors: dict[int, ErrorView] = {}
+        self._given_up: set[int] = set()
+        self._heard: set[bytes] = set()
+
+    def add(self, offset: int, record: Record) -> None:
+        """Fold one record; a kind from a newer ensue is passed over."""
+        fold = _FOLDS.get(record[0])
+        if fold is not None:
+            fold(self, offset, record)
+
+    def view(self, heard: Heard | None = None) -> RunView:
+        """The run; `heard` says which event types the steps of its pipeline hear, where that is known."""
+        _, run_id, pipeline, version, source, sender_id = self._run[:6]
+        first = self.events[0] if self.events else None
+        return RunView(
+            id=run_id,
+            pipeline=pipeline,
+            version=version,
+            status=self.status,
+            started_us=first.time_us if first else 0,
+            finished_us=self.finished_us,
+            trigger=None if first is None else Trigger(first, source or "", sender_id),
+            results=self._results(heard),
+            errors=list(self._errors.values()),
+            steps=list(self.steps.values()),
+        )
+
+    def _results(self, heard: Heard | None) -> list[EventView]:
+        if heard is None and self.status.live:
+            return []
+        return [event for event in self.events if not self._is_heard(event, heard)]
+
+    def _is_heard(self, event: EventView, heard: Heard | None) -> bool:
+        if event.type == StepFailed.__event_type__:
+            return True
+        return event.id in self._heard if heard is None else heard(event.type)
+
+    def _begin(self, _offset: int, record: Record) -> None:
+        self._run = [*record, *[None] * 6]
+
+    def _event(self, offset: int, record: Record) -> None:
+        _, event_id, name, version, data, key, cause, number, _index, time_us = record[:10]
+        delivery = self._deliveries.get(number)
+        step, attempt = (delivery.step, delivery.attempt) if delivery else (None, None)
+        if step is not None and name != StepFailed.__event_type__:
+            self._step(step).emitted += 1
+        view = EventView(offset, event_id, name, version, key, cause or None, step, attempt, time_us, _readable(data))
+        self.events.append(view)
+
+    def _attempt(self, _offset: int, record: Record) -> None:
+        _, number, name, attempt, _time_us, inputs = record[:6]
+        delivery = self._deliveries.setdefault(number, _Delivery())
+        step = self._step(name)
+        step.running += not delivery.is_running
+        step.attempts += 1
+        delivery.step, delivery.attempt, delivery.is_running = name, attempt, True
+        delivery.inputs = inputs
+        self._heard.update(inputs)
+        if number in self._given_up:
+            self._given_up.remove(number)
+            step.failed -= 1
+
+    def _done(self, _offset: int, record: Record) -> None:
+        step = self._ended_attempt(record[1])
+        step.done += 1
+        step.duration_us += record[5]
+
+    def _failed(self, _offset: int, record: Record) -> None:
+        _, number, attempt, kind, error, message, trace, time_us, retry_at_us = record[:9]
+        step = self._ended_attempt(number)
+        if retry_at_us is not None:
+            step.retried += 1
+            return
+        step.failed += 1
+        self._errors[number] = self._error(number, Failure(kind, error, message, trace), attempt, time_us)
+
+    def _crashed(self, _offset: int, record: Record) -> None:
+        _, number, attempt, message, time_us, retry_at_us = record[:6]
+        step = self._ended_attempt(number)
+        if retry_at_us is not None:
+            step.retried += 1
+            return
+        step.failed += 1
+        self._errors[number] = self._error(
+            number, Failure(FailureKind.UNKNOWN, "WorkerDied", message), attempt, time_us
+        )
+
+    def _released(self, _offset: int, record: Record) -> None:
+        self._ended_attempt(record[1]).attempts -= 1
+
+    def _ended(self, _offset: int, record: Record) -> None:
+        self.status, self.finished_us = Status(record[1]), record[2]
+        for delivery in self._deliveries.values():
+            if delivery.is_running:
+                self._ended_attempt_of(delivery)
+
+    def _revived(self, _offset: int, _record: Record) -> None:
+        self.status, self.finished_us = Status.RUNNING, None
+        self._errors.clear()
+
+    def _ended_attempt(self, number: int) -> StepView:
+        return self._ended_attempt_of(self._deliveries.setdefault(number, _Delivery()))
+
+    def _ended_attempt_of(self, delivery: _Delivery) -> StepView:
+        step = self._step(delivery.step)
+        step.running -= delivery.is_running
+        delivery.is_running = False
+        return step
+
+    def _step(self, name: str) -> StepView:
+        return self.steps.setdefault(name, StepView(name))
+
+    def _error(self, number: int, failure: Failure, attempts: int, time_us: int) -> ErrorView:
+        delivery = self._deliveries[number]
+        self._given_up.add(number)
+        event_id = delivery.inputs[-1] if delivery.inputs else None
+        return ErrorView(delivery.step, event_id, *failure, attempts, time_us)
+
+
+_FOLDS: Mapping[int, Callable[[History, int, Record], None]] = {
+    Kind.RUN: History._begin,  # noqa: SLF001 - the table of this class
+    Kind.EVENT: History._event,  # noqa: SLF001
+    Kind.ATTEMPT: History._attempt,  # noqa: SLF001
+    Kind.DONE: History._done,  # noqa: SLF001
+    Kind.FAILED: History._failed,  # noqa: SLF001
+    Kind.RELEASED: History._released,  # noqa: SLF001
+    Kind.CRASHED: History._crashed,  # noqa: SLF001
+    Kind.ENDED: History._ended,  # noqa: SLF001
+    Kind.REVIVED: History._revived,  # noqa: SLF001
+}
+
+
+def _readable(data: Any) -> Any:
+    """The fields of an event as JSON can show them; bytes that are no event are shown as they are."""
+    if isinstance(data, bytes):
+        try:
+            data = unpack(data)
+        except CodecError:
+            return _json_ready(data)
+    return _json_ready(data)
+
+
+def _json_ready(value: Any) -> Any:
+    match value:
+        case bytes():
+            return b64encode(value).decode()
+        case dict():
+            return {_name(name): _json_ready(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_json_ready(inner) for inner in value]
+        case _:
+            return value
+
+
+def _name(name: Any) -> str:
+    return b64encode(name).decode() if isinstance(name, bytes) else str(name)

@@ -1,0 +1,146 @@
+"""Snapshot: the state of a partition as bytes and back, so that a restart reads only the end of the log.
+
+Law: `load(dump(state))` is the state, and what the log adds folds onto it as it would onto the original. A snapshot
+is never needed: the log alone leads to the same state. Its checksum is the log's business.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .codec import pack
+from .errors import LogCorrupt
+from .failure import Failure
+from .plan import Plan
+from .state import Delivery, DeliveryStatus, Group, Ref, Run, State
+from .status import Status
+
+__all__ = ["FORMAT", "dump", "load"]
+
+FORMAT = 1
+Packed = list[Any]
+
+
+def dump(state: State) -> bytes:
+    """All live runs, packed."""
+    queues = [
+        [*name, [[d.run.number, d.number] for d in queue]] for name, queue in state.key_queues.items()
+    ]
+    return pack([FORMAT, state.order, [_Writer(run).pack() for run in state.runs.values()], queues])
+
+
+def load(body: Packed, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run]]:
+    """The state in an unpacked snapshot, and its runs by number; runs of versions that are not loaded are left out.
+
+    `LogCorrupt` where the format is not this one: read the log from its beginning instead.
+    """
+    if not isinstance(body, list) or body[0] != FORMAT:
+        raise LogCorrupt(f"this snapshot has another format than {FORMAT}: it is passed over")
+    state = State(order=body[1])
+    runs: dict[int, Run] = {}
+    for packed in body[2]:
+        plan = plans.get(packed[2])
+        if plan is not None and plan.version == packed[3]:
+            run = _Reader(packed, plan).run
+            state.runs[run.run_id] = runs[run.number] = run
+            state.size_bytes += run.size_bytes
+    for pipeline, step, key, members in body[3]:
+        queue = deque(runs[run].deliveries[number] for run, number in members if run in runs)
+        if queue:
+            state.key_queues[pipeline, step, key] = queue
+    return state, runs
+
+
+class _Writer:
+    """Packs one run: objects that are shared (events, scopes) are written once and named by their place."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._refs: dict[int, int] = {}
+        self._groups: dict[int, int] = {}
+        self._packed_refs: list[Packed] = []
+        self._packed_groups: list[Packed] = []
+
+    def pack(self) -> Packed:
+        run = self._run
+        root = self._group(run.root)
+        deliveries = [self._delivery(d) for d in run.deliveries.values()]
+        joins = [[index, [self._side(side) for side in join]] for index, join in (run.joins or {}).items()]
+        results = [self._ref(ref) for ref in run.results or ()]
+        errors = [[step, *failure] for step, failure in run.errors or ()]
+        head = [run.run_id, run.number, run.plan.pipeline, run.plan.version, run.started_us, run.trigger_type]
+        life = [run.serial, run.size_bytes, run.halting, int(run.status)]
+        return [*head, life, root, self._packed_refs, self._packed_groups, deliveries, joins, results, errors]
+
+    def _delivery(self, d: Delivery) -> Packed:
+        inputs = [self._value(value) for value in d.inputs]
+        places = [self._group(d.scope), self._group(d.group)]
+        life = [int(d.status), d.attempt, d.crashes, d.lost, d.emitted, d.first_us, d.due_us]
+        return [d.number, d.order, d.step.index, inputs, *places, d.key, *life]
+
+    def _value(self, value: Ref | list[Ref]) -> Any:
+        return self._ref(value) if isinstance(value, Ref) else [self._ref(ref) for ref in value]
+
+    def _side(self, side: Mapping[Group | None, Iterable[Ref | list[Ref]]]) -> list[Packed]:
+        return [[self._group(scope), [self._value(v) for v in queue]] for scope, queue in side.items()]
+
+    def _ref(self, ref: Ref) -> int:
+        place = self._refs.get(id(ref))
+        if place is None:
+            place = self._refs[id(ref)] = len(self._packed_refs)
+            scope = self._group(ref.scope)
+            self._packed_refs.append([ref.event_id, ref.type, ref.version, ref.data, ref.key, scope])
+        return place
+
+    def _group(self, group: Group | None) -> int:
+        if group is None:
+            return -1
+        place = self._groups.get(id(group))
+        if place is None:
+            parent = self._group(group.parent)
+            place = self._groups[id(group)] = len(self._packed_groups)
+            packed: Packed = [parent, group.origin.index if group.origin else -1, group.is_item, list(group.counts.items())]
+            self._packed_groups.append(packed)
+            packed.append([[*at, [self._ref(ref) for ref in refs]] for at, refs in group.gathered.items()])
+        return place
+
+
+class _Reader:
+    """Unpacks one run."""
+
+    def __init__(self, packed: Packed, plan: Plan) -> None:
+        run_id, number, _, _, started_us, trigger_type, life, root, refs, groups, deliveries, joins, results, errors = packed
+        self._plan = plan
+        self._groups = [Group(None, None, bool(g[2]), dict(g[3])) for g in groups]
+        self._refs = [Ref(*r[:5], self._group(r[5])) for r in refs]
+        for group, (parent, origin, _, _, gathered) in zip(self._groups, groups, strict=True):
+            group.parent = self._group(parent)
+            group.origin = plan.steps[origin] if origin >= 0 else None
+            group.gathered = {(at[0], at[1]): [self._refs[r] for r in at[2]] for at in gathered}
+        self.run = Run(run_id, plan, started_us, trigger_type, number)
+        self.run.serial, self.run.size_bytes, self.run.halting = life[0], life[1], bool(life[2])
+        self.run.status = Status(life[3])
+        self.run.root = self._group(root)
+        self.run.deliveries = {d[0]: self._delivery(d) for d in deliveries}
+        self.run.leased = sum(d.status is DeliveryStatus.LEASED for d in self.run.deliveries.values())
+        self.run.joins = {index: [self._side(side) for side in join] for index, join in joins} or None
+        self.run.results = [self._refs[r] for r in results] or None
+        self.run.errors = [(e[0], Failure(*e[1:])) for e in errors] or None
+
+    def _delivery(self, packed: Packed) -> Delivery:
+        number, order, step, inputs, scope, group, key, status, *life = packed
+        values = tuple(self._value(value) for value in inputs)
+        delivery = Delivery(self.run, number, order, self._plan.steps[step], values, self._group(scope), key)
+        delivery.status = DeliveryStatus(status)
+        delivery.attempt, delivery.crashes, delivery.lost, delivery.emitted, delivery.first_us, delivery.due_us = life
+        delivery.group = self._group(group)
+        return delivery
+
+    def _value(self, value: Any) -> Ref | list[Ref]:
+        return self._refs[value] if isinstance(value, int) else [self._refs[r] for r in value]
+
+    def _side(self, side: list[Packed]) -> dict[Group | None, deque[Ref | list[Ref]]]:
+        return {self._group(scope): deque(self._value(v) for v in values) for scope, values in side}
+
+    def _group(self, place: int) -> Group | None:
+        return self._groups[place] if place >= 0 else None

@@ -1,0 +1,40 @@
+"""Hosts: a request must be for a name that is ours.
+
+It is what keeps a web page elsewhere from rebinding its own name to this address, and speaking to a gateway that trusts
+whoever is local.
+"""
+
+from collections.abc import Iterable
+
+from .problems import refuse
+
+__all__ = ["Hosts"]
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_MOST_SEEN = 256
+
+
+class Hosts:
+    """The names that requests may be for; those of loopback always are. The port does not matter."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = _LOOPBACK | {_name(host) for host in allowed}
+        self._seen: set[bytes] = set()
+
+    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Refuse a request for another name, for none, or for two."""
+        values = [value for name, value in headers if name == b"host"]
+        if len(values) == 1 and values[0] in self._seen:
+            return
+        host = _name(values[0].decode("latin-1")) if len(values) == 1 else ""
+        if host not in self._allowed:
+            raise refuse("host-unknown", f"Host {host[:100]!r} is not served here: allow it with --allowed-host.")
+        if len(self._seen) < _MOST_SEEN:
+            self._seen.add(values[0])
+
+
+def _name(host: str) -> str:
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]

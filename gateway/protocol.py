@@ -1,0 +1,97 @@
+"""The HTTP protocol of the server: uvicorn's, with limits on what comes before a body.
+
+Rules: the head of a request (its line and its headers) is bounded in bytes and in time; over the limit the answer is
+431 and the connection ends, over the time it just ends. Connections that never say anything end the same way.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .problems import MEDIA_TYPE, PROBLEMS, Problem
+
+__all__ = ["HEAD_LIMIT_BYTES", "HEAD_TIMEOUT_SECONDS", "BoundedProtocol"]
+
+HEAD_LIMIT_BYTES = 64 * 1024
+HEAD_TIMEOUT_SECONDS = 10.0
+_MALFORMED = Problem(PROBLEMS["request-invalid"], "These bytes are no HTTP request.")
+_TOO_LARGE = Problem(PROBLEMS["head-too-large"], f"The limit here is {HEAD_LIMIT_BYTES:,} bytes.")
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. _head_bytes: of the headers that are known; _waiting_bytes: of a head that is not complete."""
+
+    _in_head = True
+    _head_bytes = 0
+    _waiting_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._wait(len(data))
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = self._waiting_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._disarm()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """The answer to what cannot be parsed, or is over the limit."""
+        self._disarm()
+        over = max(self._head_bytes, self._waiting_bytes) > HEAD_LIMIT_BYTES
+        self.transport.write(_render(_TOO_LARGE if over else _MALFORMED))
+        self.transport.close()
+
+    def _wait(self, size: int) -> None:
+        """The head is not complete yet."""
+        self._waiting_bytes += size
+        if self._waiting_bytes > HEAD_LIMIT_BYTES:
+            self.send_400_response("")
+        elif self._head_timer is None:
+            self._arm()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            raise ValueError  # the parser turns it into its own error, and that becomes the answer
+
+    def _arm(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._expire)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _expire(self) -> None:
+        self._head_timer = None
+        self.transport.close()
+
+
+def _render(problem: Problem) -> bytes:
+    body = problem.body()
+    lines = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    return f"HTTP/1.1 {problem.status} Refused\r\n{lines}".encode() + body

@@ -1,0 +1,118 @@
+"""A stand-in for an engine: it accepts events into a memory log, durably nowhere, and runs no step.
+
+It is for measuring the gateway by itself and for trying its edges (`fail_with`, `hold`, any state); whoever wants steps
+to run in a test uses `ensue.testing`.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from ..cluster.log import Batch, Entry, Reader, RunChange, RunStart, Seen
+from ..cluster.memory_log import MemoryLog
+from ..events.codec import encode
+from ..events.errors import DeliveryConflict, RunUnknown
+from ..events.event import Event
+from ..events.ids import uuid7
+from ..events.inputs import Accepted
+from ..events.pipeline import Pipeline
+from ..events.records import Kind, Record, pack_records
+from ..events.status import Status
+
+__all__ = ["StandInEngine"]
+
+
+class StandInEngine:
+    """hold: `accept` waits until it is set. fail_with: what `accept` raises. said: the state that it says it is in."""
+
+    durability = "memory"
+
+    def __init__(self, pipelines: Sequence[Pipeline], *, said: str = "ready") -> None:
+        self.pipelines: Mapping[str, Pipeline] = {pipeline.name: pipeline for pipeline in pipelines}
+        self.said = said
+        self.hold: asyncio.Event | None = None
+        self.fail_with: Exception | None = None
+        self.log = MemoryLog()
+        self.accepted: list[tuple[str, Event, str | None]] = []
+        self._epoch = self.log.acquire("stand-in")
+
+    async def __aenter__(self) -> Self:
+        self.said = "ready"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.said = "draining"
+
+    def versions(self) -> Mapping[str, str]:
+        return dict.fromkeys(self.pipelines, "v1")
+
+    def state(self) -> str:
+        return self.said
+
+    def reader(self) -> Reader:
+        return self.log.reader()
+
+    async def accept(
+        self,
+        pipeline: str,
+        event: Event,
+        *,
+        key: str | None = None,
+        source: str = "",
+        sender_id: str | None = None,
+        digest: bytes = b"",
+    ) -> Accepted:
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.fail_with is not None:
+            raise self.fail_with
+        known = None if sender_id is None else self.log.lookup([(source, sender_id)]).get((source, sender_id))
+        if known is not None and known.digest != digest:
+            raise DeliveryConflict(f"id {sender_id!r} from {source!r} was used before for another body")
+        if known is not None:
+            return Accepted(known.event_id, known.run_id, duplicate=True)
+        now_us = time.time_ns() // 1000
+        run_id, event_id = uuid7(now_us // 1000, os.urandom(10)), uuid7(now_us // 1000, os.urandom(10))
+        name, version = event.__event_type__, event.__event_version__
+        self.append(
+            0,
+            [Kind.RUN, run_id, pipeline, "v1", source, sender_id],
+            [Kind.EVENT, event_id, name, version, encode(event), key, b"", 0, 0, now_us],
+            start=RunStart(self.log.end(), run_id, pipeline, "v1", name, now_us),
+            seen=[] if sender_id is None else [Seen(source, sender_id, digest, run_id, event_id, now_us)],
+        )
+        self.accepted.append((pipeline, event, key))
+        return Accepted(event_id, run_id, duplicate=False)
+
+    async def cancel(self, run_id: bytes) -> None:
+        self._change(run_id, Status.CANCELLED)
+
+    async def retry(self, run_id: bytes) -> None:
+        self._change(run_id, Status.RUNNING)
+
+    def append(
+        self,
+        run: int,
+        *records: Record,
+        start: RunStart | None = None,
+        changed: Sequence[RunChange] = (),
+        seen: Sequence[Seen] = (),
+    ) -> int:
+        """Write records of a run (0: a new one); returns the run's number."""
+        offset = self.log.end()
+        entry = Entry(offset, run or offset, len(records), pack_records(list(records)))
+        self.log.commit(Batch(self._epoch, [entry], [start] if start else [], list(changed), list(seen)))
+        return entry.run
+
+    def _change(self, run_id: bytes, status: Status) -> None:
+        row = self.reader().run(run_id)
+        if row is None or (status is Status.CANCELLED and not Status(row.status).live):
+            raise RunUnknown("no such run is in flight")
+        now_us = time.time_ns() // 1000
+        record: Record = [Kind.REVIVED, now_us] if status.live else [Kind.ENDED, int(status), now_us]
+        self.append(row.run, record, changed=[RunChange(row.run, status, None if status.live else now_us)])
