@@ -3,7 +3,6 @@ and no crash loses an accepted event.
 """
 
 from importlib import import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from .events.context import Context
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from .actors.handles import Outcome, RunHandle
     from .actors.oneshot import run
     from .gateway import signing as hooks
+
+    __version__: str
 
 __all__ = [
     "Backoff",
@@ -38,8 +39,6 @@ __all__ = [
     "run",
 ]
 
-__version__ = _version("ensue")
-
 _LATER = {
     "Engine": (".actors.engine", "Engine"),
     "Outcome": (".actors.handles", "Outcome"),
@@ -51,6 +50,8 @@ _LATER = {
 
 def __getattr__(name: str) -> Any:
     """What needs more than pydantic is imported when it is first asked for, so that `import ensue` stays quick."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ensue")
     if name not in _LATER:
         raise AttributeError(f"module 'ensue' has no attribute {name!r}")
     module, attribute = _LATER[name]

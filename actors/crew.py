@@ -96,6 +96,12 @@ class Crew:
         for worker in list(self._members):
             self.end(worker, reason)
 
+    def introduce_all(self) -> None:
+        """Tell a partition that begins again of the workers that are up."""
+        for member in self.members:
+            if member.up and member.ended is None:
+                self._introduce(member)
+
     def stop(self, grace_seconds: float) -> None:
         """Wind all workers down: what runs gets its grace, then their processes end."""
         self._stopping = True
@@ -187,10 +193,14 @@ class Crew:
             return
         self._links.heard[worker] = time.monotonic()
         self.broken.pop(member.step.name, None)
-        self._post(WorkerUp(worker, member.pipeline.name, member.step.name, member.step.concurrency))
+        self._introduce(member)
         with self._ready:
             member.up = True
             self._ready.notify_all()
+
+    def _introduce(self, member: Member) -> None:
+        step = member.step
+        self._post(WorkerUp(member.worker, member.pipeline.name, step.name, step.concurrency))
 
     def _gone(self, worker: int, outcome: Any) -> None:
         member = self._members.pop(worker, None)

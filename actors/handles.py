@@ -11,7 +11,7 @@ from ..events.state import Run
 from ..events.status import Status
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from .face import EngineFace
 
 __all__ = ["Outcome", "RunError", "RunHandle", "outcome_of"]
 
@@ -52,7 +52,7 @@ class RunHandle:
 
     __slots__ = ("__weakref__", "_engine", "_outcome", "_waiting", "duplicate", "raw_id")
 
-    def __init__(self, engine: "Engine", raw_id: bytes, *, duplicate: bool = False) -> None:
+    def __init__(self, engine: "EngineFace", raw_id: bytes, *, duplicate: bool = False) -> None:
         self._engine = engine
         self._outcome: tuple[Run, Status] | None = None
         self._waiting: asyncio.Future[None] | None = None
@@ -76,9 +76,15 @@ class RunHandle:
             if self._waiting is None:
                 self._waiting = asyncio.get_running_loop().create_future()
             if self._outcome is None:
+                self._engine.result_awaited()
                 await asyncio.wait_for(asyncio.shield(self._waiting), timeout)
         assert self._outcome is not None  # noqa: S101 - `finish` set it before it ended the wait
         return outcome_of(*self._outcome, self._engine.registry_of(self._outcome[0].plan.pipeline))
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a caller waits for the result."""
+        return self._waiting is not None and not self._waiting.done()
 
     async def cancel(self) -> None:
         """End the run: nothing more of it is started."""

@@ -242,6 +242,8 @@ class Core:
     # -- workers -----------------------------------------------------------------------------------------------------
 
     def _worker_up(self, entry: WorkerUp) -> None:
+        if entry.worker in self.workers:
+            return
         pool = self.pools[entry.pipeline, entry.step]
         slot = WorkerSlot(entry.worker, entry.concurrency, entry.concurrency)
         pool.workers.append(slot)

@@ -62,7 +62,9 @@ def dot(graph: Graph) -> str:
     """The graph in Graphviz' language."""
     ids = _numbers(graph)
     lines = [f"digraph {_dot_text(graph.pipeline)} {{", '  node [fontname="sans-serif" style="rounded,filled"]']
-    lines += [f"  {ids[node.id]} [label={_dot_text(label_of(node))} {_DOT_CLASSES[_class_of(node)]}]" for node in graph.nodes]
+    lines += [
+        f"  {ids[node.id]} [label={_dot_text(label_of(node))} {_DOT_CLASSES[_class_of(node)]}]" for node in graph.nodes
+    ]
     lines += [f"  {ids[edge.source]} -> {ids[edge.target]}{_dot_arrow(edge)}" for edge in graph.edges]
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -44,18 +44,20 @@ class Deadlines:
 class Deadline:
     """One block under a deadline."""
 
-    __slots__ = ("_deadlines", "_expired", "_seconds", "_task", "due")
+    __slots__ = ("_cancelling", "_deadlines", "_expired", "_seconds", "_task", "due")
 
     def __init__(self, deadlines: Deadlines, seconds: float) -> None:
         self._deadlines = deadlines
         self._seconds = seconds
         self._expired = False
+        self._cancelling = 0
         self._task: asyncio.Task[object] | None = None
         self.due = 0.0
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(loop)
+        self._task = task = asyncio.current_task(loop)
+        self._cancelling = 0 if task is None else task.cancelling()
         self.due = loop.time() + self._seconds
         self._deadlines.watch(self, loop)
 
@@ -63,7 +65,9 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._deadlines.forget(self)
-        if self._expired and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if not self._expired or self._task is None:
+            return
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def expire(self) -> None:

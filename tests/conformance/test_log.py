@@ -152,18 +152,6 @@ def test_a_commit_without_entries_moves_nothing_but_its_rows(log: Log, reader: R
     assert reader.counts() == {("orders", Status.COMPLETED): 1}
 
 
-def test_a_thousand_rows_of_each_kind_in_one_commit_are_all_there(log: Log, reader: Reader) -> None:
-    epoch = log.acquire("a")
-    runs = range(1, 1004)
-    changed = [RunChange(run, Status.COMPLETED, NOW_US) for run in runs[:999]]
-    rows = [seen(str(run)) for run in runs]
-    log.commit(Batch(epoch, [entry(run) for run in runs], [start(run) for run in runs], changed, rows))
-    assert [found.offset for found in reader.scan(1, 2000)] == list(runs)
-    assert [row.run for row in log.live_runs()] == [1000, 1001, 1002, 1003]
-    keys = [(row.source, row.sender_id) for row in rows]
-    assert log.lookup(keys) == dict(zip(keys, rows, strict=True))
-
-
 # All or nothing
 
 
@@ -364,29 +352,6 @@ def test_a_reader_finds_runs_by_id(log: Log, reader: Reader) -> None:
         run, run_id(run), "orders", "v1", "OrderPlaced", Status.RUNNING, NOW_US + run, None
     )
     assert reader.run(run_id(99)) is None
-
-
-def test_runs_come_newest_first_page_by_page_through_any_filter(log: Log, reader: Reader) -> None:
-    epoch = log.acquire("a")
-    for number in range(30):
-        commit_run(log, epoch, Status(number % 7 + 1), pipeline=("orders", "triage")[number % 2])
-    everything = reader.runs(limit=100)
-    assert [row.run for row in everything] == list(range(30, 0, -1))
-    filters: list[list[int] | None] = [None, [], [Status.COMPLETED], [Status.FAILED], [4, 1, 4], [3, 5]]
-    for statuses in filters:
-        for pipeline in (None, "orders", "nobody"):
-            wanted = [
-                row
-                for row in everything
-                if pipeline in (None, row.pipeline) and (statuses is None or row.status in statuses)
-            ]
-            pages: list[RunRow] = []
-            while page := reader.runs(
-                pipeline=pipeline, statuses=statuses, before=pages[-1].run if pages else None, limit=2
-            ):
-                assert len(page) <= 2
-                pages += page
-            assert pages == wanted
 
 
 def test_the_entries_of_a_run_come_in_order_from_any_offset(log: Log, reader: Reader) -> None:

@@ -4,13 +4,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensue.cluster.log import Batch, Entry, Log, RunChange, RunRow, RunStart, Seen
+from ensue.cluster.log import Batch, Entry, Log, Reader, RunChange, RunRow, RunStart, Seen
 from ensue.cluster.memory_log import MemoryLog, MemoryStore
 from ensue.cluster.sqlite_log import SqliteLog
 from ensue.events.errors import LogCorrupt
@@ -108,8 +109,32 @@ def assert_same(log: Log, model: Model) -> None:
     assert list(log.live()) == [found for found in model.entries if found.run in live]
     assert [row.run for row in log.live_runs()] == sorted(live)
     assert reader.runs(limit=10_000) == [model.runs[run] for run in sorted(model.runs, reverse=True)]
+    assert_pages(reader, sorted(model.runs.values(), reverse=True))
     assert reader.counts() == Counter((row.pipeline, row.status) for row in model.runs.values())
     assert log.lookup(list(model.seen)) == model.seen
     for run in model.runs:
         assert reader.entries(run) == [found for found in model.entries if found.run == run]
     reader.close()
+
+
+def assert_pages(reader: Reader, newest_first: list[RunRow]) -> None:
+    """Pages of three through any filter are together what the filter leaves."""
+    filters: list[list[int] | None] = [None, [], [Status.COMPLETED], [Status.FAILED], [4, 1, 4], [3, 5]]
+    for statuses, pipeline in product(filters, (None, "pipeline-1", "nobody")):
+        wanted = [row for row in newest_first if pipeline in (None, row.pipeline)]
+        wanted = [row for row in wanted if statuses is None or row.status in statuses]
+        pages: list[RunRow] = []
+        before: int | None = None
+        while page := reader.runs(pipeline=pipeline, statuses=statuses, before=before, limit=3):
+            assert len(page) <= 3
+            pages += page
+            before = page[-1].run
+        assert pages == wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_rows_of_each_kind_in_one_commit_are_all_there(kind: str, tmp_path: Path) -> None:
+    log, model = make_store(kind, str(tmp_path))(), Model()
+    log.commit(model.batch(log.acquire("a"), [(0, 1, number % 8) for number in range(1003)]))
+    assert_same(log, model)
+    log.close()

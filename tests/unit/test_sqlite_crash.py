@@ -22,8 +22,7 @@ from ensue.events.errors import LogUnavailable
 WRITER = """
 import sys
 from ensue.cluster.log import Batch, Entry, RunStart, Snapshot
-from ensue.cluster.sqlite_log import _LIVE, _LIVE_RUNS, SqliteLog
-from ensue.cluster.sqlite_reader import _COUNTS, _runs_statement
+from ensue.cluster.sqlite_log import SqliteLog
 
 log = SqliteLog(sys.argv[1], sys.argv[2])
 epoch = log.acquire("child")

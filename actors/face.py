@@ -1,0 +1,237 @@
+"""The face of an engine: what callers can do with one, whichever way it runs its steps.
+
+Rules: what an `await` here returns is committed. Answers come back in bulk: `settle` is called once a commit.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from ..cluster.clock import Clock, IdSource
+from ..cluster.log import Log, Reader
+from ..events.check import Finding
+from ..events.commands import Answer, RunEnded
+from ..events.errors import EnsueError, Overloaded, RunFinished, RunUnknown
+from ..events.event import Event
+from ..events.graph import version_of
+from ..events.ids import format_id, parse_id
+from ..events.inputs import Accepted, Cancel, Emit, Input, Revive
+from ..events.pipeline import Pipeline
+from ..events.plan import Plan, compile_plan
+from ..events.registry import Registry
+from ..events.status import LIVE
+from .handles import Outcome, RunHandle, outcome_of
+from .intake import Intake, check_pipelines
+from .past import finished_run, revive_input
+
+__all__ = ["EngineFace"]
+
+T = TypeVar("T")
+_DEDUP_US = 7 * 86_400 * 1_000_000
+"""How long a sender's id is remembered."""
+
+
+class EngineFace(ABC):
+    """The caller's side of an engine. `Engine` runs steps under Ray, `LocalEngine` in this process."""
+
+    _log: Log
+    _reader: Reader
+    _loop: asyncio.AbstractEventLoop
+
+    def __init__(self, pipelines: Sequence[Pipeline], store: str, clock: Clock) -> None:
+        self.pipelines: Mapping[str, Pipeline] = check_pipelines(tuple(pipelines))
+        self.store = store
+        self._clock = clock
+        self._intake = Intake(self.pipelines, IdSource(clock))
+        self._versions = {name: version_of(pipeline) for name, pipeline in self.pipelines.items()}
+        self._plans: dict[str, Plan] = {
+            name: compile_plan(pipeline, self._versions[name]) for name, pipeline in self.pipelines.items()
+        }
+        self._state = "new"
+        self._handles: WeakValueDictionary[bytes, RunHandle] = WeakValueDictionary()
+        self._waiting: set[asyncio.Future[Any]] = set()
+
+    @abstractmethod
+    def _post_all(self, entries: Sequence[Input]) -> None:
+        """Tell the partition."""
+
+    @abstractmethod
+    async def _aside(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call something that reads the disk."""
+
+    def result_awaited(self) -> None:
+        """A caller begins to wait for a result."""
+
+    def state(self) -> str:
+        """`new`, `starting`, `ready`, `draining`, `stopped`, or `failed: ...` with the reason."""
+        return self._state
+
+    @property
+    def durability(self) -> str:
+        """What survives when an event is accepted: `full` a power cut, `relaxed` a crash, `memory` nothing."""
+        return self._log.durability
+
+    def versions(self) -> Mapping[str, str]:
+        """The version of each pipeline."""
+        return dict(self._versions)
+
+    def findings(self) -> dict[str, list[Finding]]:
+        """What the checks say of each pipeline."""
+        return {name: pipeline.check() for name, pipeline in self.pipelines.items()}
+
+    def registry_of(self, pipeline: str) -> Registry:
+        """The event types of a pipeline."""
+        return self.pipelines[pipeline].registry
+
+    async def emit(self, event: Event, *, pipeline: str | None = None, key: str | None = None) -> RunHandle:
+        """Start a run; returns when the event is committed. Waits while the engine is at its high-water mark."""
+        while True:
+            try:
+                return (await self._submit([self._intake.emit(event, pipeline, key=key)]))[0]
+            except Overloaded as error:
+                if self._state != "ready":
+                    raise
+                await asyncio.sleep(error.retry_after_seconds)
+
+    async def emit_many(self, events: Iterable[Event], *, pipeline: str | None = None) -> list[RunHandle]:
+        """Start a run for each event, in one go: the cheapest way to start many."""
+        return await self._submit([self._intake.emit(event, pipeline) for event in events])
+
+    async def accept(
+        self,
+        pipeline: str,
+        event: Event,
+        *,
+        key: str | None = None,
+        source: str = "",
+        sender_id: str | None = None,
+        digest: bytes = b"",
+    ) -> Accepted:
+        """Accept an event for a gateway: `source` and `sender_id` tell a repeated one, `digest` an altered one.
+
+        Raises `DeliveryConflict`, `Overloaded`, `LogUnavailable`.
+        """
+        future: asyncio.Future[Accepted] = self._loop.create_future()
+        entry = self._intake.emit(
+            event, pipeline, key=key, source=source, sender_id=sender_id, digest=digest, reply=future
+        )
+        self._post_waiting(entry, future)
+        return await future
+
+    async def cancel(self, run_id: bytes | str) -> None:
+        """End a run. Raises `RunUnknown`, or `RunFinished` where it is over."""
+        raw = _raw(run_id)
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._post_waiting(Cancel(raw, future), future)
+        try:
+            await future
+        except RunUnknown:
+            await self._aside(self._known_run, raw)
+            raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
+
+    async def retry(self, run_id: bytes | str) -> RunHandle:
+        """Retry what failed of a run that failed or was cancelled. Raises `RunUnknown`, `RunFinished`."""
+        raw = _raw(run_id)
+        entry: Revive = await self._aside(revive_input, self._reader, raw)
+        future: asyncio.Future[None] = self._loop.create_future()
+        entry.reply = future
+        handle = RunHandle(self, raw)
+        self._handles[raw] = handle
+        self._post_waiting(entry, future)
+        await future
+        return handle
+
+    async def run(self, run_id: bytes | str) -> RunHandle:
+        """The handle of a run that was started before. Raises `RunUnknown`."""
+        raw = _raw(run_id)
+        await self._aside(self._known_run, raw)
+        handle = self._handles.get(raw)
+        if handle is None:
+            handle = self._handles[raw] = RunHandle(self, raw, duplicate=True)
+        return handle
+
+    async def finished_outcome(self, raw_id: bytes) -> Outcome | None:
+        """The outcome of a run from the log, or None while it goes on."""
+        found = await self._aside(finished_run, self._reader, self._plans, raw_id)
+        return None if found is None else outcome_of(*found, self.registry_of(found[0].plan.pipeline))
+
+    def reader(self) -> Reader:
+        """A reader of the log, for queries."""
+        return self._log.reader()
+
+    def settle(self, answers: list[Answer], ended: list[RunEnded]) -> None:
+        """Called by the partition after each commit."""
+        handles = self._handles
+        watched = [(handle, *end) for end in ended if (handle := handles.get(end.run.run_id)) is not None]
+        if answers or watched:
+            self._settle_soon(self._settle, answers, watched)
+
+    def _settle_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _settle(self, answers: list[Answer], ended: list[tuple[RunHandle, Any, Any]]) -> None:
+        for future, value in answers:
+            self._waiting.discard(future)
+            if future.done():
+                continue
+            if isinstance(value, Exception):
+                future.set_exception(value)
+            else:
+                future.set_result(value)
+        for handle, run, status in ended:
+            handle.finish(run, status)
+
+    async def _submit(self, entries: list[Emit]) -> list[RunHandle]:
+        self._check_running()
+        handles = [RunHandle(self, entry.run_id) for entry in entries]
+        last: asyncio.Future[Accepted] | None = None
+        for entry, handle in zip(entries, handles, strict=True):
+            self._handles[entry.run_id] = handle
+            entry.reply = last = self._loop.create_future()
+            self._waiting.add(last)
+        self._post_all(entries)
+        for entry in entries:
+            await entry.reply
+        return handles
+
+    def _post_waiting(self, entry: Input, future: asyncio.Future[Any]) -> None:
+        self._check_running()
+        self._waiting.add(future)
+        self._post_all([entry])
+
+    def _check_running(self) -> None:
+        if self._state not in ("ready", "starting"):
+            raise Overloaded(f"the engine is {self._state}: send it again", retry_after_seconds=2.0)
+
+    def _known_run(self, raw: bytes) -> None:
+        row = self._reader.run(raw)
+        if row is None:
+            raise RunUnknown(f"no run has the id {format_id(raw)}")
+        if row.status in LIVE and row.pipeline not in self._plans:
+            raise RunUnknown(f"run {format_id(raw)} is of pipeline {row.pipeline}, which is not served here")
+
+    def _take_over(self, log: Log, owner: str) -> int:
+        """Become the owner of the log: the epoch that our commits name."""
+        self._log = log
+        epoch = log.acquire(owner)
+        now_us = self._clock.now_us()
+        for name, pipeline in self.pipelines.items():
+            log.define(name, self._versions[name], pipeline.graph().to_json().encode(), now_us)
+        log.forget(now_us - _DEDUP_US)
+        self._reader = log.reader()
+        return epoch
+
+    def _fail_waiting(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        if self._state in ("draining", "stopped"):
+            for handle in list(self._handles.values()):
+                handle.fail(error)
+
+
+def _raw(run_id: bytes | str) -> bytes:
+    return run_id if isinstance(run_id, bytes) else parse_id(run_id)

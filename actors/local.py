@@ -1,0 +1,340 @@
+"""The same engine in one process without Ray: the same core, the same loop, the same records, a clock that you turn.
+
+Rules: product code, for users' tests and for ours. Everything happens in the caller's event loop, so a test is
+deterministic as far as its steps are. Sync steps run in the loop itself and block it; their timeouts cannot be
+enforced here. Messages between partition and workers are packed as they would be between processes.
+"""
+
+import asyncio
+import inspect
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ..cluster.clock import Clock
+from ..cluster.stores import open_log
+from ..events.decide import Limits
+from ..events.errors import EnsueError
+from ..events.event import Event
+from ..events.inputs import Input, WorkerDown, WorkerUp
+from ..events.pipeline import Pipeline
+from ..events.registry import Registry
+from ..events.step import Step
+from .coroutines import TaskExecutor
+from .face import EngineFace
+from .inline import InlineExecutor
+from .invoke import Invoker
+from .outbox import Outbox
+from .partition import Partition
+from .past import earlier_events
+from .recovery import recover
+from .steplog import LogLine
+from .wire import Tag, unpack_message
+
+__all__ = ["LocalEngine", "ManualClock"]
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+_START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
+_WATCH_SECONDS = 0.02
+
+
+class ManualClock:
+    """A clock that stands still until it is turned. `now_seconds` starts at 2026-01-01T00:00:00Z by default."""
+
+    def __init__(self, start_us: int = _START_US) -> None:
+        self._now_us = start_us
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch."""
+        return self._now_us
+
+    def advance(self, seconds: float) -> None:
+        """Turn the clock forward."""
+        self._now_us += int(seconds * 1_000_000)
+
+
+class LocalEngine(EngineFace):
+    """An engine in this process, for tests: `async with LocalEngine(pipeline) as engine:`.
+
+    store: `memory://` or a SQLite URL. clock: by default one that stands still; `advance` turns it and lets happen
+    what then happens. While a caller waits for a result and nothing but a timer is ahead, the clock jumps to it,
+    unless `skip_time` is False. `log_lines` collects what steps said to `ctx.log`.
+    """
+
+    def __init__(
+        self,
+        *pipelines: Pipeline,
+        store: str = "memory://",
+        clock: Clock | None = None,
+        skip_time: bool = True,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(pipelines, store, clock or ManualClock())
+        self._skip_time = skip_time
+        self._limits = limits
+        self._workers: dict[int, LocalWorker] = {}
+        self._arrived: deque[tuple[int, bytes]] = deque()
+        self._numbers = itertools.count(1)
+        self._scheduled = False
+        self._watch: asyncio.TimerHandle | None = None
+        self.log_lines: list[LogLine] = []
+        self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
+
+    async def __aenter__(self) -> "LocalEngine":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open the log and resume what it holds."""
+        self._loop = asyncio.get_running_loop()
+        self._epoch = self._take_over(open_log(self.store), "local")
+        core = recover(self._log, self._epoch, self._plans, self._limits).core
+        self._partition = Partition(core, self._log, self._epoch, self, self, self._clock)
+        for pipeline in self.pipelines.values():
+            for step in pipeline.steps.values():
+                for _ in range(step.replicas):
+                    self._add_worker(pipeline, step)
+        self._state = "ready"
+        self._partition.resume()
+        self.wake()
+
+    async def stop(self) -> None:
+        """Let what is running come to its end, and close the log."""
+        if self._state != "ready":
+            return
+        self._state = "draining"
+        self._partition.core.draining = True
+        for worker in self._workers.values():
+            await worker.wind_down()
+        self._turn()
+        self._close()
+
+    def crash(self) -> None:
+        """End as `kill -9` would: nothing is finished, nothing is said; the log is all that is left."""
+        for worker in self._workers.values():
+            worker.abandon()
+        self._close()
+
+    def advance(self, seconds: float) -> None:
+        """Turn the clock, and let happen what is then due."""
+        clock = self._clock
+        if not isinstance(clock, ManualClock):
+            raise EnsueError("only a ManualClock can be turned")
+        clock.advance(seconds)
+        self.wake()
+
+    async def idle(self) -> None:
+        """Return when nothing can happen without an event from outside or a turn of the clock."""
+        while self._busy():
+            await asyncio.sleep(0)
+
+    # -- Links: how the partition reaches the workers ------------------------------------------------------------------
+
+    def send(self, worker: int, message: bytes) -> None:
+        """Pass a message on to a worker."""
+        target = self._workers.get(worker)
+        if target is not None:
+            target.hear(message)
+        self._watch_soon()
+
+    def receive(self) -> list[tuple[int, bytes]]:
+        """What workers have sent."""
+        messages = list(self._arrived)
+        self._arrived.clear()
+        return messages
+
+    def end(self, worker: int, reason: str) -> None:
+        """A step that cannot be interrupted ran out of time: its task is abandoned, and a new worker takes over."""
+        old = self._workers.pop(worker)
+        old.abandon()
+        self._partition.post(WorkerDown(worker, reason, expected=True))
+        self._add_worker(old.pipeline, old.step)
+
+    def wait(self, timeout_seconds: float | None) -> None:
+        """The event loop waits; the partition never does here."""
+
+    def wake(self) -> None:
+        """Turn the partition soon."""
+        if not self._scheduled and self._state == "ready":
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    # -- Watcher ------------------------------------------------------------------------------------------------------
+
+    def hear(self, worker: int, tag: int, body: Any) -> None:
+        """What a worker says besides completions."""
+        if tag == Tag.LOG:
+            self.log_lines.append(body)
+        elif tag == Tag.PROGRESS:
+            slot = self._partition.core.workers.get(worker)
+            delivery = slot[0].leases.get(body[0]) if slot else None
+            if delivery is not None:
+                self.progress[delivery.run.run_id, delivery.step.name] = (body[1], body[2])
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _post_all(self, entries: Sequence[Input]) -> None:
+        self._partition.post_all(entries)
+        self.wake()
+
+    async def _aside(self, function: Callable[..., T], *arguments: Any) -> T:
+        return function(*arguments)
+
+    def _add_worker(self, pipeline: Pipeline, step: Step) -> None:
+        number = next(self._numbers)
+        self._workers[number] = LocalWorker(number, pipeline, step, self)
+        self._partition.post(WorkerUp(number, pipeline.name, step.name, step.concurrency))
+        self.wake()
+
+    def arrived(self, worker: int, messages: list[bytes]) -> None:
+        """A worker has something to say."""
+        self._arrived.extend((worker, message) for message in messages)
+        self.wake()
+
+    def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
+        """Earlier events of a run."""
+        decode = Registry([model]).decode
+        found = earlier_events(self._reader, self._plans, run_id, model.__event_type__)
+        return [decode(model.__event_type__, version, data) for version, data in found]  # type: ignore[misc]
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._state not in ("ready", "draining"):
+            return
+        try:
+            self._partition.turn()
+        except Exception as error:
+            self._state = f"failed: {error}"
+            self._fail_waiting(error)
+            raise
+        if not self._busy():
+            self._skip()
+
+    def _busy(self) -> bool:
+        return (
+            self._scheduled
+            or bool(self._arrived)
+            or self._partition.has_inputs
+            or any(worker.busy for worker in self._workers.values())
+        )
+
+    def _skip(self) -> None:
+        """Nothing but a timer is ahead: go there, where somebody waits for a result."""
+        clock, due_us = self._clock, self._partition.due_us
+        awaited = any(handle.is_awaited for handle in list(self._handles.values()))
+        if due_us is not None and awaited and self._skip_time and isinstance(clock, ManualClock):
+            clock.advance(max(0, due_us - clock.now_us()) / 1e6 + 1e-6)
+            self.wake()
+
+    def _settle_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self._loop.call_soon(callback, *arguments)
+
+    def result_awaited(self) -> None:
+        """A caller began to wait for a result."""
+        self.wake()
+        self._loop.call_soon(self._skip_if_idle)
+
+    def _skip_if_idle(self) -> None:
+        if self._state == "ready" and not self._busy():
+            self._skip()
+
+    def _watch_soon(self) -> None:
+        if self._watch is None and self._state == "ready":
+            self._watch = self._loop.call_later(_WATCH_SECONDS, self._watch_workers)
+
+    def _watch_workers(self) -> None:
+        self._watch = None
+        for worker in list(self._workers.values()):
+            worker.executor.watch()
+        if any(worker.busy for worker in self._workers.values()):
+            self._watch_soon()
+
+    def _close(self) -> None:
+        self._state = "stopped"
+        if self._watch is not None:
+            self._watch.cancel()
+        self._fail_waiting(EnsueError("the engine has stopped"))
+        self._reader.close()
+        self._log.close()
+
+
+class LocalWorker:
+    """A worker in the caller's event loop: it hears packed messages and answers with packed messages."""
+
+    def __init__(self, number: int, pipeline: Pipeline, step: Step, engine: LocalEngine) -> None:
+        self.number = number
+        self.pipeline = pipeline
+        self.step = step
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox(self._ring)
+        invoker = Invoker(step, pipeline.registry, self, lambda line: self.outbox.say(Tag.LOG, line))
+        make = TaskExecutor if step.style.startswith("async") else InlineExecutor
+        self.executor = make(invoker, self.outbox, self._loop)
+        self._abandoned = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do."""
+        return bool(self.executor.queue or self.executor.running)
+
+    def hear(self, message: bytes) -> None:
+        """Take a message of the partition."""
+        tag, body = unpack_message(message)
+        if tag == Tag.DELIVER:
+            self.executor.submit(body)
+        elif tag == Tag.CREDIT:
+            self.executor.credit(body[0], body[1])
+        elif tag == Tag.CANCEL:
+            self.executor.cancel(body)
+
+    def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
+        """Earlier events of a run."""
+        return self._engine.earlier(run_id, model)
+
+    def progress(self, token: int, done: float, total: float) -> None:
+        """Pass on how far a step is."""
+        self.executor.heartbeat(token)
+        self.outbox.say(Tag.PROGRESS, [token, done, total])
+
+    def heartbeat(self, token: int) -> None:
+        """Renew a step's time."""
+        self.executor.heartbeat(token)
+
+    async def wind_down(self) -> None:
+        """Hand back what is queued, wait for what runs, and close the step."""
+        self.executor.stopping = True
+        self.executor.hand_back()
+        tasks: list[Any] = [r.task for r in list(self.executor.running.values()) if r.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=30.0)
+        close = getattr(self.executor.invoker.function, "close", None)
+        if self.step.is_class and close is not None:
+            outcome = close()
+            if inspect.isawaitable(outcome):
+                await outcome
+        self._flush()
+
+    def abandon(self) -> None:
+        """Say nothing any more."""
+        self._abandoned = True
+        self.executor.queue.clear()
+        for running in list(self.executor.running.values()):
+            if running.task is not None:
+                running.task.cancel()
+
+    def _ring(self) -> None:
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        messages = self.outbox.take()
+        if messages and not self._abandoned:
+            self._engine.arrived(self.number, messages)
