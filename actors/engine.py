@@ -62,6 +62,7 @@ class Engine(EngineFace):
         self._num_cpus = num_cpus
         self._limits = limits
         self._ended = threading.Event()
+        self._outgoing: list[Input] = []
         self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
 
     async def __aenter__(self) -> "Engine":
@@ -134,7 +135,14 @@ class Engine(EngineFace):
             self.progress[delivery.run.run_id, delivery.step.name] = (body[1], body[2])
 
     def _post_all(self, entries: Sequence[Input]) -> None:
-        self._partition.post_all(entries)
+        """Coalesced: all that callers emit in one turn of the event loop becomes one batch."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.extend(entries)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        self._partition.post_all(outgoing)
 
     async def _aside(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.to_thread(function, *arguments)

@@ -87,17 +87,34 @@ class EngineFace(ABC):
 
     async def emit(self, event: Event, *, pipeline: str | None = None, key: str | None = None) -> RunHandle:
         """Start a run; returns when the event is committed. Waits while the engine is at its high-water mark."""
+        entry = self._intake.emit(event, pipeline, key=key)
+        handle = self._handles[entry.run_id] = RunHandle(self, entry.run_id)
         while True:
+            future: asyncio.Future[Accepted] = self._loop.create_future()
+            entry.reply = future
+            self._post_waiting(entry, future)
             try:
-                return (await self._submit([self._intake.emit(event, pipeline, key=key)]))[0]
+                await future
             except Overloaded as error:
-                if self._state != "ready":
-                    raise
-                await asyncio.sleep(error.retry_after_seconds)
+                await self._pause(error)
+            else:
+                return handle
 
     async def emit_many(self, events: Iterable[Event], *, pipeline: str | None = None) -> list[RunHandle]:
-        """Start a run for each event, in one go: the cheapest way to start many."""
-        return await self._submit([self._intake.emit(event, pipeline) for event in events])
+        """Start a run for each event, in one go: the cheapest way to start many. Waits as `emit` does."""
+        entries = [self._intake.emit(event, pipeline) for event in events]
+        handles = [RunHandle(self, entry.run_id) for entry in entries]
+        self._handles.update((handle.raw_id, handle) for handle in handles)
+        while entries:
+            bundle = Bundle(entries, self._loop.create_future())
+            self._check_running()
+            self._waiting.add(bundle.future)
+            self._post_all(entries)
+            await bundle.future
+            entries = bundle.refused
+            if entries:
+                await self._pause(Overloaded("the engine is at its high-water mark"))
+        return handles
 
     async def accept(
         self,
@@ -168,33 +185,33 @@ class EngineFace(ABC):
         if answers or watched:
             self._settle_soon(self._settle, answers, watched)
 
+    def _settle_bundled(self, bundle: "Bundle", entry: Emit, value: object) -> None:
+        if bundle.take(entry, value):
+            self._waiting.discard(bundle.future)
+
     def _settle_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _settle(self, answers: list[Answer], ended: list[tuple[RunHandle, Any, Any]]) -> None:
-        for future, value in answers:
-            self._waiting.discard(future)
-            if future.done():
+        for reply, value in answers:
+            if type(reply) is tuple:
+                self._settle_bundled(*reply, value)
+                continue
+            self._waiting.discard(reply)
+            if reply.done():
                 continue
             if isinstance(value, Exception):
-                future.set_exception(value)
+                reply.set_exception(value)
             else:
-                future.set_result(value)
+                reply.set_result(value)
         for handle, run, status in ended:
             handle.finish(run, status)
 
-    async def _submit(self, entries: list[Emit]) -> list[RunHandle]:
-        self._check_running()
-        handles = [RunHandle(self, entry.run_id) for entry in entries]
-        last: asyncio.Future[Accepted] | None = None
-        for entry, handle in zip(entries, handles, strict=True):
-            self._handles[entry.run_id] = handle
-            entry.reply = last = self._loop.create_future()
-            self._waiting.add(last)
-        self._post_all(entries)
-        for entry in entries:
-            await entry.reply
-        return handles
+    async def _pause(self, error: Overloaded) -> None:
+        """Wait before an event is offered again, or raise where that is in vain."""
+        if self._state != "ready":
+            raise error
+        await asyncio.sleep(error.retry_after_seconds)
 
     def _post_waiting(self, entry: Input, future: asyncio.Future[Any]) -> None:
         self._check_running()
@@ -231,6 +248,30 @@ class EngineFace(ABC):
         if self._state in ("draining", "stopped"):
             for handle in list(self._handles.values()):
                 handle.fail(error)
+
+
+class Bundle:
+    """Events that are emitted together, and one future for the answers to all of them."""
+
+    __slots__ = ("_left", "future", "refused")
+
+    def __init__(self, entries: Sequence[Emit], future: asyncio.Future[None]) -> None:
+        self.future = future
+        self.refused: list[Emit] = []
+        self._left = len(entries)
+        for entry in entries:
+            entry.reply = (self, entry)
+
+    def take(self, entry: Emit, value: object) -> bool:
+        """The answer to one of them; True where it was the last."""
+        self._left -= 1
+        if isinstance(value, Overloaded):
+            self.refused.append(entry)
+        elif isinstance(value, Exception) and not self.future.done():
+            self.future.set_exception(value)
+        if self._left == 0 and not self.future.done():
+            self.future.set_result(None)
+        return self._left == 0
 
 
 def _raw(run_id: bytes | str) -> bytes:

@@ -50,12 +50,13 @@ class Outcome:
 class RunHandle:
     """A run that was started; await `result()` for its outcome."""
 
-    __slots__ = ("__weakref__", "_engine", "_outcome", "_waiting", "duplicate", "raw_id")
+    __slots__ = ("__weakref__", "_engine", "_error", "_outcome", "_waiting", "duplicate", "raw_id")
 
     def __init__(self, engine: "EngineFace", raw_id: bytes, *, duplicate: bool = False) -> None:
         self._engine = engine
         self._outcome: tuple[Run, Status] | None = None
-        self._waiting: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self.raw_id = raw_id
         self.duplicate = duplicate
 
@@ -73,18 +74,34 @@ class RunHandle:
             early = await self._engine.finished_outcome(self.raw_id) if self.duplicate else None
             if early is not None:
                 return early
-            if self._waiting is None:
-                self._waiting = asyncio.get_running_loop().create_future()
-            if self._outcome is None:
-                self._engine.result_awaited()
-                await asyncio.wait_for(asyncio.shield(self._waiting), timeout)
+        if self._outcome is None:
+            await self._wait(timeout)
         assert self._outcome is not None  # noqa: S101 - `finish` set it before it ended the wait
         return outcome_of(*self._outcome, self._engine.registry_of(self._outcome[0].plan.pipeline))
+
+    async def _wait(self, timeout_seconds: float | None) -> None:
+        if self._error is not None:
+            raise self._error
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[None] = loop.create_future()
+        timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, self._late, waiting, timeout_seconds)
+        self._waiting.append(waiting)
+        self._engine.result_awaited()
+        try:
+            await waiting
+        finally:
+            self._waiting.remove(waiting)
+            if timer is not None:
+                timer.cancel()
+
+    def _late(self, waiting: asyncio.Future[None], timeout_seconds: float) -> None:
+        if not waiting.done():
+            waiting.set_exception(TimeoutError(f"run {self.id} is not over after {timeout_seconds:g} s; it goes on"))
 
     @property
     def is_awaited(self) -> bool:
         """Whether a caller waits for the result."""
-        return self._waiting is not None and not self._waiting.done()
+        return any(not waiting.done() for waiting in self._waiting)
 
     async def cancel(self) -> None:
         """End the run: nothing more of it is started."""
@@ -93,13 +110,16 @@ class RunHandle:
     def finish(self, run: Run, status: Status) -> None:
         """The run is over; called in the event loop."""
         self._outcome = (run, status)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         """The engine cannot tell any more how the run ends."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
+        self._error = error
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_exception(error)
 
 
 def outcome_of(run: Run, status: Status, registry: Registry) -> Outcome:

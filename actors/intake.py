@@ -34,10 +34,11 @@ class Intake:
     ) -> Emit:
         """The input for an event; `EventTypeUnknown` where no pipeline hears it, `EventInvalid` where several do."""
         model = type(event)
+        run_id, event_id = self._ids.pair()
         return Emit(
             pipeline or self.pipeline_for(model),
-            self._ids.next(),
-            self._ids.next(),
+            run_id,
+            event_id,
             model.__event_type__,
             model.__event_version__,
             encode(event),

@@ -42,8 +42,17 @@ class IdSource:
 
     def next(self) -> bytes:
         """A new id."""
+        return self.at(self._clock.now_us() // 1000)
+
+    def pair(self) -> tuple[bytes, bytes]:
+        """Two new ids of the same millisecond."""
+        time_ms = self._clock.now_us() // 1000
+        return self.at(time_ms), self.at(time_ms)
+
+    def at(self, time_ms: int) -> bytes:
+        """A new id of a time in milliseconds since the epoch."""
         start = self._at
         if start + _ID_BYTES > len(self._pool):
             self._pool, start = os.urandom(_POOL_BYTES), 0
         self._at = start + _ID_BYTES
-        return uuid7(self._clock.now_us() // 1000, self._pool[start : self._at])
+        return uuid7(time_ms, self._pool[start : self._at])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 
 from ..events.errors import RayUnavailable
+from .ray_job import job_config
 
 __all__ = ["attach", "unavailable"]
 
@@ -27,7 +28,7 @@ def attach(address: str) -> None:
         _probe(address)
     import ray  # noqa: PLC0415 - lazily: it takes half a second
 
-    ray.init(address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address, log_to_driver=False, logging_level="ERROR", job_config=job_config())
 
 
 def _probe(address: str) -> None:

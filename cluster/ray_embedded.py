@@ -18,6 +18,7 @@ from typing import Any
 from ..events.errors import RayUnavailable
 from .listeners import Listener, descendants, listeners_of
 from .ray_folder import SessionFolder
+from .ray_job import job_config
 
 __all__ = ["Embedded"]
 
@@ -67,6 +68,7 @@ class Embedded:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="ERROR",
+                job_config=job_config(),
                 _temp_dir=str(self.folder.ray),
             )
         self._own = frozenset(listeners_of([os.getpid()])) - before

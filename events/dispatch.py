@@ -110,7 +110,10 @@ def _take(queue: deque[Delivery], most: int, held_bytes: int) -> list[Delivery]:
 
 def size_of(delivery: Delivery) -> int:
     """The packed bytes of a delivery's inputs."""
-    return sum(len(i.data) if isinstance(i, Ref) else sum(len(r.data) for r in i) for i in delivery.inputs)
+    inputs = delivery.inputs
+    if delivery.step.single:
+        return len(inputs[0].data)  # type: ignore[union-attr]  # a single input is one event
+    return sum(len(i.data) if isinstance(i, Ref) else sum(len(r.data) for r in i) for i in inputs)
 
 
 def item_of(delivery: Delivery, token: int) -> list[Any]:

@@ -10,7 +10,7 @@
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from .codec import unpack
 from .errors import CodecError
@@ -271,9 +271,10 @@ def _json_ready(value: Any) -> Any:
         case bytes():
             return b64encode(value).decode()
         case dict():
-            return {_name(name): _json_ready(inner) for name, inner in value.items()}
+            fields = cast("dict[Any, Any]", value)
+            return {_name(name): _json_ready(inner) for name, inner in fields.items()}
         case list() | tuple():
-            return [_json_ready(inner) for inner in value]
+            return [_json_ready(inner) for inner in cast("list[Any]", value)]
         case _:
             return value
 

@@ -11,8 +11,8 @@ from .errors import EnsueError
 
 __all__ = ["derived_id", "format_id", "idempotency_key", "parse_id", "time_ms_of", "uuid7"]
 
-_VERSION_7 = 0x70
-_VARIANT = 0x80
+_VERSIONED = [bytes((0x70 | byte & 0x0F,)) for byte in range(256)]
+_VARIED = [bytes((0x80 | byte & 0x3F,)) for byte in range(256)]
 
 
 def uuid7(time_ms: int, randomness: bytes) -> bytes:
@@ -32,7 +32,7 @@ def idempotency_key(run_id: bytes, step: str, inputs: bytes) -> str:
 
 
 def _stamp(time_bytes: bytes, rest: bytes) -> bytes:
-    return bytes((*time_bytes, _VERSION_7 | rest[0] & 0x0F, rest[1], _VARIANT | rest[2] & 0x3F, *rest[3:10]))
+    return time_bytes + _VERSIONED[rest[0]] + rest[1:2] + _VARIED[rest[2]] + rest[3:10]
 
 
 def time_ms_of(identifier: bytes) -> int:

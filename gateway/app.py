@@ -128,9 +128,13 @@ async def _framework_error(_request: Request, error: Exception) -> Response:
 
 
 async def _invalid_parameters(_request: Request, error: Exception) -> Response:
-    found = error.errors() if isinstance(error, RequestValidationError) else []
+    found: list[dict[str, Any]] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     faults = [
-        {"field": str(fault["loc"][-1]), "expected": str(fault["msg"]), "got": repr(fault.get("input"))[:60]}
+        {
+            "field": ".".join(str(part) for part in fault["loc"][1:]),
+            "expected": str(fault["msg"]),
+            "got": repr(fault.get("input"))[:60],
+        }
         for fault in found
     ]
     detail = "; ".join(f"{fault['field']}: {fault['expected']}" for fault in faults)

@@ -19,7 +19,9 @@ Headers = dict[str, list[str]]
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
 _CLOSE = (b"connection", b"close")
+_ALLOW = (b"allow", b"POST")  # both plain endpoints take nothing else
 _CLOSING = frozenset({408, 413})
+_WRONG_METHOD = 405
 
 
 class HeaderView(Mapping[str, str]):
@@ -65,6 +67,8 @@ async def send_problem(send: Send, problem: Problem) -> None:
     headers = [_PROBLEM, (b"content-length", b"%d" % len(body)), *problem.headers]
     if problem.status in _CLOSING:
         headers.append(_CLOSE)
+    if problem.status == _WRONG_METHOD:
+        headers.append(_ALLOW)
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

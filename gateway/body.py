@@ -27,6 +27,10 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 
+class _Over(Exception):
+    """The limit is passed, and more is to come."""
+
+
 async def read_body(receive: Receive, length: str | None, limit_bytes: int, within: Deadline) -> bytes:
     """The whole body; `length` is the Content-Length that was announced, `within` how long it may take."""
     if length is not None and (not length.isdigit() or int(length) > limit_bytes):
@@ -36,11 +40,16 @@ async def read_body(receive: Receive, length: str | None, limit_bytes: int, with
         with within:
             message = await receive()
             body: bytes = message.get("body", b"")
-            if not message.get("more_body") and message["type"] == "http.request" and len(body) <= limit_bytes:
-                return body
-            return await _read_rest(receive, message, limit_bytes)
+            if message.get("more_body") or message["type"] != "http.request":
+                body = await _read_rest(receive, message, limit_bytes)
+    except _Over:
+        await _linger(receive)
+        raise _too_large(limit_bytes) from None
     except TimeoutError:
         raise refuse("body-timeout", "The body was not complete in time.") from None
+    if len(body) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return body
 
 
 async def _read_rest(receive: Receive, message: MutableMapping[str, Any], limit_bytes: int) -> bytes:
@@ -49,12 +58,10 @@ async def _read_rest(receive: Receive, message: MutableMapping[str, Any], limit_
         if message["type"] != "http.request":
             raise refuse("request-invalid", "The sender went away before the body was complete.")
         chunks += message.get("body", b"")
-        if len(chunks) > limit_bytes:
-            if message.get("more_body"):
-                await _linger(receive)
-            raise _too_large(limit_bytes)
         if not message.get("more_body"):
             return bytes(chunks)
+        if len(chunks) > limit_bytes:
+            raise _Over
         message = await receive()
 
 

@@ -9,12 +9,12 @@
 import asyncio
 import logging
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import to_json
 
 from ..events.errors import EventInvalid
-from ..events.event import key_of, parse_event
+from ..events.event import parse_event
 from .asgi import Headers, Receive, Scope, Send, send_json, send_problem
 from .body import parse_json
 from .cloudevents import BATCH, STRUCTURED, Sent, is_binary, read_binary, read_plain, read_structured
@@ -60,7 +60,7 @@ class Emit:
     async def _batch(self, values: Any) -> bytes:
         if not isinstance(values, list):
             raise EventInvalid("A batch is a JSON list of CloudEvents.")
-        offers = [self._item(index, value) for index, value in enumerate(values)]
+        offers = [self._item(index, value) for index, value in enumerate(cast("list[Any]", values))]
         commits = [asyncio.ensure_future(self._intake.commit(offer)) for offer in offers]
         results = await asyncio.gather(*commits, return_exceptions=True)
         answers: list[bytes] = []
@@ -83,8 +83,7 @@ class Emit:
         data = to_json(sent.data, inf_nan_mode="constants")
         event = parse_event(model, data, json=True)
         digest = b"" if sent.id is None else blake2b(b"%b\x00%b" % (sent.type.encode(), data), digest_size=16).digest()
-        key = key_of(event) if sent.key is None else sent.key
-        return Offer(pipeline, event, key, f"events/{pipeline}/{sent.source}", sent.id, digest)
+        return Offer(pipeline, event, sent.key, f"events/{pipeline}/{sent.source}", sent.id, digest)
 
 
 def _read(content_type: str, headers: Headers, body: bytes) -> Sent:

@@ -34,7 +34,7 @@ class EnginePort(Protocol):
         ...
 
     def state(self) -> str:
-        """`starting`, `ready`, `draining`, or `failed: ` and why."""
+        """`new`, `starting`, `ready`, `draining`, `stopped`, or `failed: ` and why."""
         ...
 
     async def accept(
@@ -49,6 +49,8 @@ class EnginePort(Protocol):
     ) -> Accepted:
         """Commit an event from outside; (source, sender_id) is the dedup key, digest that of what was sent.
 
+        key: None is the event's own.
+
         `DeliveryConflict` where the id came with another digest before, `Overloaded` at the high-water mark and while
         draining, `LogUnavailable` where the log cannot be written.
         """
@@ -58,7 +60,7 @@ class EnginePort(Protocol):
         """End a run; `RunUnknown`, or `RunFinished` where it is over."""
         ...
 
-    async def retry(self, run_id: bytes) -> None:
+    async def retry(self, run_id: bytes) -> object:
         """Bring a run back that failed or was cancelled; `RunUnknown`."""
         ...
 

@@ -1,7 +1,7 @@
 """Hearing: which pipeline an event from outside is for, by its type.
 
-Rules: an event starts a run where a step hears its type; where several pipelines do, the sender says which; failures
-(`StepFailed`) come from inside only.
+Rules: an event starts a run where a step hears its type, or a webhook may emit it; where several pipelines do, the
+sender says which; failures (`StepFailed`) come from inside only.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,6 +22,11 @@ def heard_types(pipeline: Pipeline) -> frozenset[str]:
     return frozenset(model.__event_type__ for model in models)
 
 
+def _emitted_by_webhooks(pipeline: Pipeline) -> frozenset[str]:
+    models = [model for endpoint in pipeline.endpoints.values() for model in endpoint.models]
+    return frozenset(model.__event_type__ for model in models)
+
+
 class Hearing:
     """Who hears what, of all pipelines served."""
 
@@ -29,7 +34,8 @@ class Hearing:
         self._pipelines = pipelines
         self._heard: dict[str, list[str]] = {}
         for name, pipeline in pipelines.items():
-            for type_name in heard_types(pipeline) - {StepFailed.__event_type__}:
+            triggers = heard_types(pipeline) | _emitted_by_webhooks(pipeline)
+            for type_name in triggers - {StepFailed.__event_type__}:
                 self._heard.setdefault(type_name, []).append(name)
 
     def find(self, type_name: str, wanted: str | None) -> tuple[str, type[Event]]:

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..events.errors import EventInvalid, PipelineInvalid, SignatureInvalid
-from ..events.event import Event, key_of
+from ..events.event import Event
 from ..events.inputs import Accepted
 from ..events.pipeline import Pipeline
 from ..events.webhook import Endpoint, Webhook
@@ -106,7 +106,7 @@ class Ingest:
         digest = blake2b(body, digest_size=16).digest()
         sender_id = sent_id if sent_id is None or hook.id_is_signed else f"{sent_id}.{digest.hex()}"
         return await self._intake.commit(
-            Offer(hook.endpoint.pipeline, event, key_of(event), hook.source, sender_id, digest),
+            Offer(hook.endpoint.pipeline, event, None, hook.source, sender_id, digest),
         )
 
 

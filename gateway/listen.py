@@ -15,6 +15,7 @@ from ..events.pipeline import Pipeline
 __all__ = ["check_exposure", "is_loopback", "listen", "url_of"]
 
 _BACKLOG = 2048
+_LAST_PORT = 65535
 _REASONS = {
     errno.EADDRINUSE: "another program listens there: stop it, or choose another with --port",
     errno.EACCES: "that port needs privileges: choose one from 1024 on with --port",
@@ -49,13 +50,15 @@ def check_exposure(host: str, pipelines: Iterable[Pipeline]) -> None:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; `AddressUnavailable` says in one line why there is none."""
+    if not 0 <= port <= _LAST_PORT:
+        raise AddressUnavailable(f"Cannot listen on {host}:{port}: ports go from 0 (any that is free) to {_LAST_PORT}.")
     try:
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)  # type: ignore[arg-type]  # no Unix
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except socket.gaierror:
         raise AddressUnavailable(f"Cannot listen on {host}: no such host is known.") from None
-    except (OSError, OverflowError) as error:
-        reason = _REASONS.get(getattr(error, "errno", None) or 0, str(error))
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, str(error))
         raise AddressUnavailable(f"Cannot listen on {host}:{port}: {reason}.") from None
 
 

@@ -14,6 +14,7 @@ __all__ = ["HEAD_LIMIT_BYTES", "HEAD_TIMEOUT_SECONDS", "BoundedProtocol"]
 
 HEAD_LIMIT_BYTES = 64 * 1024
 HEAD_TIMEOUT_SECONDS = 10.0
+_AROUND_HEADER_BYTES = len(": \r\n")
 _MALFORMED = Problem(PROBLEMS["request-invalid"], "These bytes are no HTTP request.")
 _TOO_LARGE = Problem(PROBLEMS["head-too-large"], f"The limit here is {HEAD_LIMIT_BYTES:,} bytes.")
 
@@ -49,7 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
+        self._count(len(name) + len(value) + _AROUND_HEADER_BYTES)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -16,6 +16,8 @@ from .problems import refuse
 
 __all__ = ["Reading"]
 
+_UNREADABLE = frozenset({"new", "starting", "stopped"})
+
 
 class Reading:
     """The log of an engine, as its API reads it. Usable from any thread."""
@@ -29,8 +31,9 @@ class Reading:
         """The reader; a problem while the log is not open."""
         with self._lock:
             if self._reader is None:
-                if self._engine.state() == "starting":
-                    raise refuse("not-ready", "The engine is starting: there is nothing to read yet.")
+                state = self._engine.state()
+                if state in _UNREADABLE:
+                    raise refuse("not-ready", f"The engine is {state}: there is nothing to read now.")
                 self._reader = self._engine.reader()
             return self._reader
 

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
     """uvicorn's server without its own handling of signals."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 
@@ -173,7 +173,7 @@ async def _give_up(starting: asyncio.Future[Any]) -> None:
 
 
 @contextmanager
-def _handled(handler: Callable[[int], None]) -> Iterator[Callable[[], None]]:
+def _handled(handler: Callable[[int], None]) -> Generator[Callable[[], None]]:
     """Signals go to `handler`; what is yielded takes them again, from whoever took them since."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
