@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from ..events.inputs import Op
-from .executor import STREAM_AHEAD, Executor, Running
+from .executor import Executor, Running, most_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
 
@@ -41,7 +41,8 @@ class TaskExecutor(Executor):
         """Tasks start their successors; there is nothing to add."""
 
     def interrupt(self, running: Running) -> bool:
-        self.loop.call_soon_threadsafe(self._cancel_task, running)
+        # In two hops: a task that is cancelled before its first step would end without a word.
+        self.loop.call_soon_threadsafe(self.loop.call_soon, self._cancel_task, running)
         return True
 
     def resume_stream(self, running: Running) -> None:
@@ -76,7 +77,7 @@ class TaskExecutor(Executor):
     async def _run(self, running: Running) -> None:
         item = running.item
         try:
-            function, arguments = self.invoker.call(item, time.time())
+            function, arguments = self.invoker.call(item, self.wall())
             result = await function(**arguments)
             duration_us = int((time.monotonic() - running.started) * 1e6)
             completion = self.invoker.done(item, result, duration_us)
@@ -98,18 +99,22 @@ class TaskExecutor(Executor):
 
     async def _iterate(self, running: Running) -> None:
         running.wake = asyncio.Event()
-        function, arguments = self.invoker.call(running.item, time.time())
+        function, arguments = self.invoker.call(running.item, self.wall())
         index = -1
         async for event in function(**arguments):
             running.touched = time.monotonic()
             if event is None:
                 continue
             index += 1
-            self.outbox.add([Op.STREAM, running.item[0], index, [self.invoker.output(event, many=True)]])
-            while index - running.credit >= STREAM_AHEAD:
+            output = self.invoker.output(event, many=True)
+            self.outbox.add([Op.STREAM, running.item[0], index, [output]])
+            ahead = most_ahead(output)
+            while index - running.credit >= ahead:
+                running.paused = True
                 running.wake.clear()
                 await running.wake.wait()
                 running.touched = time.monotonic()
+                running.paused = False
 
     def _cancel_task(self, running: Running) -> None:
         if running.task is not None:
@@ -126,8 +131,6 @@ class TaskExecutor(Executor):
             _, late = await asyncio.wait(tasks, timeout=grace_seconds)
             for task in late:
                 task.cancel()
-        close = getattr(self.invoker.function, "close", None)
-        if self.invoker.step.is_class and close is not None:
-            outcome = close()
-            if inspect.isawaitable(outcome):
-                await outcome
+        outcome = self.close_step()
+        if inspect.isawaitable(outcome):
+            await outcome

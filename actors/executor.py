@@ -8,22 +8,32 @@ as stuck where it is not: then only the end of the process helps.
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ..events.inputs import Completion, Op
 from .invoke import Invoker, Item
 from .outbox import Outbox
 
-__all__ = ["Executor", "Running"]
+__all__ = ["Executor", "Running", "most_ahead"]
 
 STREAM_AHEAD = 256
 """How many events a generator may be ahead of the log."""
+_AHEAD_BYTES = 8 * 1024 * 1024
+
+
+def most_ahead(output: list[Any]) -> int:
+    """How many events such as this one a generator may be ahead of the log: few, where they are large."""
+    return min(STREAM_AHEAD, max(1, _AHEAD_BYTES // (len(output[2]) + 1)))
 
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """An attempt that is running: when it started (monotonic seconds), how to stop it, how far its events are in the log."""
+    """An attempt that is running: when it started (monotonic seconds), how to stop it, how far its events are in the log.
+
+    paused: a generator that waits for the log, which is not its own time.
+    """
 
     item: Item
     started: float
@@ -34,7 +44,7 @@ class Running:
     overdue: bool = False
     reported: bool = False
     wake: Any = None
-    waiting: list[Any] = field(default_factory=list)
+    paused: bool = False
 
 
 class Executor(ABC):
@@ -48,6 +58,7 @@ class Executor(ABC):
         self.concurrency = invoker.step.concurrency
         self.timeout_seconds = invoker.step.timeout_seconds
         self.stopping = False
+        self.wall: Callable[[], float] = time.time
 
     @abstractmethod
     def submit(self, items: list[Item]) -> None:
@@ -79,11 +90,12 @@ class Executor(ABC):
     def cancel(self, tokens: list[int]) -> None:
         """Stop working on deliveries of a run that is over."""
         unwanted = set(tokens)
-        kept = [item for item in self.queue if item[0] not in unwanted]
-        for item in [item for item in self.queue if item[0] in unwanted]:
+        for item in [item for item in list(self.queue) if item[0] in unwanted]:
+            try:
+                self.queue.remove(item)
+            except ValueError:
+                continue  # it began just now
             self.outbox.add([Op.RELEASE, item[0]])
-        self.queue.clear()
-        self.queue.extend(kept)
         for token in tokens:
             running = self.running.get(token)
             if running is not None:
@@ -101,7 +113,7 @@ class Executor(ABC):
         now = time.monotonic()
         for running in list(self.running.values()):
             over = now - running.touched - self.timeout_seconds
-            if over < 0 or running.cancelled or running.reported:
+            if over < 0 or running.reported or (running.paused and not running.cancelled):
                 continue
             if not running.overdue:
                 running.overdue = True
@@ -122,14 +134,22 @@ class Executor(ABC):
     def finished(self, running: Running, completion: Completion) -> None:
         """An attempt ended."""
         self.running.pop(running.item[0], None)
+        if running.reported:
+            return  # its process is being ended
         if running.cancelled:
-            self.outbox.add([Op.RELEASE, running.item[0]])
-        elif not running.reported:
-            self.outbox.add(completion)
+            completion = [Op.RELEASE, running.item[0]]
+        self.outbox.add(completion)
 
     def raised(self, running: Running, error: BaseException) -> None:
         """An attempt ended with an exception."""
         if running.overdue:
             text = f"did not return within {self.timeout_seconds:g} s"
             error = TimeoutError(text)
-        self.finished(running, self.invoker.failed(running.item, error, time.time_ns() // 1000))
+        elif not isinstance(error, Exception):  # SystemExit in a step ends the attempt, not the worker
+            error = RuntimeError(f"the step raised {type(error).__name__}: {error}")
+        self.finished(running, self.invoker.failed(running.item, error, int(self.wall() * 1e6)))
+
+    def close_step(self) -> Any:
+        """Call the step's own `close`; what it returns, to be awaited where it is awaitable."""
+        close = getattr(self.invoker.function, "close", None)
+        return close() if self.invoker.step.is_class and close is not None else None

@@ -51,7 +51,7 @@ class InlineExecutor(Executor):
 
     def _run(self, running: Running) -> None:
         item = running.item
-        function, arguments = self.invoker.call(item, time.time())
+        function, arguments = self.invoker.call(item, self.wall())
         result = function(**arguments)
         if self._streams:
             for index, event in enumerate(e for e in result if e is not None):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..cluster.log import Batch, Log, RunChange
+from ..events import transitions
+from ..events.book import Book
 from ..events.codec import unpack
 from ..events.decide import Core, Limits
 from ..events.errors import CodecError, LogCorrupt
@@ -43,9 +45,9 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
         elif not fold(state, plans, runs, number, _records(body, offset)):
             stranded.add(number)
     _mark(log, epoch, plans, runs, stranded)
-    core = Core(plans, log.end(), limits)
-    core.state = state
-    return Recovered(core, len(state.runs), len(stranded))
+    book = Book(log.end())
+    book.state = state
+    return Recovered(Core(plans, book, limits), len(state.runs), len(stranded))
 
 
 def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int]:
@@ -56,8 +58,15 @@ def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], 
             continue
         live = {row.run for row in log.live_runs() if row.run < snapshot.offset}
         if live <= set(runs):
+            _forget_ended(state, runs, live)
             return state, runs, snapshot.offset
     return State(), {}, 0
+
+
+def _forget_ended(state: State, runs: dict[int, Run], live: set[int]) -> None:
+    """Runs that were alive in the snapshot and ended since: the log has no live entries of them to say so."""
+    for number in [number for number in runs if number not in live]:
+        transitions.finish(state, runs.pop(number))
 
 
 def _records(body: bytes, offset: int) -> list[list[object]]:

@@ -5,11 +5,13 @@ Rules: one thread works while deliveries are quick; another is added each time t
 event, and a slow one blocks only the thread that it runs in.
 """
 
+import asyncio
+import inspect
 import threading
 import time
 
 from ..events.inputs import Op
-from .executor import STREAM_AHEAD, Executor, Running
+from .executor import Executor, Running, most_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
 
@@ -54,9 +56,9 @@ class ThreadExecutor(Executor):
             semaphore.release()
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
-        close = getattr(self.invoker.function, "close", None)
-        if self.invoker.step.is_class and close is not None:
-            close()
+        outcome = self.close_step()
+        if inspect.iscoroutine(outcome):
+            asyncio.run(outcome)
 
     def _engage(self) -> None:
         """Wake an idle thread or start one."""
@@ -101,14 +103,12 @@ class ThreadExecutor(Executor):
         running = Running(item, started, started)
         self.running[item[0]] = running
         try:
-            function, arguments = self.invoker.call(item, time.time())
+            function, arguments = self.invoker.call(item, self.wall())
             result = function(**arguments)
             duration_us = int((time.monotonic() - started) * 1e6)
             completion = self.invoker.done(item, result, duration_us)
-        except Exception as error:
+        except BaseException as error:  # noqa: BLE001 - every end of an attempt is reported
             self.raised(running, error)
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a step ends the attempt, not the thread
-            self.raised(running, RuntimeError(f"the step raised {type(error).__name__}: {error}"))
         else:
             self.finished(running, completion)
 
@@ -117,7 +117,7 @@ class ThreadExecutor(Executor):
         running = Running(item, started, started, credit=item[5], wake=threading.Semaphore(0))
         self.running[item[0]] = running
         try:
-            function, arguments = self.invoker.call(item, time.time())
+            function, arguments = self.invoker.call(item, self.wall())
             index = -1
             for event in function(**arguments):
                 running.touched = time.monotonic()
@@ -126,10 +126,14 @@ class ThreadExecutor(Executor):
                 if event is None:
                     continue
                 index += 1
-                self.outbox.add([Op.STREAM, item[0], index, [self.invoker.output(event, many=True)]])
-                while index - running.credit >= STREAM_AHEAD and not (running.cancelled or running.overdue):
+                output = self.invoker.output(event, many=True)
+                self.outbox.add([Op.STREAM, item[0], index, [output]])
+                ahead = most_ahead(output)
+                while index - running.credit >= ahead and not (running.cancelled or running.overdue):
+                    running.paused = True
                     running.wake.acquire()
                     running.touched = time.monotonic()
+                    running.paused = False
         except BaseException as error:  # noqa: BLE001 - as in `_run`
             self.raised(running, error)
             return

@@ -20,6 +20,7 @@ from ..events.errors import RayUnavailable
 from .listeners import Listener
 from .ray_attach import attach, unavailable
 from .ray_embedded import Embedded
+from .ray_messages import redirect, restore
 from .ray_thread import RayThread
 
 __all__ = ["Session", "check_listeners", "ray_module", "start", "stop"]
@@ -120,6 +121,7 @@ def _begin(wanted: str, num_cpus: float | None, object_store_bytes: int) -> _Cur
     try:
         return thread.call(lambda: _connect(thread, wanted, num_cpus, object_store_bytes), START_TIMEOUT_SECONDS)
     except BaseException as error:
+        restore()
         thread.close()
         if isinstance(error, RayUnavailable) or not isinstance(error, Exception):
             raise
@@ -127,6 +129,7 @@ def _begin(wanted: str, num_cpus: float | None, object_store_bytes: int) -> _Cur
 
 
 def _connect(thread: RayThread, wanted: str, num_cpus: float | None, object_store_bytes: int) -> _Current:
+    redirect()
     if wanted != "local":
         attach(wanted)
         return _Current(_session(embedded=None, owned=True), thread, None)
@@ -140,6 +143,8 @@ def _end(current: _Current) -> None:
         current.thread.call(current.embedded.end, STOP_TIMEOUT_SECONDS)
     elif current.session.owned:
         current.thread.call(ray_module().shutdown, STOP_TIMEOUT_SECONDS)
+    if current.session.owned:
+        restore()
     current.thread.close()
 
 

@@ -87,4 +87,4 @@ class Decision:
     @property
     def writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(self.entries or self.seen)
+        return bool(self.entries or self.seen or self.changed)

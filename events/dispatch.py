@@ -32,10 +32,10 @@ class WorkerSlot:
     closed: bool = False
     stuck: set[int] = field(default_factory=set)
 
-    def learn(self, duration_us: int) -> None:
+    def learn(self, duration_us: float) -> None:
         """Adjust the window to how long the step takes."""
         if self.mean_us < 0:
-            self.mean_us = float(duration_us)
+            self.mean_us = duration_us
         self.mean_us += _SMOOTHING * (duration_us - self.mean_us)
         within_horizon = int(_HORIZON_US / (self.mean_us + 1.0))
         self.window = min(max(self.concurrency, within_horizon), MAX_WINDOW)

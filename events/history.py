@@ -7,94 +7,17 @@
 4. The errors are those that stand: when an operator revives a run they are forgotten, as the engine forgets them.
 """
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
 
-from .codec import unpack
-from .errors import CodecError
 from .failure import Failure, FailureKind, StepFailed
 from .records import Kind, Record, unpack_records
 from .status import Status
+from .views import ErrorView, EventView, RunView, StepView, Trigger, readable
 
-__all__ = ["ErrorView", "EventView", "History", "RunView", "StepView", "Trigger", "read_history"]
+__all__ = ["History", "read_history"]
 
 Heard = Callable[[str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class EventView:
-    """An event as the log has it. step: the one that emitted it; cause: the event that it came of."""
-
-    offset: int
-    id: bytes
-    type: str
-    version: int
-    key: str | None
-    cause: bytes | None
-    step: str | None
-    attempt: int | None
-    time_us: int
-    data: Any
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorView:
-    """A failure that stands: a step gave up."""
-
-    step: str
-    event_id: bytes | None
-    kind: str
-    error: str
-    message: str
-    trace: str
-    attempts: int
-    time_us: int
-
-
-@dataclass(slots=True)
-class StepView:
-    """What a step did in a run. running: attempts under way; retried: failed attempts that another one follows."""
-
-    name: str
-    attempts: int = 0
-    running: int = 0
-    done: int = 0
-    failed: int = 0
-    retried: int = 0
-    emitted: int = 0
-    duration_us: int = 0
-
-    @property
-    def mean_duration_us(self) -> float:
-        """Over the attempts that are done."""
-        return self.duration_us / self.done if self.done else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """What began a run, and who sent it under which id."""
-
-    event: EventView
-    source: str
-    sender_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """A run, folded up."""
-
-    id: bytes
-    pipeline: str
-    version: str
-    status: Status
-    started_us: int
-    finished_us: int | None
-    trigger: Trigger | None
-    results: list[EventView]
-    errors: list[ErrorView]
-    steps: list[StepView]
 
 
 @dataclass(slots=True)
@@ -170,7 +93,7 @@ class History:
         step, attempt = (delivery.step, delivery.attempt) if delivery else (None, None)
         if step is not None and name != StepFailed.__event_type__:
             self._step(step).emitted += 1
-        view = EventView(offset, event_id, name, version, key, cause or None, step, attempt, time_us, _readable(data))
+        view = EventView(offset, event_id, name, version, key, cause or None, step, attempt, time_us, readable(data))
         self.events.append(view)
 
     def _attempt(self, _offset: int, record: Record) -> None:
@@ -254,30 +177,3 @@ _FOLDS: Mapping[int, Callable[[History, int, Record], None]] = {
     Kind.ENDED: History._ended,  # noqa: SLF001
     Kind.REVIVED: History._revived,  # noqa: SLF001
 }
-
-
-def _readable(data: Any) -> Any:
-    """The fields of an event as JSON can show them; bytes that are no event are shown as they are."""
-    if isinstance(data, bytes):
-        try:
-            data = unpack(data)
-        except CodecError:
-            return _json_ready(data)
-    return _json_ready(data)
-
-
-def _json_ready(value: Any) -> Any:
-    match value:
-        case bytes():
-            return b64encode(value).decode()
-        case dict():
-            fields = cast("dict[Any, Any]", value)
-            return {_name(name): _json_ready(inner) for name, inner in fields.items()}
-        case list() | tuple():
-            return [_json_ready(inner) for inner in cast("list[Any]", value)]
-        case _:
-            return value
-
-
-def _name(name: Any) -> str:
-    return b64encode(name).decode() if isinstance(name, bytes) else str(name)

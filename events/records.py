@@ -22,9 +22,13 @@ from typing import Any
 
 from .codec import MAX_MESSAGE_BYTES, pack, unpack
 
-__all__ = ["Kind", "Record", "pack_records", "unpack_records"]
+__all__ = ["FAILURE_INDEX", "MAX_ENTRY_BYTES", "Kind", "Record", "pack_records", "unpack_records"]
 
 Record = list[Any]
+FAILURE_INDEX = -1
+"""The index of a `StepFailed` among the events of its delivery."""
+MAX_ENTRY_BYTES = MAX_MESSAGE_BYTES // 4
+"""Records of one run in one commit are cut into entries of about this size, so that every entry can be read back."""
 
 
 class Kind(IntEnum):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from . import transitions
 from .failure import Failure
-from .plan import FAILED_TYPE, Plan
-from .records import Kind, Record
+from .plan import Plan
+from .records import FAILURE_INDEX, Kind, Record
 from .state import Delivery, DeliveryStatus, Ref, Run, State
 from .status import Status
 
@@ -39,14 +39,14 @@ def fold(state: State, plans: Mapping[str, Plan], runs: Runs, number: int, recor
 
 
 def _event(state: State, run: Run, record: Record) -> None:
-    _, event_id, type_, version, data, key, _, number, _, time_us, many = record[:11]
+    _, event_id, type_, version, data, key, _, number, index, time_us, many = record[:11]
     ref = Ref(event_id, type_, version, data, key, run.root)
     if number == 0:
         run.started_us = time_us
         run.trigger_type = type_
         if not transitions.hear(state, run, ref):
             run.results = [ref]
-    elif type_ != FAILED_TYPE:
+    elif index != FAILURE_INDEX:
         transitions.emitted(state, run.deliveries[number], ref, many=bool(many))
     else:
         transitions.failed(state, run.deliveries[number], ref)

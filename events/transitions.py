@@ -12,7 +12,7 @@ from .joins import offer
 from .plan import Plan, StepPlan
 from .state import Delivery, DeliveryStatus, Group, Inputs, Ref, Run, State
 
-__all__ = ["attempt", "begin", "blame", "complete", "emitted", "failed", "finish", "hear", "ready", "release", "revive"]
+__all__ = ["attempt", "begin", "blame", "complete", "emitted", "failed", "finish", "hear", "may_run", "ready", "release", "revive"]
 
 READY = DeliveryStatus.READY
 BLOCKED = DeliveryStatus.BLOCKED
@@ -95,6 +95,19 @@ def ready(state: State, delivery: Delivery) -> None:
         state.fresh.append(delivery)
 
 
+def may_run(state: State, delivery: Delivery) -> bool:
+    """Whether a delivery is the first of its key; else it is blocked. Two of one commit may have changed places."""
+    if delivery.key is None or delivery.status in (DeliveryStatus.FAILED, PARKED):
+        return True
+    queue = state.key_queues.get(_queue_name(delivery))
+    if queue and queue[0] is not delivery:
+        delivery.status = BLOCKED
+        return False
+    if delivery.status is BLOCKED:
+        delivery.status = READY
+    return True
+
+
 def release(delivery: Delivery, status: DeliveryStatus) -> None:
     """An attempt is over without a result."""
     if delivery.status is LEASED:
@@ -148,7 +161,8 @@ def revive(state: State, run: Run) -> None:
     state.runs[run.run_id] = run
     state.size_bytes += run.size_bytes
     run.halting = False
-    run.errors = None
+    handled = [error for error in run.errors or () if run.plan.handlers_of(run.plan.by_name[error[0]])]
+    run.errors = handled or None
     for delivery in list(run.deliveries.values()):
         release(delivery, READY)
         delivery.attempt = delivery.crashes = delivery.lost = 0

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha1, sha256
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 __all__ = ["DELIVERIES", "Delivery", "headers_of"]
 
@@ -46,13 +47,12 @@ def headers_of(delivery: Delivery, secret: str) -> dict[str, str]:
 
 def _delivery(kind: str, title: str, sender: str, payload: Mapping[str, Any]) -> Delivery:
     whole = {**payload, "repository": _REPOSITORY, "sender": {"login": sender, "type": "User"}}
-    digest = sha1(title.encode(), usedforsecurity=False).hexdigest()
-    guid = "-".join((digest[:8], digest[8:12], f"11ee{digest[12:20]}"[:4], digest[20:24], digest[24:36]))
+    guid = str(uuid5(NAMESPACE_URL, title))
     return Delivery(guid, kind, title, json.dumps(whole).encode())
 
 
 def _push(branch: str, sender: str, *commits: dict[str, Any]) -> Delivery:
-    payload = {
+    payload: dict[str, Any] = {
         "ref": f"refs/heads/{branch}",
         "before": _sha(f"{branch} before"),
         "after": commits[-1]["id"],
@@ -79,7 +79,7 @@ def _commit(message: str, *, added: tuple[str, ...] = (), modified: tuple[str, .
 
 
 def _pull_request(number: int, title: str, body: str, sender: str, *, added: int, deleted: int, files: int) -> Delivery:
-    change = {
+    change: dict[str, Any] = {
         "number": number,
         "state": "open",
         "title": title,
@@ -93,12 +93,12 @@ def _pull_request(number: int, title: str, body: str, sender: str, *, added: int
         "changed_files": files,
         "commits": 1 + files // 5,
     }
-    payload = {"action": "opened", "number": number, "pull_request": change}
+    payload: dict[str, Any] = {"action": "opened", "number": number, "pull_request": change}
     return _delivery("pull_request", f"pull request {number}", sender, payload)
 
 
 def _issue(number: int, title: str, body: str, sender: str) -> Delivery:
-    issue = {
+    issue: dict[str, Any] = {
         "number": number,
         "state": "open",
         "title": title,

@@ -9,7 +9,7 @@
 import asyncio
 import logging
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -58,9 +58,10 @@ class Emit:
         return render(await self._intake.commit(offer))
 
     async def _batch(self, values: Any) -> bytes:
-        if not isinstance(values, list):
+        kind: type[Any] = type(values)
+        if kind is not list:
             raise EventInvalid("A batch is a JSON list of CloudEvents.")
-        offers = [self._item(index, value) for index, value in enumerate(cast("list[Any]", values))]
+        offers = [self._item(index, value) for index, value in enumerate(values)]
         commits = [asyncio.ensure_future(self._intake.commit(offer)) for offer in offers]
         results = await asyncio.gather(*commits, return_exceptions=True)
         answers: list[bytes] = []

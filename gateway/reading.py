@@ -8,8 +8,9 @@ from threading import Lock
 
 from ..cluster.log import Reader, RunRow
 from ..events.errors import EnsueError, RunUnknown
-from ..events.history import History, RunView, read_history
+from ..events.history import History, read_history
 from ..events.ids import format_id, parse_id
+from ..events.views import RunView
 from .engine_port import EnginePort
 from .hearing import heard_types
 from .problems import refuse

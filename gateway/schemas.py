@@ -10,9 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ..cluster.log import RunRow
-from ..events.history import ErrorView, EventView, RunView, StepView, Trigger
 from ..events.ids import format_id
 from ..events.status import Status
+from ..events.views import ErrorView, EventView, RunView, StepView, Trigger
 
 __all__ = [
     "AcceptedOut",

@@ -11,12 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import ValidationError
 
 from ensue import Event, Pipeline, Webhook, hooks
-from ensue.events.errors import EventInvalid, LogUnavailable, Overloaded, PipelineInvalid, SecretMissing
 from ensue.gateway.app import create_app
-from ensue.gateway.problems import problem_of
 from ensue.gateway.settings import GatewaySettings
 from ensue.gateway.stand_in import StandInEngine
 
@@ -48,18 +45,7 @@ def _pipeline() -> Pipeline:
 
     @pipeline.webhook("standard", verify=hooks.StandardWebhooks(secret_env="STANDARD_SECRET"))
     async def from_standard(hook: Webhook) -> PullRequestOpened:
-        await asyncio.sleep(0)
         return PullRequestOpened(number=1, title=str(hook.delivery_id))
-
-    @pipeline.webhook("form", verify=hooks.Insecure(), content_types=["application/x-www-form-urlencoded"])
-    def from_form(hook: Webhook) -> PullRequestOpened:
-        if hook.body == b"refuse":
-            raise EventInvalid("no number", [{"field": "number", "expected": "a number", "got": "nothing"}])
-        if hook.body == b"raise":
-            raise KeyError("number")
-        if hook.body == b"wrong":
-            return "text"  # type: ignore[return-value]
-        return PullRequestOpened(number=1, title=hook.body.decode())
 
     return pipeline
 
@@ -306,128 +292,3 @@ async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncCl
         await asyncio.Event().wait()
 
     _problem(await client.post("/hooks/github", content=never()), 408, "body-timeout")
-
-
-# -- what goes wrong in the pipeline's function, and behind it --------------------------------------------------------
-
-
-async def _form(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
-    headers = {"content-type": "application/x-www-form-urlencoded"}
-    return await client.post("/hooks/form", content=body, headers=headers)
-
-
-async def test_a_body_need_not_be_json_where_the_endpoint_says_so(
-    client: httpx.AsyncClient, engine: StandInEngine
-) -> None:
-    assert (await _form(client, b"a=1")).status_code == 202
-    assert engine.accepted[0][1] == PullRequestOpened(number=1, title="a=1")
-
-
-async def test_an_event_that_does_not_fit_is_a_422_with_the_fields_at_fault(client: httpx.AsyncClient) -> None:
-    refused = _problem(await _form(client, b"refuse"), 422, "event-invalid")
-    assert refused["errors"] == [{"field": "number", "expected": "a number", "got": "nothing"}]
-    body = BODY.replace(b"7", b'"seven"')
-    (fault,) = _problem(await _github(client, body), 422, "event-invalid")["errors"]
-    assert fault["field"] == "number"
-    assert "integer" in fault["expected"]
-    assert fault["got"] == "'seven'"
-
-
-@pytest.mark.parametrize("body", [b"raise", b"wrong"])
-async def test_a_function_that_fails_is_a_500_that_tells_the_log_and_not_the_sender(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, body: bytes
-) -> None:
-    document = _problem(await _form(client, body), 500, "internal")
-    assert "number" not in document["detail"]
-    assert caplog.records[0].name == "ensue.gateway"
-
-
-@pytest.mark.parametrize(
-    ("error", "name", "after"),
-    [
-        (Overloaded("too much", 2.5), "overloaded", "3"),
-        (LogUnavailable("the disk is full"), "log-unavailable", "1"),
-    ],
-)
-async def test_what_cannot_be_committed_is_a_503_that_says_when_to_come_back(
-    client: httpx.AsyncClient, engine: StandInEngine, error: Exception, name: str, after: str
-) -> None:
-    engine.fail_with = error
-    response = await _github(client)
-    _problem(response, 503, name)
-    assert response.headers["retry-after"] == after
-
-
-async def test_a_commit_that_takes_too_long_is_a_503_and_the_retry_finds_it(
-    client: httpx.AsyncClient, engine: StandInEngine
-) -> None:
-    engine.hold = asyncio.Event()
-    response = await _github(client)
-    _problem(response, 503, "deadline")
-    assert response.headers["retry-after"] == "1"
-    engine.hold.set()
-    assert (await _github(client)).status_code == 202
-
-
-@pytest.mark.parametrize("state", ["starting", "draining", "failed: no disk"])
-async def test_nothing_is_taken_in_while_the_engine_is_not_ready(
-    client: httpx.AsyncClient, engine: StandInEngine, state: str
-) -> None:
-    engine.said = state
-    response = await _github(client)
-    assert state in _problem(response, 503, "not-ready")["detail"]
-    assert response.headers["retry-after"] == "1"
-
-
-async def test_what_nobody_foresaw_is_a_500_without_its_text(
-    client: httpx.AsyncClient, engine: StandInEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine.fail_with = RuntimeError(f"leaks {SECRET}")
-    response = await _github(client)
-    _problem(response, 500, "internal")
-    assert SECRET not in response.text
-    assert caplog.records
-
-
-# -- the start -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["GITHUB_SECRET", "STANDARD_SECRET"])
-def test_a_missing_secret_stops_the_start(engine: StandInEngine, name: str) -> None:
-    with pytest.raises(SecretMissing, match=name):
-        create_app(engine, environment={**ENVIRONMENT, name: ""})
-
-
-def test_two_pipelines_cannot_share_an_endpoint() -> None:
-    other = Pipeline("other")
-    other.webhook("github", verify=hooks.Insecure())(_other)
-    with pytest.raises(PipelineInvalid, match="/hooks/github"):
-        create_app(StandInEngine([_pipeline(), other]), environment=ENVIRONMENT)
-
-
-def _other(hook: Webhook) -> PullRequestOpened | None: ...
-
-
-async def test_a_users_verifier_that_fails_refuses(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken:
-        scheme = "broken"
-        body_limit_bytes = 100
-
-        def verify(self, headers: object, body: bytes, now_seconds: float) -> str | None:
-            raise ZeroDivisionError
-
-    pipeline = Pipeline("own")
-    pipeline.webhook("own", verify=Broken())(_other)
-    app = create_app(StandInEngine([pipeline]), environment={})
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-        _problem(await client.post("/hooks/own", json={}), 401, "unauthorized")
-    assert caplog.records
-
-
-def test_validation_errors_of_pydantic_are_problems_too() -> None:
-    with pytest.raises(ValidationError) as caught:
-        PullRequestOpened.model_validate({"number": "x"})
-    problem = problem_of(caught.value)
-    assert problem is not None
-    assert {fault["field"] for fault in problem.errors} == {"number", "title"}
-    assert problem.status == 422

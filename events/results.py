@@ -1,0 +1,143 @@
+"""Results: what follows when an attempt is done, failed, was handed back, or died with its process."""
+
+from typing import Any
+
+from . import transitions
+from .book import Book
+from .codec import pack, unpack
+from .failure import Failure, FailureKind
+from .ids import derived_id, format_id
+from .inputs import Completion
+from .plan import FAILED_TYPE
+from .records import Kind, Record
+from .state import Delivery, DeliveryStatus, Ref
+
+__all__ = ["crashed", "done", "emitted", "event_record", "failed", "give_up", "input_ids", "released", "timed_out"]
+
+EVENT, DONE, FAILED = int(Kind.EVENT), int(Kind.DONE), int(Kind.FAILED)
+RELEASED, CRASHED = int(Kind.RELEASED), int(Kind.CRASHED)
+FAILURE_INDEX = -1
+"""The index of a `StepFailed` among the events of its delivery."""
+_SECOND_US = 1_000_000
+_CRASH_WAIT_SECONDS = 1.0
+
+
+def done(book: Book, delivery: Delivery, item: Completion) -> None:
+    """An attempt returned: `item` is [DONE, token, duration_us, outputs, as a list]."""
+    many = bool(item[4])
+    if item[3]:
+        emitted(book, delivery, 0, item[3], many=many)
+    record: Record = [DONE, delivery.number, delivery.attempt, delivery.emitted, book.now_us, item[2], many]
+    book.record(delivery.run, record)
+    transitions.complete(book.state, delivery, many=many)
+
+
+def emitted(book: Book, delivery: Delivery, first: int, outputs: list[list[Any]], *, many: bool) -> None:
+    """Record and route what a delivery emitted; what an earlier attempt emitted already is passed over."""
+    run = delivery.run
+    cause = _cause(delivery)
+    for index, (type_, version, data, key) in enumerate(outputs, first):
+        if index < delivery.emitted:
+            continue
+        ref = Ref(_derived(delivery, cause, index), type_, version, data, key, None)
+        book.record(run, event_record(ref, cause, delivery.number, index, book.now_us, many=many))
+        transitions.emitted(book.state, delivery, ref, many=many)
+
+
+def failed(book: Book, delivery: Delivery, failure: Failure, wait_seconds: float | None) -> None:
+    """An attempt failed: it is tried again after the wait, or given up where there is none."""
+    if wait_seconds is None:
+        give_up(book, delivery, failure)
+        return
+    due_us = book.now_us + int(wait_seconds * _SECOND_US)
+    book.record(delivery.run, _failed_record(delivery, failure, book.now_us, due_us))
+    book.wait(delivery, due_us)
+
+
+def give_up(book: Book, delivery: Delivery, failure: Failure) -> None:
+    """No more attempts: the failure becomes an event, and the run goes on where something hears it."""
+    run = delivery.run
+    book.record(run, _failed_record(delivery, failure, book.now_us, None))
+    transitions.blame(delivery, failure)
+    ref = _failure_event(delivery, failure)
+    book.record(run, event_record(ref, _cause(delivery), delivery.number, FAILURE_INDEX, book.now_us, many=False))
+    transitions.failed(book.state, delivery, ref)
+
+
+def released(book: Book, delivery: Delivery) -> None:
+    """An attempt was handed back unrun, or was cut short by an end that was not its fault: it does not count."""
+    book.record(delivery.run, [RELEASED, delivery.number, delivery.attempt, book.now_us])
+    delivery.attempt -= 1
+    transitions.release(delivery, DeliveryStatus.READY)
+    transitions.ready(book.state, delivery)
+
+
+def timed_out(book: Book, delivery: Delivery) -> None:
+    """An attempt ran out of time and could be stopped only by ending its process."""
+    step = delivery.step.step
+    text = f"did not return within {step.timeout_seconds:g} s; its process was ended"
+    failure = Failure(FailureKind.TIMEOUT, "TimeoutError", text)
+    failed(book, delivery, failure, step.retry.wait_without_exception(delivery.attempt, delivery.run.run_id))
+
+
+def crashed(book: Book, delivery: Delivery, message: str, most: int) -> None:
+    """The process died with an attempt in it; `most` deaths are enough."""
+    crashes = delivery.crashes + 1
+    wait = delivery.step.step.retry.wait_without_exception(delivery.attempt, delivery.run.run_id)
+    if crashes >= most or wait is None:
+        text = f"{message} ({crashes} of its attempts ended with the process)"
+        give_up(book, delivery, Failure(FailureKind.UNKNOWN, "WorkerDied", text))
+        return
+    due_us = book.now_us + int(min(wait, _CRASH_WAIT_SECONDS) * _SECOND_US)
+    book.record(delivery.run, [CRASHED, delivery.number, delivery.attempt, message, book.now_us, due_us])
+    delivery.crashes = crashes
+    book.wait(delivery, due_us)
+
+
+def event_record(ref: Ref, cause: bytes, delivery: int, index: int, now_us: int, *, many: bool) -> Record:
+    """The record of an event."""
+    return [EVENT, ref.event_id, ref.type, ref.version, ref.data, ref.key, cause, delivery, index, now_us, many]
+
+
+def input_ids(delivery: Delivery) -> list[bytes]:
+    """The ids of the events that a delivery is made of."""
+    if delivery.step.single:
+        return [delivery.inputs[0].event_id]  # type: ignore[union-attr]  # a single input is one event
+    ids: list[bytes] = []
+    for value in delivery.inputs:
+        if isinstance(value, Ref):
+            ids.append(value.event_id)
+        else:
+            ids += [ref.event_id for ref in value]
+    return ids
+
+
+def _cause(delivery: Delivery) -> bytes:
+    ref = delivery.last_ref
+    return ref.event_id if ref is not None else b""
+
+
+def _derived(delivery: Delivery, cause: bytes, index: int) -> bytes:
+    if delivery.step.single:
+        return derived_id(cause, delivery.step.name, index)
+    return derived_id(delivery.run.run_id, f"{delivery.step.name}#{delivery.number}", index)
+
+
+def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: int | None) -> Record:
+    return [FAILED, delivery.number, delivery.attempt, *failure, now_us, retry_us]
+
+
+def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
+    cause = delivery.last_ref
+    fields = {
+        "step": delivery.step.name,
+        "event_type": cause.type if cause else "",
+        "event_id": format_id(cause.event_id) if cause else "",
+        "data": unpack(cause.data) if cause else {},
+        "kind": str(failure.kind),
+        "error": failure.error,
+        "message": failure.message,
+        "attempts": delivery.attempt,
+    }
+    event_id = _derived(delivery, _cause(delivery), FAILURE_INDEX)
+    return Ref(event_id, FAILED_TYPE, 1, pack(fields), None, None)

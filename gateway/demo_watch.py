@@ -1,0 +1,131 @@
+"""The runs of the demo as its API tells them, and how they look on a terminal."""
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Board", "RunNow", "StepNow", "fetch"]
+
+_STEPS = ("unfold", "inspect", "summarise", "weigh", "read", "assign", "escalate")
+_POLL_SECONDS = 0.12
+_FAN_OUT = {"inspect": "unfold"}
+"""Whose events a step hears one by one: so many are still to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepNow:
+    """How far a step of a run is. again: attempts that began anew, since the ones before were cut off."""
+
+    name: str
+    done: int
+    running: int
+    waiting: int
+    again: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunNow:
+    """How far a run is; result is the data of the event that it ended in."""
+
+    run_id: str
+    title: str
+    status: str
+    steps: tuple[StepNow, ...]
+    result: Mapping[str, Any] | None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens."""
+        return self.status not in ("running", "waiting")
+
+
+def fetch(client: httpx.Client, run_id: str, title: str) -> RunNow:
+    """A run as it is now."""
+    run = client.get(f"/runs/{run_id}").raise_for_status().json()
+    known = {step["name"]: step for step in run["steps"]}
+    steps = tuple(_step(known, name) for name in _STEPS if name in known)
+    results = [event["data"] for event in run["events"] if event["type"] == "Triaged"]
+    return RunNow(run_id, title, run["status"], steps, results[0] if results else None)
+
+
+def _step(known: Mapping[str, dict[str, Any]], name: str) -> StepNow:
+    step = known[name]
+    done, running, attempts = step["done"], step["running"], step["attempts"]
+    again = attempts - done - running
+    total = known[_FAN_OUT[name]]["emitted"] if name in _FAN_OUT else attempts - again
+    return StepNow(name, done, running, max(0, total - done - running), again)
+
+
+class Board:
+    """The runs, live: one row each on a terminal, a line for each step that finishes elsewhere."""
+
+    def __init__(self, console: Console, client: httpx.Client, titles: Mapping[str, str]) -> None:
+        self._console = console
+        self._client = client
+        self._titles = titles
+        self._said: dict[tuple[str, str], int] = {}
+        self.runs: tuple[RunNow, ...] = ()
+
+    def watch(self, until: Callable[[tuple[RunNow, ...]], bool], timeout_seconds: float) -> bool:
+        """Show the runs until they are as wanted; False where that is not in time."""
+        deadline = time.monotonic() + timeout_seconds
+        with self._shown() as show:
+            while time.monotonic() < deadline:
+                known = {run.run_id: run for run in self.runs if run.over}
+                self.runs = tuple(
+                    known.get(run_id) or fetch(self._client, run_id, title) for run_id, title in self._titles.items()
+                )
+                show()
+                if until(self.runs):
+                    return True
+                time.sleep(_POLL_SECONDS)
+        return False
+
+    @contextmanager
+    def _shown(self) -> Generator[Callable[[], None]]:
+        if not self._console.is_terminal:
+            yield self._say
+            return
+        with Live(self._table(), console=self._console, auto_refresh=False) as live:
+            yield lambda: live.update(self._table(), refresh=True)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(min_width=18, no_wrap=True)
+        table.add_column(no_wrap=True)
+        for run in self.runs:
+            table.add_row(Text(f"   {run.title}", "bold" if not run.over else ""), _steps(run))
+        return table
+
+    def _say(self) -> None:
+        for run in self.runs:
+            for step in run.steps:
+                if self._said.get((run.run_id, step.name), 0) < step.done:
+                    self._said[run.run_id, step.name] = step.done
+                    total = step.done + step.running + step.waiting
+                    self._console.print(f"   {run.title}: {step.name} {step.done} of {total}")
+
+
+def _steps(run: RunNow) -> Text:
+    text = Text()
+    for step in run.steps:
+        text.append(f"{step.name} ", "" if step.running else "dim")
+        redone = min(step.again, step.done)
+        redoing = step.again - redone
+        text.append("✓" * (step.done - redone), "green")
+        text.append("✓" * redone, "yellow")
+        text.append("↻" * redoing, "bold yellow")
+        text.append("◐" * (step.running - redoing), "bold cyan")
+        text.append("·" * step.waiting, "dim")
+        text.append("  ")
+    if run.over:
+        text.append(run.status, "green" if run.status == "completed" else "bold red")
+    return text
