@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from ..events.inputs import Input
 from ..events.pipeline import Pipeline
 from .crew import Crew
 from .face import EngineFace
+from .garbage import CalmCollector
 from .links import RayLinks
 from .partition import Partition
 from .past import earlier_events, finished_run
@@ -37,6 +39,7 @@ steps_logger = logging.getLogger("ensue.steps")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _READY_SECONDS = 120.0
 _RETRY_SECONDS = 1.0
+_JOIN_SECONDS = 10.0
 
 
 class Engine(EngineFace):
@@ -63,6 +66,8 @@ class Engine(EngineFace):
         self._limits = limits
         self._ended = threading.Event()
         self._outgoing: list[Input] = []
+        self._exits = ExitStack()
+        self._grace_seconds = 0.0
         self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
 
     async def __aenter__(self) -> "Engine":
@@ -77,21 +82,16 @@ class Engine(EngineFace):
     async def start(self) -> None:
         """Open the log, resume what it holds, connect to Ray and start all workers."""
         self._state = "starting"
+        self._ended.clear()
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._open)
         try:
-            self._session = await asyncio.to_thread(ray_session.start, self._address, num_cpus=self._num_cpus)
+            await asyncio.to_thread(self._open)
+            await asyncio.to_thread(self._connect)
+            await self._await_workers()
         except BaseException:
-            self._log.close()
+            await asyncio.shield(asyncio.to_thread(self._shut, 0.0))
             self._state = "stopped"
             raise
-        self._links = RayLinks()
-        self._crew = Crew(self._session, self._links, self._post)
-        self._partition = self._recover()
-        self._thread = threading.Thread(target=self._turn, name="ensue-partition", daemon=True)
-        self._thread.start()
-        self._crew.start(self.pipelines.values())
-        await self._await_workers()
         self._state = "ready"
 
     async def stop(self, grace_seconds: float = 30.0) -> None:
@@ -99,7 +99,7 @@ class Engine(EngineFace):
         if self._state in ("new", "stopped"):
             return
         self._state = "draining"
-        self._partition.core.draining = True
+        self._drain()
         await asyncio.to_thread(self._shut, grace_seconds)
         self._fail_waiting(EnsueError("the engine has stopped; the run goes on when it starts again"))
         self._state = "stopped"
@@ -151,7 +151,25 @@ class Engine(EngineFace):
         self._partition.post(entry)
 
     def _open(self) -> None:
-        self._epoch = self._take_over(open_log(self.store), f"{os.uname().nodename}:{os.getpid()}")
+        self._log = open_log(self.store)
+        self._exits.callback(self._log.close)
+
+    def _connect(self) -> None:
+        CalmCollector.begin()
+        self._exits.callback(CalmCollector.end)
+        self._session = ray_session.start(self._address, num_cpus=self._num_cpus)
+        self._exits.callback(ray_session.stop, self._session)
+        self._epoch = self._take_over(self._log, f"{os.uname().nodename}:{os.getpid()}")
+        self._exits.callback(self._reader.close)
+        self._links = RayLinks()
+        self._exits.callback(self._links.close)
+        self._crew = Crew(self._session, self._links, self._post)
+        self._partition = self._recover()
+        self._thread = threading.Thread(target=self._turn, name="ensue-partition", daemon=True)
+        self._thread.start()
+        self._exits.callback(self._end_partition)
+        self._crew.start(self.pipelines.values())
+        self._exits.callback(lambda: self._crew.stop(self._grace_seconds))
 
     def _recover(self) -> Partition:
         recovered = recover(self._log, self._epoch, self._plans, self._limits)
@@ -214,13 +232,17 @@ class Engine(EngineFace):
         self._loop.call_soon_threadsafe(self._fail_waiting, error)
 
     def _shut(self, grace_seconds: float) -> None:
-        self._crew.stop(grace_seconds)
+        """Undo what `start` did, in reverse, as far as it came."""
+        self._grace_seconds = grace_seconds
+        self._exits.close()
+
+    def _end_partition(self) -> None:
         self._ended.set()
         self._links.wake()
-        self._thread.join(10.0)
-        self._links.close()
+        self._thread.join(_JOIN_SECONDS)
         if not self._state.startswith("failed") and self._partition.core.state.runs:
             self._partition.save_snapshot()
-        self._reader.close()
-        self._log.close()
-        ray_session.stop(self._session)
+
+    def _drain(self) -> None:
+        """From now on new events are refused, here and in a partition that begins again."""
+        self._partition.core.draining = True

@@ -34,6 +34,8 @@ class Intake:
     ) -> Emit:
         """The input for an event; `EventTypeUnknown` where no pipeline hears it, `EventInvalid` where several do."""
         model = type(event)
+        if pipeline is not None:
+            self._check_served(pipeline, model)
         run_id, event_id = self._ids.pair()
         return Emit(
             pipeline or self.pipeline_for(model),
@@ -49,6 +51,14 @@ class Intake:
             None,
             reply,
         )
+
+    def _check_served(self, pipeline: str, model: type[Event]) -> None:
+        served = self._pipelines.get(pipeline)
+        if served is None:
+            raise EnsueError(f"no pipeline is named {pipeline!r} here; served are {', '.join(self._pipelines)}")
+        if served.registry[model.__event_type__] is not model:
+            name = model.__event_type__
+            raise EventInvalid(f"pipeline {pipeline} knows another class by the name of {name!r}: emit that one")
 
     def pipeline_for(self, model: type[Event]) -> str:
         """The one pipeline that hears events of this type."""

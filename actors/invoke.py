@@ -7,8 +7,9 @@ here, so that nothing undeclared reaches the log.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..events.codec import encode
+from ..events.codec import MAX_MESSAGE_BYTES, encode
 from ..events.context import Context, Host
+from ..events.errors import CodecError
 from ..events.event import Event, key_of
 from ..events.ids import format_id, idempotency_key
 from ..events.inputs import Completion, Op
@@ -20,6 +21,8 @@ from .steplog import BoundLog, LogSink
 __all__ = ["Call", "Invoker", "Item"]
 
 Item = list[Any]
+_MOST_RESULT_BYTES = MAX_MESSAGE_BYTES // 4
+"""A completion has to fit into a message, and its events into an entry of the log."""
 _TOKEN, _RUN, _NUMBER, _ATTEMPT, _FIRST_US, _EMITTED, _INPUTS = range(7)
 
 
@@ -69,7 +72,7 @@ class Invoker:
             self._check_nothing()
             return [Op.DONE, item[_TOKEN], duration_us, [], False]
         if isinstance(result, list | tuple):
-            return [Op.DONE, item[_TOKEN], duration_us, [self.output(event, many=True) for event in result], True]
+            return [Op.DONE, item[_TOKEN], duration_us, self._outputs(result), True]
         return [Op.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
 
     def streamed(self, item: Item, duration_us: int) -> Completion:
@@ -88,6 +91,14 @@ class Invoker:
         elapsed = max(0.0, (now_us - item[_FIRST_US]) / 1e6)
         wait = wait_seconds(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN])
         return [Op.FAIL, item[_TOKEN], *failure_of(error), wait]
+
+    def _outputs(self, events: list[Any] | tuple[Any, ...]) -> list[list[Any]]:
+        outputs = [self.output(event, many=True) for event in events]
+        size = sum(len(output[2]) for output in outputs)
+        if size > _MOST_RESULT_BYTES:
+            msg = f"step {self.step.name} returned {len(outputs):,} events of {size:,} bytes at once, over the limit"
+            raise CodecError(f"{msg} of {_MOST_RESULT_BYTES:,}: yield them instead of returning a list")
+        return outputs
 
     def _check_nothing(self) -> None:
         emission = self.step.emission

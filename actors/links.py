@@ -16,6 +16,7 @@ class RayLinks:
     def __init__(self) -> None:
         self.socket = PartitionSocket()
         self.heard: dict[int, float] = {}
+        self.listened = time.monotonic()
         self.ender: Callable[[int, str], None] | None = None
         self._remote: dict[int, RemoteLane] = {}
         self._inbox: deque[tuple[int, bytes]] = deque()
@@ -33,10 +34,9 @@ class RayLinks:
         messages = self.socket.receive()
         while self._inbox:
             messages.append(self._inbox.popleft())
-        if messages:
-            now = time.monotonic()
-            for worker, _ in messages:
-                self.heard[worker] = now
+        now = self.listened = time.monotonic()
+        for worker, _ in messages:
+            self.heard[worker] = now
         return messages
 
     def end(self, worker: int, reason: str) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..events.codec import pack
+from ..events.codec import MAX_MESSAGE_BYTES, pack
 from ..events.inputs import Completion
 from .wire import Tag
 
 __all__ = ["Outbox"]
 
 MAX_BATCH = 512
+_MOST_BYTES = MAX_MESSAGE_BYTES // 2
 
 
 class Outbox:
@@ -41,5 +42,14 @@ class Outbox:
         others, self._others = self._others, []
         completions, self._completions = self._completions, []
         for start in range(0, len(completions), MAX_BATCH):
-            others.append(pack([int(Tag.COMPLETIONS), completions[start : start + MAX_BATCH]]))
+            others += _pack(completions[start : start + MAX_BATCH])
         return others
+
+
+def _pack(completions: list[Completion]) -> list[bytes]:
+    """One message, or several where one would be too large to be read."""
+    message = pack([int(Tag.COMPLETIONS), completions])
+    if len(message) <= _MOST_BYTES or len(completions) == 1:
+        return [message]
+    half = len(completions) // 2
+    return _pack(completions[:half]) + _pack(completions[half:])

@@ -17,15 +17,19 @@ __all__ = ["RemoteLane"]
 
 _CALL_BYTES = 90_000
 _CALLS_UNDER_WAY = 4
-_WAIT_SECONDS = 10.0
+_WAIT_SECONDS = 2.0
 
 
 class RemoteLane:
-    """The lane to one worker on another node. `receive` is called with each message, from Ray's threads."""
+    """The lane to one worker on another node. `receive` is called with each message, from Ray's threads.
 
-    def __init__(self, actor: Any, receive: Callable[[bytes], None]) -> None:
+    `lost` is called where a call failed: what it carried may have come or not, so the worker has to be ended.
+    """
+
+    def __init__(self, actor: Any, receive: Callable[[bytes], None], lost: Callable[[], None]) -> None:
         self._actor = actor
         self._receive = receive
+        self._lost = lost
         self._waiting: deque[bytes] = deque()
         self._under_way = 0
         self._lock = threading.Lock()
@@ -54,9 +58,11 @@ class RemoteLane:
                 message = self._waiting.popleft()
             self._actor.deliver.remote(message).future().add_done_callback(self._sent)
 
-    def _sent(self, _outcome: Any) -> None:
+    def _sent(self, outcome: Any) -> None:
         with self._lock:
             self._under_way -= 1
+        if outcome.exception() is not None and not self._closed:
+            self._lost()
         self._push()
 
     def _collect(self) -> None:

@@ -3,6 +3,7 @@
 Rules: the decision (a wait in seconds, or none) leaves this file; the exception does not.
 """
 
+import logging
 import traceback
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,7 +18,9 @@ from ..events.retry import Backoff, Retry, spread
 
 __all__ = ["UndeclaredEvent", "classify", "failure_of", "wait_seconds"]
 
+logger = logging.getLogger("ensue.steps")
 _RESOURCE_ATTEMPTS = 2
+_MOST_WAIT_SECONDS = 366 * 86_400.0
 _TRACE_CHARACTERS = 4000
 _MESSAGE_CHARACTERS = 1000
 _RETRYABLE_HTTP = frozenset({408, 425, 429})
@@ -56,15 +59,20 @@ def wait_seconds(
 
     `attempt` is the one that failed, from 1; `elapsed_seconds` since the first began; `seed` spreads the jitter.
     """
-    state = _State(retry, error, attempt, elapsed_seconds)
     kind = classify(error)
     if kind is FailureKind.PERMANENT or isinstance(error, retry.give_up_on or ()):
         return None
     if kind is FailureKind.RESOURCE and attempt >= _RESOURCE_ATTEMPTS:
         return None
-    if not state.wants_more() or state.is_last():
+    state = _State(retry, error, attempt, elapsed_seconds)
+    try:
+        if not state.wants_more() or state.is_last():
+            return None
+        wait = max(state.wait(seed), _retry_after(error))
+    except Exception:  # a strategy is the author's code: where it breaks there is nothing to wait for
+        logger.exception("the retry policy itself failed, so the step gives up")
         return None
-    return max(state.wait(seed), _retry_after(error))
+    return min(wait, _MOST_WAIT_SECONDS) if wait >= 0 else 0.0  # not a number is no wait
 
 
 class _State:

@@ -101,6 +101,7 @@ class Worker:
         self._ring: Callable[[], None] = self._bell.set
         self._core = WorkerCore(step, models, lambda: self._ring())
         self._last_nudge = 0.0
+        self._closed = False
 
     def hello(self) -> tuple[str, int]:
         """The Ray node that this worker is on, and its process id: it is ready."""
@@ -141,10 +142,13 @@ class Worker:
         deadline = time.monotonic() + timeout_seconds
         while True:
             self._bell.clear()
+            closed = self._closed
             messages = self._core.outbox.take()
             remaining = deadline - time.monotonic()
-            if messages or remaining <= 0:
-                return messages
+            if closed and not messages:  # whoever asks has all there was
+                self._core.stopping.set()
+            if messages or closed or remaining <= 0:
+                return messages or [_alive(self._worker)]
             self._bell.wait(min(remaining, self._pause_seconds()))
             self._tend()
 
@@ -153,10 +157,11 @@ class Worker:
         self._core.stopping.wait()
         return "stopped"
 
-    def stop(self) -> list[bytes]:
-        """Wind down for a partition on another node; what is left to say."""
+    def stop(self) -> None:
+        """Wind down for a partition on another node; `attend` returns when `collect` has fetched what is left to say."""
         self._core.executor.close(_STOP_GRACE_SECONDS)
-        return self._core.outbox.take()
+        self._closed = True
+        self._bell.set()
 
     def _pause_seconds(self) -> float:
         return _NUDGE_SECONDS if self._core.executor.queue else _WATCH_SECONDS

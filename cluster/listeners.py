@@ -34,9 +34,7 @@ class Listener:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it; a wildcard address is not loopback."""
-        address = ipaddress.ip_address(self.ip)
-        mapped = getattr(address, "ipv4_mapped", None)
-        return bool((mapped or address).is_loopback)
+        return ipaddress.ip_address(self.ip).is_loopback
 
     def __str__(self) -> str:
         return f"{self.process} (pid {self.pid}) on {self.ip}:{self.port}"
@@ -94,7 +92,13 @@ def _endpoint(text: str) -> tuple[str, int]:
     address, _, port = text.partition(":")
     words = [bytes.fromhex(address[at : at + 8]) for at in range(0, len(address), 8)]
     raw = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    return str(ipaddress.ip_address(raw)), int(port, 16)
+    return _plain(ipaddress.ip_address(raw)), int(port, 16)
+
+
+def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """`::ffff:127.0.0.1` as `127.0.0.1`, which it is."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _socket_inodes(pid: int) -> Iterator[str]:
@@ -133,7 +137,8 @@ def _by_psutil(pid: int) -> Iterator[Listener]:
         return
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN:
-            yield Listener(pid, name, connection.laddr.ip, connection.laddr.port)
+            ip = _plain(ipaddress.ip_address(connection.laddr.ip))
+            yield Listener(pid, name, ip, connection.laddr.port)
 
 
 def _psutil() -> Any:

@@ -16,22 +16,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..events.errors import RayUnavailable
+from . import ray_environment
 from .listeners import Listener, descendants, listeners_of
 from .ray_folder import SessionFolder
 from .ray_job import job_config
 
 __all__ = ["Embedded"]
 
-START_TIMEOUT_SECONDS = 90.0
-_STATIC_ENVIRONMENT = {
+_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # "not a cluster", so loopback
     "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": None,  # it would go before the file
+    "RAY_REDIS_ADDRESS": None,  # it would put our Ray's state into somebody's database
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ROTATION_MAX_BYTES": str(16 * 1024 * 1024),  # Ray's own is 512 MiB a file
     "RAY_ROTATION_BACKUP_COUNT": "1",
 }
 _UNREAD = ("start_monitor", "start_log_monitor", "start_api_server")
-"""Processes that Ray starts for itself, and that nobody reads here: 140 MiB and two seconds of CPU. A Ray that names
+"""Processes that Ray starts for itself, and that nobody reads here: 140 MiB and 1.5 s of CPU. A Ray that names
 them otherwise starts them: dearer, and right all the same."""
 
 
@@ -48,7 +50,7 @@ class Embedded:
     def start(cls, num_cpus: float | None, object_store_bytes: int) -> Embedded:
         """Start Ray and connect to it; all that was begun is undone where this fails. Blocking."""
         folder = SessionFolder.create()
-        embedded = cls(folder, _enter(folder))
+        embedded = cls(folder, ray_environment.apply({**_ENVIRONMENT, "RAY_AUTH_TOKEN_PATH": str(folder.token)}))
         try:
             embedded._init(num_cpus, object_store_bytes)
             embedded.check_listeners()
@@ -58,12 +60,13 @@ class Embedded:
         return embedded
 
     def _init(self, num_cpus: float | None, object_store_bytes: int) -> None:
-        ray = _ray(loopback=True)
+        import ray  # noqa: PLC0415 - lazily: it takes half a second
+
         before = frozenset(listeners_of([os.getpid()]))
         with _without_unread_processes():
             ray.init(
                 "local",
-                num_cpus=num_cpus,
+                num_cpus=num_cpus,  # type: ignore[arg-type]  # Ray takes fractions
                 object_store_memory=object_store_bytes,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -78,9 +81,8 @@ class Embedded:
 
         Raises RayUnavailable while one can be reached from another machine.
         """
-        pids = descendants(_roots())
-        self.folder.bury(pids)
-        found = [*listeners_of(pids), *self._own]
+        self._bury()
+        found = [*listeners_of(descendants(_ray_pids())), *self._own]
         if exposed := [listener for listener in found if not listener.loopback]:
             raise RayUnavailable(
                 f"Ray listens where other machines can reach it: {', '.join(map(str, exposed))}.\n"
@@ -89,48 +91,27 @@ class Embedded:
         return found
 
     def end(self) -> None:
-        """End Ray and everything of it: processes, folder, token, environment. Blocking, about half a second."""
+        """End Ray and all that is of it: processes, folder, token, environment. Blocking, about half a second."""
+        import ray  # noqa: PLC0415
+
         try:
-            _ray(loopback=True).shutdown(wait_for_processes=True)
+            self._bury()
+            ray.shutdown(wait_for_processes=True)
         finally:
             self.folder.remove()
-            _leave(self._environment)
+            ray_environment.apply(self._environment)
+
+    def _bury(self) -> None:
+        """Of all our children; the undertaker sees for itself which of them are of this session."""
+        self.folder.bury(descendants([os.getpid()]) - {os.getpid()})
 
 
-def _enter(folder: SessionFolder) -> dict[str, str | None]:
-    """Set the environment of the session; returns what it was before."""
-    wanted = {**_STATIC_ENVIRONMENT, "RAY_AUTH_TOKEN_PATH": str(folder.token), "RAY_AUTH_TOKEN": None}
-    before = {name: os.environ.get(name) for name in wanted}
-    _leave(wanted)
-    return before
-
-
-def _leave(environment: dict[str, str | None]) -> None:
-    for name, value in environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-def _ray(*, loopback: bool) -> Any:
-    """The ray module, holding what the environment says now rather than what it said at import."""
-    import ray  # noqa: PLC0415 - lazily: it takes half a second
-    from ray._private import ray_constants  # noqa: PLC0415
-    from ray._raylet import AuthenticationTokenLoader, Config  # noqa: PLC0415
-
-    ray_constants.ENABLE_RAY_CLUSTER = not loopback
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
-    return ray
-
-
-def _roots() -> list[int]:
-    """Ids of the processes that this process started for Ray."""
+def _ray_pids() -> list[int]:
+    """Ids of the processes that this process started for Ray; none once Ray is shut down."""
     from ray._private import worker  # noqa: PLC0415
 
     node: Any = worker._global_node  # noqa: SLF001
-    return [info.process.pid for infos in node.all_processes.values() for info in infos]
+    return [info.process.pid for infos in node.all_processes.values() for info in infos] if node else []
 
 
 @contextlib.contextmanager

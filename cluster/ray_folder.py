@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -80,12 +81,14 @@ class SessionFolder:
     def bury(self, pids: Iterable[int]) -> None:
         """Have these processes ended, if they still run, when this process is gone."""
         if self._undertaker.stdin is not None:
-            self._undertaker.stdin.write("".join(f"{pid}\n" for pid in pids).encode())
-            self._undertaker.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # somebody killed the undertaker
+                self._undertaker.stdin.write("".join(f"{pid}\n" for pid in pids).encode())
+                self._undertaker.stdin.flush()
 
     def remove(self) -> None:
         """End what is left of the session, delete the folder."""
-        self._undertaker.communicate()
+        with contextlib.suppress(BrokenPipeError):  # somebody killed the undertaker
+            self._undertaker.communicate()
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 

@@ -13,10 +13,11 @@ import importlib
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 
 from ..events.errors import RayUnavailable
+from . import ray_environment
 from .listeners import Listener
 from .ray_attach import attach, unavailable
 from .ray_embedded import Embedded
@@ -55,7 +56,10 @@ class _Current:
 
     session: Session
     thread: RayThread
-    embedded: Embedded | None
+    wanted: str
+    embedded: Embedded | None = None
+    environment: dict[str, str | None] = field(default_factory=dict)
+    """Attached only: what to apply when disconnected."""
     users: int = 1
 
 
@@ -77,24 +81,24 @@ def start(
     global _current
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     with _lock:
-        if _current is not None and _connected():
-            _refuse_other(wanted, _current.session.address)
+        if _current is not None and not _connected():  # the user's own ray.shutdown()
+            _end_current()
+        if _current is None:
+            _current = _begin(wanted, num_cpus, object_store_bytes)
+        else:
+            _refuse_other(wanted, _current.wanted, _current.session.address)
             _current.users += 1
-            return _current.session
-        _current = _begin(wanted, num_cpus, object_store_bytes)
         return _current.session
 
 
 def stop(session: Session) -> None:
     """Give a session back; the last one out ends an embedded Ray and removes its folder. Never ends a foreign Ray."""
-    global _current
     with _lock:
         if _current is None or _current.session != session:
             return
         _current.users -= 1
         if _current.users == 0:
-            ending, _current = _current, None
-            _end(ending)
+            _end_current()
 
 
 def check_listeners(session: Session) -> list[Listener]:
@@ -114,46 +118,63 @@ def ray_module() -> ModuleType:
 
 
 def _begin(wanted: str, num_cpus: float | None, object_store_bytes: int) -> _Current:
+    thread = RayThread()
     if _connected():
         _refuse_other(wanted, _address())
-        return _Current(_session(embedded=None, owned=False), RayThread(), None)
-    thread = RayThread()
+        return _Current(_session(owned=False), thread, wanted)
     try:
         return thread.call(lambda: _connect(thread, wanted, num_cpus, object_store_bytes), START_TIMEOUT_SECONDS)
-    except BaseException as error:
-        restore()
+    except RayUnavailable:
         thread.close()
-        if isinstance(error, RayUnavailable) or not isinstance(error, Exception):
-            raise
+        raise
+    except (Exception, SystemExit) as error:  # Ray ends the process here and there
+        thread.close()
         raise unavailable(wanted, error) from error
 
 
 def _connect(thread: RayThread, wanted: str, num_cpus: float | None, object_store_bytes: int) -> _Current:
+    atexit.unregister(_end_at_exit)
     redirect()
-    if wanted != "local":
-        attach(wanted)
-        return _Current(_session(embedded=None, owned=True), thread, None)
-    embedded = Embedded.start(num_cpus, object_store_bytes)
-    return _Current(_session(embedded=embedded, owned=True), thread, embedded)
-
-
-def _end(current: _Current) -> None:
-    """On the thread that started it, so that nothing of it is cut short."""
-    if current.embedded is not None:
-        current.thread.call(current.embedded.end, STOP_TIMEOUT_SECONDS)
-    elif current.session.owned:
-        current.thread.call(ray_module().shutdown, STOP_TIMEOUT_SECONDS)
-    if current.session.owned:
+    try:
+        if wanted == "local":
+            embedded = Embedded.start(num_cpus, object_store_bytes)
+            current = _Current(_session(embedded), thread, wanted, embedded=embedded)
+        else:
+            environment = attach(wanted)
+            current = _Current(_session(), thread, wanted, environment=environment)
+    except BaseException:
         restore()
+        raise
+    atexit.register(_end_at_exit)  # after ray's own, so that it comes before
+    return current
+
+
+def _end_current() -> None:
+    """On the thread that started it, so that nothing of it is cut short."""
+    global _current
+    current, _current = _current, None
+    if current is None:
+        return
+    if current.session.owned:
+        current.thread.call(lambda: _disconnect(current), STOP_TIMEOUT_SECONDS)
     current.thread.close()
 
 
+def _disconnect(current: _Current) -> None:
+    try:
+        if current.embedded is not None:
+            current.embedded.end()
+        else:
+            ray_module().shutdown()
+            ray_environment.apply(current.environment)
+    finally:
+        restore()
+
+
 def _end_at_exit() -> None:
-    global _current
+    """For those who did not call `stop`."""
     with _lock:
-        ending, _current = _current, None
-        if ending is not None:
-            _end(ending)
+        _end_current()
 
 
 def _connected() -> bool:
@@ -165,7 +186,7 @@ def _address() -> str:
     return str(ray_module().get_runtime_context().gcs_address)
 
 
-def _session(*, embedded: Embedded | None, owned: bool) -> Session:
+def _session(embedded: Embedded | None = None, *, owned: bool = True) -> Session:
     ray = ray_module()
     return Session(
         address=_address(),
@@ -177,10 +198,10 @@ def _session(*, embedded: Embedded | None, owned: bool) -> Session:
     )
 
 
-def _refuse_other(wanted: str, present: str) -> None:
-    """One process can be connected to one Ray."""
-    if wanted not in ("local", "auto", present):
+def _refuse_other(wanted: str, *present: str) -> None:
+    """One process can be connected to one Ray; `present` are its names, the last one its address."""
+    if wanted not in ("local", "auto", *present):
         raise RayUnavailable(
-            f"This process already uses the Ray at {present}, so it cannot use the one at {wanted} too.\n"
+            f"This process already uses the Ray at {present[-1]}, so it cannot use the one at {wanted} too.\n"
             "Stop the first one, or run this pipeline in a process of its own."
         )

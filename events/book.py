@@ -1,14 +1,14 @@
 """Book: what one batch adds to the log, gathered run by run, and the timers of what waits.
 
 Rules: records are gathered here and numbered once, when the batch closes: all records of a run in a batch stand
-together as one entry. A run that has nothing ahead of it ends here and nowhere else.
+together as one entry (as several, where one could not be read back). A run that has nothing ahead of it ends here and nowhere else.
 """
 
 from heapq import heappop, heappush
 
 from . import transitions
 from .commands import Decision, RunEnded, RunEntry
-from .records import Kind, Record, pack_records
+from .records import MAX_ENTRY_BYTES, Kind, Record, pack_records
 from .state import Delivery, DeliveryStatus, Run, State
 from .status import Status
 
@@ -47,7 +47,11 @@ class Book:
             records = run.records
             if not run.number:
                 run.number = offset
-            entries.append(RunEntry(offset, run.number, len(records), pack_records(records)))
+            body = pack_records(records)
+            if len(body) <= MAX_ENTRY_BYTES:
+                entries.append(RunEntry(offset, run.number, len(records), body))
+            else:
+                entries += _cut(offset, run.number, records)
             offset += len(records)
             run.records = []
         self._touched.clear()
@@ -88,6 +92,7 @@ class Book:
     def wait(self, delivery: Delivery, due_us: int) -> None:
         """Let a delivery wait for its next attempt."""
         transitions.release(delivery, _WAITING)
+        delivery.lost = 0
         if delivery.run.halting:
             delivery.status = DeliveryStatus.PARKED
         elif due_us <= self.now_us:
@@ -112,3 +117,12 @@ class Book:
                 transitions.ready(self.state, delivery)
                 if delivery.run.status is Status.WAITING:
                     self.change(delivery.run, Status.RUNNING)
+
+
+def _cut(offset: int, run: int, records: list[Record]) -> list[RunEntry]:
+    """Many large records as several entries, each of which can be read back."""
+    body = pack_records(records)
+    if len(body) <= MAX_ENTRY_BYTES or len(records) == 1:
+        return [RunEntry(offset, run, len(records), body)]
+    half = len(records) // 2
+    return _cut(offset, run, records[:half]) + _cut(offset + half, run, records[half:])

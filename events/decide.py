@@ -16,7 +16,7 @@ from .dispatch import Pool, WorkerSlot, item_of, plan_leases, size_of
 from .errors import DeliveryConflict, EnsueError, Overloaded, RunFinished, RunUnknown
 from .failure import Failure, FailureKind
 from .ids import format_id
-from .inputs import Accepted, Cancel, Completed, Completion, Emit, Input, Known, Op, Revive, WorkerDown, WorkerUp
+from .inputs import Accepted, Cancel, Completed, Completion, Emit, Input, Known, Op, Revive, StepBroken, WorkerDown, WorkerUp
 from .plan import Plan
 from .records import Kind
 from .replay import fold
@@ -29,6 +29,8 @@ RUN, ATTEMPT, REVIVED = int(Kind.RUN), int(Kind.ATTEMPT), int(Kind.REVIVED)
 READY = DeliveryStatus.READY
 LEASED = DeliveryStatus.LEASED
 WAITING = DeliveryStatus.WAITING
+_MOST_DELIVERED_BYTES = 48 * 1024 * 1024
+"""More would not fit into a message beside what else is in it (`dispatch.MAX_LEASED_BYTES`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Core:
         self.draining = False
         self._book = book
         self._limits = limits or Limits()
-        self._token = 0
+        self._token = book.next_offset  # every lease writes a record, so no core on this log used these before
         self._remembered: dict[tuple[str, str], Known] = {}
 
     @property
@@ -115,6 +117,8 @@ class Core:
             self._cancel(entry)
         elif isinstance(entry, Revive):
             self._revive(entry)
+        elif isinstance(entry, StepBroken):
+            self.pools[entry.pipeline, entry.step].broken = entry.message
         else:
             assert_never(entry)
 
@@ -154,7 +158,7 @@ class Core:
             book.decision.seen.append((emit.source, emit.sender_id, emit.digest, emit.run_id, emit.event_id))
         if not transitions.hear(book.state, run, ref):
             run.results = [ref]
-            book.settle(run)
+        book.settle(run)  # heard by a join alone, nothing is pending either
 
     def _completed(self, entry: Completed) -> None:
         known = self.workers.get(entry.worker)
@@ -197,6 +201,8 @@ class Core:
         if delivery.status is LEASED:
             results.emitted(self._book, delivery, item[2], item[3], many=True)
             self._book.decision.credit.append(Credit(slot.worker, item[1], item[2] + len(item[3])))
+        else:
+            self._book.decision.cancel.append(CancelDeliveries(slot.worker, [item[1]]))
 
     def _stuck(self, slot: WorkerSlot, token: int) -> None:
         slot.stuck.add(token)
@@ -212,6 +218,7 @@ class Core:
         pool = self.pools[entry.pipeline, entry.step]
         slot = WorkerSlot(entry.worker, entry.concurrency, entry.concurrency)
         pool.workers.append(slot)
+        pool.broken = None
         self.workers[entry.worker] = (slot, pool)
 
     def _worker_down(self, entry: WorkerDown) -> None:
@@ -266,6 +273,8 @@ class Core:
         run = runs.get(entry.number)
         if run is None:
             return EnsueError("the run's pipeline version is not loaded here: start the engine with that code")
+        if run.status.live:
+            return RunFinished(f"run {format_id(entry.run_id)} has only just ended: retry it again")
         if not run.deliveries:
             return RunFinished(f"run {format_id(entry.run_id)} has nothing left to retry")
         book.state.order = scratch.order
@@ -283,6 +292,8 @@ class Core:
                 text = f"the engine ended {delivery.lost} times while this was running"
                 results.give_up(book, delivery, Failure(FailureKind.UNKNOWN, "EngineDied", text))
                 return
+        if not transitions.may_run(book.state, delivery):
+            return
         if delivery.status is WAITING and delivery.due_us > book.now_us:
             book.set_timer(delivery, delivery.due_us)
         elif delivery.status in (READY, WAITING):
@@ -296,10 +307,28 @@ class Core:
             if delivery.status is READY:
                 self.pools[delivery.run.plan.pipeline, delivery.step.name].add(delivery)
         fresh.clear()
+        if self.draining:
+            return
         for pool in self.pools.values():
-            if (pool.ready or pool.suspects) and pool.workers:
+            if not (pool.ready or pool.suspects):
+                continue
+            if pool.workers:
                 for slot, deliveries in plan_leases(pool):
                     self._lease(slot, deliveries)
+            elif pool.broken is not None:
+                self._fail_pending(pool, pool.broken)
+        if fresh:
+            self._dispatch()
+
+    def _fail_pending(self, pool: Pool, reason: str) -> None:
+        """No worker of a step starts: what waits for it fails and says why, rather than wait for ever."""
+        waiting = (*pool.suspects, *pool.ready)
+        pool.suspects.clear()
+        pool.ready.clear()
+        for delivery in waiting:
+            if delivery.status is READY:
+                results.give_up(self._book, delivery, Failure(FailureKind.PERMANENT, "StepBroken", reason))
+                self._book.settle(delivery.run)
 
     def _lease(self, slot: WorkerSlot, deliveries: list[Delivery]) -> None:
         book = self._book
@@ -307,16 +336,26 @@ class Core:
         token = self._token
         items = []
         for delivery in deliveries:
+            size = size_of(delivery)
+            if size > _MOST_DELIVERED_BYTES:
+                self._refuse(delivery, size)
+                continue
             token += 1
             number = delivery.attempt + 1
             transitions.attempt(delivery, number, now_us)
             slot.leases[token] = delivery
-            slot.leased_bytes += size_of(delivery)
+            slot.leased_bytes += size
             ids = results.input_ids(delivery) if number == 1 else []
             book.record(delivery.run, [ATTEMPT, delivery.number, delivery.step.name, number, now_us, ids])
             items.append(item_of(delivery, token))
         self._token = token
-        book.decision.deliver.append(Deliver(slot.worker, items))
+        if items:
+            book.decision.deliver.append(Deliver(slot.worker, items))
+
+    def _refuse(self, delivery: Delivery, size: int) -> None:
+        text = f"{size:,} bytes of events for one call are over the limit of {_MOST_DELIVERED_BYTES:,}: gather less"
+        results.give_up(self._book, delivery, Failure(FailureKind.PERMANENT, "CodecError", text))
+        self._book.settle(delivery.run)
 
 
 def _order(delivery: Delivery) -> int:

@@ -48,13 +48,14 @@ class WorkerSlot:
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """The workers of one step, and what waits for them."""
+    """The workers of one step, and what waits for them. broken: why no worker starts, after several that did not."""
 
     pipeline: str
     step: str
     ready: deque[Delivery] = field(default_factory=deque)
     suspects: deque[Delivery] = field(default_factory=deque)
     workers: list[WorkerSlot] = field(default_factory=list)
+    broken: str | None = None
 
     def add(self, delivery: Delivery) -> None:
         """A delivery is ready."""

@@ -18,6 +18,7 @@ __all__ = [
     "Known",
     "Op",
     "Revive",
+    "StepBroken",
     "WorkerDown",
     "WorkerUp",
 ]
@@ -95,6 +96,14 @@ class WorkerDown(NamedTuple):
     expected: bool = False
 
 
+class StepBroken(NamedTuple):
+    """Worker after worker of a step did not start: what waits for it fails, until one does."""
+
+    pipeline: str
+    step: str
+    message: str
+
+
 class Cancel(NamedTuple):
     """End a run: nothing more of it is started."""
 
@@ -112,7 +121,7 @@ class Revive:
     reply: Any = None
 
 
-Input = Emit | Completed | WorkerUp | WorkerDown | Cancel | Revive
+Input = Emit | Completed | WorkerUp | WorkerDown | StepBroken | Cancel | Revive
 
 
 class Accepted(NamedTuple):

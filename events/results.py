@@ -4,22 +4,24 @@ from typing import Any
 
 from . import transitions
 from .book import Book
-from .codec import pack, unpack
+from .codec import MAX_EVENT_BYTES, pack, unpack
 from .failure import Failure, FailureKind
 from .ids import derived_id, format_id
 from .inputs import Completion
 from .plan import FAILED_TYPE
-from .records import Kind, Record
+from .records import FAILURE_INDEX, Kind, Record
 from .state import Delivery, DeliveryStatus, Ref
 
 __all__ = ["crashed", "done", "emitted", "event_record", "failed", "give_up", "input_ids", "released", "timed_out"]
 
 EVENT, DONE, FAILED = int(Kind.EVENT), int(Kind.DONE), int(Kind.FAILED)
 RELEASED, CRASHED = int(Kind.RELEASED), int(Kind.CRASHED)
-FAILURE_INDEX = -1
-"""The index of a `StepFailed` among the events of its delivery."""
 _SECOND_US = 1_000_000
 _CRASH_WAIT_SECONDS = 1.0
+_MOST_WAIT_SECONDS = 366 * 86_400.0
+"""A longer wait before a retry is cut to this: a `Retry-After` from outside may say anything."""
+_MOST_QUOTED_BYTES = MAX_EVENT_BYTES // 2
+"""A larger input is not quoted in the `StepFailed` about it, which has to fit into an event itself."""
 
 
 def done(book: Book, delivery: Delivery, item: Completion) -> None:
@@ -49,7 +51,7 @@ def failed(book: Book, delivery: Delivery, failure: Failure, wait_seconds: float
     if wait_seconds is None:
         give_up(book, delivery, failure)
         return
-    due_us = book.now_us + int(wait_seconds * _SECOND_US)
+    due_us = book.now_us + int(min(wait_seconds, _MOST_WAIT_SECONDS) * _SECOND_US)
     book.record(delivery.run, _failed_record(delivery, failure, book.now_us, due_us))
     book.wait(delivery, due_us)
 
@@ -133,7 +135,7 @@ def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
         "step": delivery.step.name,
         "event_type": cause.type if cause else "",
         "event_id": format_id(cause.event_id) if cause else "",
-        "data": unpack(cause.data) if cause else {},
+        "data": unpack(cause.data) if cause and len(cause.data) <= _MOST_QUOTED_BYTES else {},
         "kind": str(failure.kind),
         "error": failure.error,
         "message": failure.message,

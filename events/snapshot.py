@@ -85,12 +85,12 @@ class _Writer:
         return [[self._group(scope), [self._value(v) for v in queue]] for scope, queue in side.items()]
 
     def _ref(self, ref: Ref) -> int:
-        place = self._refs.get(id(ref))
-        if place is None:
-            place = self._refs[id(ref)] = len(self._packed_refs)
-            scope = self._group(ref.scope)
-            self._packed_refs.append([ref.event_id, ref.type, ref.version, ref.data, ref.key, scope])
-        return place
+        if id(ref) not in self._refs:
+            scope = self._group(ref.scope)  # may write this very event, as one that its scope has gathered
+            if id(ref) not in self._refs:
+                self._refs[id(ref)] = len(self._packed_refs)
+                self._packed_refs.append([ref.event_id, ref.type, ref.version, ref.data, ref.key, scope])
+        return self._refs[id(ref)]
 
     def _group(self, group: Group | None) -> int:
         if group is None:

@@ -29,9 +29,8 @@ __all__ = ["main"]
 _PIPELINE = """
    [dim]push          [/]unfold ─▶ inspect, file by file ─▶ summarise ─▶ [cyan]Triaged[/]
    [dim]pull_request  [/]weigh ─▶ Routine or Serious ┐
-   [dim]and issues    [/]read ──▶ Topics ────────────┴▶ assign or escalate ─▶ [cyan]Triaged[/]
-"""
-_KILL_AFTER_FILES = 4
+   [dim]and issues    [/]read ──▶ Topics ────────────┴▶ assign or escalate ─▶ [cyan]Triaged[/]"""
+_KILL_AFTER_FILES = 6
 _WATCH_SECONDS = 90.0
 _UNAUTHORIZED = 401
 
@@ -74,10 +73,11 @@ class Demo:
     def run(self) -> int:
         """All acts, one after another."""
         with self._client:
-            self._say("\n[bold]ensue[/]: six webhooks, one pipeline, and a kill -9 in the middle.")
-            self._say(_PIPELINE)
+            self._say(f"\n[bold]ensue[/]: six webhooks, one pipeline, and a kill -9 in the middle.\n{_PIPELINE}")
+            self._breathe(1.5)
             self._start("1  Start", "gateway, engine and a worker for each step, on this machine")
             titles = self._send()
+            self._breathe(1.0)
             board = Board(self._console, self._client, titles)
             self._watch(board)
             before, moment = self._kill()
@@ -97,7 +97,7 @@ class Demo:
 
     def _send(self) -> dict[str, str]:
         """Send all deliveries; the runs that they started, each with its title."""
-        self._act("2  Send", "signed GitHub deliveries over HTTP; 202 is answered once they are on disk")
+        self._act("2  Send", "signed GitHub deliveries over HTTP; 202 means that it is on disk")
         runs: dict[str, str] = {}
         for delivery in DELIVERIES:
             answer = self._post(delivery, self._server.secret)
@@ -127,12 +127,13 @@ class Demo:
             f"{_count(len(before.finished), 'step')} finished, {len(before.cut_off)} cut off"
         )
         self._expect(bool(before.unfinished and before.finished and before.cut_off))
+        self._breathe(2.0)
         return before, moment
 
     def _go_on(self, board: Board, before: Evidence, moment: float) -> None:
         self._say("   [yellow]↻[/] [dim]was cut off, and is tried again under the same key[/]")
         all_over = board.watch(lambda runs: all(run.over for run in runs), _WATCH_SECONDS)
-        self._act("6  Nothing was lost", "by the log, and by what the steps noted themselves")
+        self._act("6  Was anything lost?", "by the log, and by what the steps noted themselves")
         journal = read_journal(self._server.journal, moment)
         again = [key for key in before.finished if key in journal.after]
         redone = [key for key in before.cut_off if key in journal.after]
@@ -142,10 +143,9 @@ class Demo:
             completed and len(listed) == len(board.runs), f"all {len(board.runs)} runs are complete, none twice"
         )
         finished, cut_off = len(before.finished), len(before.cut_off)
-        self._check(not again, f"{finished} steps had finished before the kill: {len(again) or 'none'} ran again")
-        self._check(
-            len(redone) == cut_off, f"{cut_off} steps were cut off: {len(redone)} of them ran again, to their end"
-        )
+        self._check(not again, f"{finished} steps had finished before the kill: {len(again) or 'not one'} ran again")
+        how_many = "all" if len(redone) == cut_off else len(redone)
+        self._check(how_many == "all", f"{cut_off} steps were cut off: {how_many} ran again, to their end")
         self._send_again(board.runs)
         self._show_results(board.runs)
 
@@ -184,6 +184,11 @@ class Demo:
 
     def _say(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
+
+    def _breathe(self, seconds: float) -> None:
+        """Give somebody who watches the time to read."""
+        if self._console.is_terminal:
+            time.sleep(seconds)
 
     @contextmanager
     def _waiting(self, what: str) -> Generator[None]:

@@ -123,7 +123,7 @@ async def unfold(push: Pushed, ctx: Context) -> list[FileTouched]:
 @triage.step(concurrency=2)
 async def inspect(file: FileTouched, ctx: Context) -> FileInspected:
     """Look for what should never be pushed; two files at a time."""
-    await _work(ctx, 1.0)
+    await _work(ctx, 1.2)
     is_secret = file.path.endswith((".pem", ".key", ".env"))
     return FileInspected(path=file.path, worry=f"{file.path} is a secret" if is_secret else None)
 
@@ -148,7 +148,7 @@ async def weigh(change: PullRequestOpened | IssueOpened, ctx: Context) -> Routin
     if isinstance(change, PullRequestOpened) and change.lines > SERIOUS_LINES:
         return Serious(subject=subject, why=f"{change.lines} lines")
     if "crash" in _topics(change.text):
-        return Serious(subject=subject, why="it crashes")
+        return Serious(subject=subject, why="somebody is stuck")
     return Routine(subject=subject)
 
 
@@ -163,14 +163,14 @@ async def read(change: PullRequestOpened | IssueOpened, ctx: Context) -> Topics:
 async def assign(routine: Routine, topics: Topics, ctx: Context) -> Triaged:
     """The join of both, where it is routine."""
     await _work(ctx, 0.5)
-    return Triaged(subject=routine.subject, priority="today", summary=f"for anybody who knows {_listed(topics)}")
+    return Triaged(subject=routine.subject, priority="today", summary=f"for anybody, {_listed(topics)}")
 
 
 @triage.step
 async def escalate(serious: Serious, topics: Topics, ctx: Context) -> Triaged:
     """The join of both, where it is serious."""
-    await _work(ctx, 3.0)
-    return Triaged(subject=serious.subject, priority="now", summary=f"{serious.why}; it is about {_listed(topics)}")
+    await _work(ctx, 4.0)
+    return Triaged(subject=serious.subject, priority="now", summary=f"{serious.why}, {_listed(topics)}")
 
 
 async def _work(ctx: Context, seconds: float) -> None:
@@ -194,7 +194,7 @@ def _topics(text: str) -> list[str]:
 
 
 def _listed(topics: Topics) -> str:
-    return " and ".join(topics.names) or "the code"
+    return f"about {' and '.join(topics.names)}" if topics.names else "about the code"
 
 
 def _push(payload: Any) -> Pushed:

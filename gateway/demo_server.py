@@ -26,6 +26,7 @@ __all__ = ["DemoFailed", "Server"]
 
 TARGET = "ensue.gateway.demo_pipeline:triage"
 _COMMAND = "import sys; from ensue.gateway.cli import main; sys.exit(main())"
+_STORE = "ensue.db"  # the default, in the folder that it is started in
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 _GONE_SECONDS = 10.0
@@ -60,12 +61,12 @@ class Server:
     @property
     def store(self) -> str:
         """The URL of its store."""
-        return f"sqlite:///{self.folder / 'ensue.db'}"
+        return f"sqlite:///{self.folder / _STORE}"
 
     @property
     def arguments(self) -> list[str]:
         """What follows `ensue` on its command line."""
-        return ["serve", TARGET, "--port", str(self.port), "--store", self.store]
+        return ["serve", TARGET, "--port", str(self.port)]
 
     @property
     def journal(self) -> Path:
@@ -79,6 +80,7 @@ class Server:
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - this very Python, and arguments of our own
                 [sys.executable, "-P", "-c", _COMMAND, *self.arguments],
+                cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -18,17 +18,19 @@ _STEPS = ("unfold", "inspect", "summarise", "weigh", "read", "assign", "escalate
 _POLL_SECONDS = 0.12
 _FAN_OUT = {"inspect": "unfold"}
 """Whose events a step hears one by one: so many are still to come."""
+_NOTHING = {"attempts": 0, "running": 0, "done": 0, "emitted": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class StepNow:
-    """How far a step of a run is. again: attempts that began anew, since the ones before were cut off."""
+    """How far a step of a run is; `redone` of those done and `redoing` of those running were cut off before."""
 
     name: str
     done: int
     running: int
     waiting: int
-    again: int
+    redone: int
+    redoing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,27 @@ class RunNow:
 def fetch(client: httpx.Client, run_id: str, title: str) -> RunNow:
     """A run as it is now."""
     run = client.get(f"/runs/{run_id}").raise_for_status().json()
+    events = client.get(f"/runs/{run_id}/events").raise_for_status().json()["events"]
     known = {step["name"]: step for step in run["steps"]}
-    steps = tuple(_step(known, name) for name in _STEPS if name in known)
+    redone = {(event["step"], event["cause"]) for event in events if (event["attempt"] or 0) > 1}
+    steps = tuple(
+        _step(known, name, sum(step == name for step, _ in redone)) for name in _STEPS if _is_near(known, name)
+    )
     results = [event["data"] for event in run["events"] if event["type"] == "Triaged"]
     return RunNow(run_id, title, run["status"], steps, results[0] if results else None)
 
 
-def _step(known: Mapping[str, dict[str, Any]], name: str) -> StepNow:
-    step = known[name]
+def _is_near(known: Mapping[str, dict[str, Any]], name: str) -> bool:
+    """Whether a step has begun, or the events that it hears are there."""
+    return name in known or (name in _FAN_OUT and known.get(_FAN_OUT[name], _NOTHING)["emitted"] > 0)
+
+
+def _step(known: Mapping[str, dict[str, Any]], name: str, redone: int) -> StepNow:
+    step = known.get(name, _NOTHING)
     done, running, attempts = step["done"], step["running"], step["attempts"]
     again = attempts - done - running
     total = known[_FAN_OUT[name]]["emitted"] if name in _FAN_OUT else attempts - again
-    return StepNow(name, done, running, max(0, total - done - running), again)
+    return StepNow(name, done, running, max(0, total - done - running), redone, max(0, again - redone))
 
 
 class Board:
@@ -118,12 +129,10 @@ def _steps(run: RunNow) -> Text:
     text = Text()
     for step in run.steps:
         text.append(f"{step.name} ", "" if step.running else "dim")
-        redone = min(step.again, step.done)
-        redoing = step.again - redone
-        text.append("✓" * (step.done - redone), "green")
-        text.append("✓" * redone, "yellow")
-        text.append("↻" * redoing, "bold yellow")
-        text.append("◐" * (step.running - redoing), "bold cyan")
+        text.append("✓" * (step.done - step.redone), "green")
+        text.append("✓" * step.redone, "yellow")
+        text.append("↻" * step.redoing, "bold yellow")
+        text.append("◐" * (step.running - step.redoing), "bold cyan")
         text.append("·" * step.waiting, "dim")
         text.append("  ")
     if run.over:

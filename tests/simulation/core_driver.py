@@ -1,0 +1,124 @@
+"""A driver for the core: workers that answer as told, and the log that the core wrote."""
+
+from typing import Any
+
+from ensue.events.book import Book
+from ensue.events.codec import encode, unpack
+from ensue.events.commands import Decision, RunEntry
+from ensue.events.decide import Core
+from ensue.events.event import Event
+from ensue.events.ids import uuid7
+from ensue.events.inputs import Completed, Emit, Input, Op, WorkerDown, WorkerUp
+from ensue.events.pipeline import Pipeline
+from ensue.events.plan import Plan, compile_plan
+from ensue.events.records import unpack_records
+from ensue.events.replay import fold
+from ensue.events.snapshot import dump, load
+from ensue.events.state import DeliveryStatus, Run, State
+
+
+class CoreDriver:
+    """One pipeline's core, with one worker a step; `held` are the items that workers have and have not answered."""
+
+    def __init__(self, pipeline: Pipeline, concurrency: int = 4) -> None:
+        self.pipeline = pipeline
+        self.plans: dict[str, Plan] = {pipeline.name: compile_plan(pipeline, "v1")}
+        self.book = Book(1)
+        self.core = Core(self.plans, self.book)
+        self.now_us = 1_000_000
+        self.log: list[RunEntry] = []
+        self.held: dict[int, list[list[Any]]] = {}
+        self.ended: list[tuple[Run, str]] = []
+        self.steps: dict[int, str] = {}
+        self._next_worker = 0
+        self._ids = 0
+        self._concurrency = concurrency
+        for step in pipeline.steps:
+            self.add_worker(step)
+
+    def add_worker(self, step: str) -> int:
+        """A worker of a step comes up."""
+        self._next_worker += 1
+        self.steps[self._next_worker] = step
+        self.held[self._next_worker] = []
+        self.tell(WorkerUp(self._next_worker, self.pipeline.name, step, self._concurrency))
+        return self._next_worker
+
+    def tell(self, *inputs: Input, seconds: float = 0.0) -> Decision:
+        """Give the core inputs, after some time."""
+        self.now_us += int(seconds * 1e6)
+        return self._note(self.core.decide(inputs, self.now_us))
+
+    def _note(self, decision: Decision) -> Decision:
+        self.log += decision.entries
+        for deliver in decision.deliver:
+            self.held[deliver.worker] += deliver.items
+        self.ended += [(end.run, end.status.wire) for end in decision.ended]
+        return decision
+
+    def emit(self, event: Event, key: str | None = None) -> bytes:
+        """An event from outside; the id of its run."""
+        self._ids += 1
+        run_id = uuid7(self._ids, self._ids.to_bytes(10, "big"))
+        event_id = uuid7(self._ids, (self._ids + 1_000_000).to_bytes(10, "big"))
+        model = type(event)
+        data = encode(event)
+        self.tell(Emit(self.pipeline.name, run_id, event_id, model.__event_type__, 1, data, key))
+        return run_id
+
+    def answer(self, worker: int, item: list[Any], *completion: Any) -> Decision:
+        """A worker says what became of an item it holds."""
+        if completion[0] != Op.STREAM:
+            self.held[worker].remove(item)
+        return self.tell(Completed(worker, [[completion[0], item[0], *completion[1:]]]))
+
+    def done(self, worker: int, item: list[Any], outputs: list[Event], *, many: bool) -> Decision:
+        """A worker's step returned."""
+        packed = [[type(e).__event_type__, 1, encode(e), None] for e in outputs]
+        return self.answer(worker, item, Op.DONE, 10, packed, many)
+
+    def die(self, worker: int) -> None:
+        """A worker's process dies, and another takes its place."""
+        step = self.steps[worker]
+        self.held[worker] = []
+        self.tell(WorkerDown(worker, "died"))
+        del self.held[worker]
+        self.add_worker(step)
+
+    def replayed(self) -> State:
+        """The state as the log alone gives it."""
+        state = State()
+        runs: dict[int, Run] = {}
+        for entry in self.log:
+            assert fold(state, self.plans, runs, entry.run, unpack_records(entry.body))
+        return state
+
+    def restart(self) -> None:
+        """The engine ends at once, and begins again from the log."""
+        state = self.replayed()
+        self.book = Book(self.core.next_offset)
+        self.book.state = state
+        self.core = Core(self.plans, self.book)
+        self.held = {}
+        self.steps = {}
+        self._note(self.core.resume(self.now_us))
+        for step in self.pipeline.steps:
+            self.add_worker(step)
+
+
+def picture(state: State) -> list[Any]:
+    """A state as plain data, without what time alone changes: a due retry is ready, and a run with one is running."""
+    body = unpack(dump(state))
+    for run in body[2]:
+        run[6][3] = 0
+        for delivery in run[10]:
+            delivery[1] = 0
+            delivery[13] = 0
+            if delivery[7] == DeliveryStatus.WAITING:
+                delivery[7] = int(DeliveryStatus.READY)
+    return [sorted(body[2]), sorted(body[3])]
+
+
+def reloaded(state: State, plans: dict[str, Plan]) -> State:
+    """A state that went through a snapshot."""
+    return load(unpack(dump(state)), plans)[0]
