@@ -5,7 +5,6 @@ that blocks the loop: the lane's thread sees both, since it runs no user code.
 """
 
 import asyncio
-import inspect
 import threading
 import time
 from typing import Any
@@ -131,6 +130,4 @@ class TaskExecutor(Executor):
             _, late = await asyncio.wait(tasks, timeout=grace_seconds)
             for task in late:
                 task.cancel()
-        outcome = self.close_step()
-        if inspect.isawaitable(outcome):
-            await outcome
+        await self.close_step()

@@ -20,8 +20,8 @@ from typing import Any
 
 from ..cluster.session import Session, ray_module
 from ..events.codec import pack
-from ..events.event import Event
 from ..events.errors import PipelineInvalid
+from ..events.event import Event
 from ..events.inputs import Input, StepBroken, WorkerDown, WorkerUp
 from ..events.pipeline import Pipeline
 from ..events.step import Step
@@ -274,7 +274,9 @@ class Crew:
         self.broken[member.step.name] = message
         self._failed_starts[place] += 1
         if self._failed_starts[place] >= _FAILED_STARTS:
-            text = f"no worker of step {member.step.name} starts ({self._failed_starts[place]} times in a row): {message}"
+            text = (
+                f"no worker of step {member.step.name} starts ({self._failed_starts[place]} times in a row): {message}"
+            )
             self._post(StepBroken(*place, text))
 
     def _replace(self, member: Member, message: str) -> None:

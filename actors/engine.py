@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ..cluster import session as ray_session
 from ..cluster.clock import SystemClock
@@ -21,7 +21,7 @@ from ..events.decide import Limits
 from ..events.errors import EnsueError, LogUnavailable, StaleEpoch
 from ..events.inputs import Input
 from ..events.pipeline import Pipeline
-from .crew import Crew
+from .crew import Crew, check_sendable
 from .face import EngineFace
 from .garbage import CalmCollector
 from .links import RayLinks
@@ -68,9 +68,8 @@ class Engine(EngineFace):
         self._outgoing: list[Input] = []
         self._exits = ExitStack()
         self._grace_seconds = 0.0
-        self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
 
-    async def __aenter__(self) -> "Engine":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -92,7 +91,8 @@ class Engine(EngineFace):
             await asyncio.shield(asyncio.to_thread(self._shut, 0.0))
             self._state = "stopped"
             raise
-        self._state = "ready"
+        if self._state == "starting":
+            self._state = "ready"
 
     async def stop(self, grace_seconds: float = 30.0) -> None:
         """Accept nothing more, let what runs finish in its grace, and end. What is left goes on at the next start."""
@@ -159,6 +159,7 @@ class Engine(EngineFace):
         self._exits.callback(CalmCollector.end)
         self._session = ray_session.start(self._address, num_cpus=self._num_cpus)
         self._exits.callback(ray_session.stop, self._session)
+        check_sendable(self.pipelines.values())
         self._epoch = self._take_over(self._log, f"{os.uname().nodename}:{os.getpid()}")
         self._exits.callback(self._reader.close)
         self._links = RayLinks()
@@ -177,58 +178,64 @@ class Engine(EngineFace):
             logger.info("resuming %d runs from %s", recovered.alive, self.store)
         if recovered.stranded:
             logger.warning("%d runs are of pipeline versions that are not loaded: needs_migration", recovered.stranded)
-        return Partition(recovered.core, self._log, self._epoch, self._links, self, self._clock)
+        recovered.core.draining = self._state == "draining"
+        return Partition(recovered.core, self._log, self._epoch, links=self._links, watcher=self, clock=self._clock)
 
     async def _await_workers(self) -> None:
-        ready = await asyncio.to_thread(self._crew.wait_ready, _READY_SECONDS)
-        if not ready:
-            for step, message in self._crew.broken.items():
-                logger.error("no worker of step %s could start: %s", step, message)
+        if not await asyncio.to_thread(self._crew.wait_ready, _READY_SECONDS):
+            for (pipeline, step), message in self._crew.lacking().items():
+                logger.error(
+                    "step %s of pipeline %s lacks workers, and goes on without them: %s", step, pipeline, message
+                )
         await asyncio.to_thread(ray_session.check_listeners, self._session)
 
     def _turn(self) -> None:
         """The partition's thread: turns the loop, and begins again from the log where the log could not be written."""
+        failed = False
         while not self._ended.is_set():
             try:
+                if failed:
+                    self._begin_again()
+                failed = True  # until it ended as it should
                 self._partition.resume()
                 self._partition.run(self._ended.is_set)
             except StaleEpoch as error:
                 self._failed(error)
+                self._crew.abandon()
                 return
             except LogUnavailable as error:
                 self._failed(error)
-                self._begin_again()
             except Exception as error:
                 logger.exception("the partition failed")
                 self._failed(error)
-                self._begin_again()
 
     def _begin_again(self) -> None:
+        """What was being said when the partition failed is void: workers are ended, and their work is given out anew."""
         self._crew.end_all("the partition begins again from the log")
-        while not self._ended.is_set():
-            self._ended.wait(_RETRY_SECONDS)
-            try:
-                self._partition = self._recover()
-            except EnsueError as error:
-                self._state = f"failed: {error}"
-            else:
-                self._crew.introduce_all()
-                self._loop.call_soon_threadsafe(self._recheck)
-                self._state = "ready"
-                return
+        self._ended.wait(_RETRY_SECONDS)
+        self._partition = self._recover()
+        self._crew.introduce_all()
+        self._loop.call_soon_threadsafe(self._recheck)
+        if self._state.startswith("failed"):
+            self._state = "ready"
 
     def _recheck(self) -> None:
         """Handles of runs that ended in the commit whose outcome nobody heard."""
         alive = self._partition.core.state.runs
         for handle in list(self._handles.values()):
-            if handle.raw_id not in alive:
+            if handle.raw_id in alive:
+                continue
+            try:
                 found = finished_run(self._reader, self._plans, handle.raw_id)
-                if found is not None:
-                    handle.finish(*found)
+            except EnsueError:
+                continue  # it was never committed, and whoever emitted it knows
+            if found is not None:
+                handle.finish(*found)
 
     def _failed(self, error: Exception) -> None:
         logger.error("the partition stopped: %s", error)
-        self._state = f"failed: {error}"
+        if self._state != "draining":
+            self._state = f"failed: {error}"
         self._loop.call_soon_threadsafe(self._fail_waiting, error)
 
     def _shut(self, grace_seconds: float) -> None:
@@ -240,8 +247,11 @@ class Engine(EngineFace):
         self._ended.set()
         self._links.wake()
         self._thread.join(_JOIN_SECONDS)
-        if not self._state.startswith("failed") and self._partition.core.state.runs:
-            self._partition.save_snapshot()
+        try:
+            if not self._thread.is_alive() and self._partition.core.state.runs:
+                self._partition.save_snapshot()
+        except EnsueError as error:  # fenced off, or the disk is full: the log alone leads to the same state
+            logger.warning("no snapshot was saved: %s", error)
 
     def _drain(self) -> None:
         """From now on new events are refused, here and in a partition that begins again."""

@@ -5,6 +5,7 @@ code. Results go to the outbox as they come. An attempt over its time is cancell
 as stuck where it is not: then only the end of the process helps.
 """
 
+import inspect
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -45,6 +46,11 @@ class Running:
     reported: bool = False
     wake: Any = None
     paused: bool = False
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether it should stop at the next chance."""
+        return self.cancelled or self.overdue
 
 
 class Executor(ABC):
@@ -149,7 +155,14 @@ class Executor(ABC):
             error = RuntimeError(f"the step raised {type(error).__name__}: {error}")
         self.finished(running, self.invoker.failed(running.item, error, int(self.wall() * 1e6)))
 
-    def close_step(self) -> Any:
-        """Call the step's own `close`; what it returns, to be awaited where it is awaitable."""
+    async def close_step(self) -> None:
+        """Call the step's own `close`, sync or async; what it raises is logged, since results are still to be sent."""
         close = getattr(self.invoker.function, "close", None)
-        return close() if self.invoker.step.is_class and close is not None else None
+        if not self.invoker.step.is_class or close is None:
+            return
+        try:
+            outcome = close()
+            if inspect.isawaitable(outcome):
+                await outcome
+        except Exception as error:  # noqa: BLE001 - the author's code
+            self.invoker.log(f"close() raised {type(error).__name__}: {error}")

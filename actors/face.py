@@ -13,7 +13,7 @@ from ..cluster.clock import Clock, IdSource
 from ..cluster.log import Log, Reader
 from ..events.check import Finding
 from ..events.commands import Answer, RunEnded
-from ..events.errors import EnsueError, Overloaded, RunFinished, RunUnknown
+from ..events.errors import Overloaded, RunFinished, RunUnknown, StaleEpoch
 from ..events.event import Event
 from ..events.graph import version_of
 from ..events.ids import format_id, parse_id
@@ -52,6 +52,8 @@ class EngineFace(ABC):
         self._state = "new"
         self._handles: WeakValueDictionary[bytes, RunHandle] = WeakValueDictionary()
         self._waiting: set[asyncio.Future[Any]] = set()
+        self._retrying: set[bytes] = set()
+        self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
 
     @abstractmethod
     def _post_all(self, entries: Sequence[Input]) -> None:
@@ -61,7 +63,7 @@ class EngineFace(ABC):
     async def _aside(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call something that reads the disk."""
 
-    def result_awaited(self) -> None:
+    def result_awaited(self) -> None:  # noqa: B027 - most engines need not know
         """A caller begins to wait for a result."""
 
     def state(self) -> str:
@@ -151,13 +153,19 @@ class EngineFace(ABC):
     async def retry(self, run_id: bytes | str) -> RunHandle:
         """Retry what failed of a run that failed or was cancelled. Raises `RunUnknown`, `RunFinished`."""
         raw = _raw(run_id)
-        entry: Revive = await self._aside(revive_input, self._reader, raw)
-        future: asyncio.Future[None] = self._loop.create_future()
-        entry.reply = future
-        handle = RunHandle(self, raw)
-        self._handles[raw] = handle
-        self._post_waiting(entry, future)
-        await future
+        if raw in self._retrying:  # two at once would each begin from what the log held before the other
+            raise RunFinished(f"run {format_id(raw)} is being retried already")
+        self._retrying.add(raw)
+        try:
+            entry: Revive = await self._aside(revive_input, self._reader, raw)
+            future: asyncio.Future[None] = self._loop.create_future()
+            entry.reply = future
+            handle = RunHandle(self, raw)
+            self._handles[raw] = handle
+            self._post_waiting(entry, future)
+            await future
+        finally:
+            self._retrying.discard(raw)
         return handle
 
     async def run(self, run_id: bytes | str) -> RunHandle:
@@ -181,11 +189,14 @@ class EngineFace(ABC):
     def settle(self, answers: list[Answer], ended: list[RunEnded]) -> None:
         """Called by the partition after each commit."""
         handles = self._handles
+        if self.progress:
+            self._forget_progress(ended)
         watched = [(handle, *end) for end in ended if (handle := handles.get(end.run.run_id)) is not None]
         if answers or watched:
             self._settle_soon(self._settle, answers, watched)
 
-    def _settle_bundled(self, bundle: "Bundle", entry: Emit, value: object) -> None:
+    def _settle_bundled(self, reply: "tuple[Bundle, Emit]", value: object) -> None:
+        bundle, entry = reply
         if bundle.take(entry, value):
             self._waiting.discard(bundle.future)
 
@@ -195,7 +206,7 @@ class EngineFace(ABC):
     def _settle(self, answers: list[Answer], ended: list[tuple[RunHandle, Any, Any]]) -> None:
         for reply, value in answers:
             if type(reply) is tuple:
-                self._settle_bundled(*reply, value)
+                self._settle_bundled(reply, value)
                 continue
             self._waiting.discard(reply)
             if reply.done():
@@ -206,6 +217,11 @@ class EngineFace(ABC):
                 reply.set_result(value)
         for handle, run, status in ended:
             handle.finish(run, status)
+
+    def _forget_progress(self, ended: list[RunEnded]) -> None:
+        for run, _ in ended:
+            for step in run.plan.steps:
+                self.progress.pop((run.run_id, step.name), None)
 
     async def _pause(self, error: Overloaded) -> None:
         """Wait before an event is offered again, or raise where that is in vain."""
@@ -245,7 +261,7 @@ class EngineFace(ABC):
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
-        if self._state in ("draining", "stopped"):
+        if self._state in ("draining", "stopped") or isinstance(error, StaleEpoch):
             for handle in list(self._handles.values()):
                 handle.fail(error)
 

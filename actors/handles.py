@@ -68,7 +68,7 @@ class RunHandle:
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
 
-    async def result(self, timeout: float | None = None) -> Outcome:
+    async def result(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the pinned interface
         """The outcome, once the run is over; `TimeoutError` after `timeout` seconds (the run goes on)."""
         if self._outcome is None:
             early = await self._engine.finished_outcome(self.raw_id) if self.duplicate else None
@@ -84,7 +84,9 @@ class RunHandle:
             raise self._error
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[None] = loop.create_future()
-        timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, self._late, waiting, timeout_seconds)
+        timer = (
+            None if timeout_seconds is None else loop.call_later(timeout_seconds, self._late, waiting, timeout_seconds)
+        )
         self._waiting.append(waiting)
         self._engine.result_awaited()
         try:

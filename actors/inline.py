@@ -27,12 +27,13 @@ class InlineExecutor(Executor):
         """Each call schedules the next; there is nothing to add."""
 
     def interrupt(self, running: Running) -> bool:
-        return True
+        """A call cannot be interrupted here; one that is cancelled is dropped when it ends."""
+        return running.cancelled
 
     def resume_stream(self, running: Running) -> None:
         """A generator never waits here: the loop cannot go on before it ends."""
 
-    def close(self, grace_seconds: float) -> None:
+    def close(self, grace_seconds: float) -> None:  # noqa: ARG002 - nothing runs between two calls
         self.stopping = True
         self.hand_back()
 

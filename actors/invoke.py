@@ -75,6 +75,10 @@ class Invoker:
             return [Op.DONE, item[_TOKEN], duration_us, self._outputs(result), True]
         return [Op.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
 
+    def log(self, message: str) -> None:
+        """Say what concerns the step but no attempt of it."""
+        self._sink(["error", message, {}, self.step.name, "", 0])
+
     def streamed(self, item: Item, duration_us: int) -> Completion:
         """The completion of a generator that ended; its events went ahead."""
         return [Op.DONE, item[_TOKEN], duration_us, [], True]

@@ -6,12 +6,11 @@ enforced here. Messages between partition and workers are packed as they would b
 """
 
 import asyncio
-import inspect
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ..cluster.clock import Clock
 from ..cluster.stores import open_log
@@ -81,9 +80,8 @@ class LocalEngine(EngineFace):
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
         self.log_lines: list[LogLine] = []
-        self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
 
-    async def __aenter__(self) -> "LocalEngine":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -97,7 +95,7 @@ class LocalEngine(EngineFace):
         self._loop = asyncio.get_running_loop()
         self._epoch = self._take_over(open_log(self.store), "local")
         core = recover(self._log, self._epoch, self._plans, self._limits).core
-        self._partition = Partition(core, self._log, self._epoch, self, self, self._clock)
+        self._partition = Partition(core, self._log, self._epoch, links=self, watcher=self, clock=self._clock)
         for pipeline in self.pipelines.values():
             for step in pipeline.steps.values():
                 for _ in range(step.replicas):
@@ -108,6 +106,8 @@ class LocalEngine(EngineFace):
 
     async def stop(self) -> None:
         """Let what is running come to its end, and close the log."""
+        if self._state.startswith("failed"):
+            self._close()
         if self._state != "ready":
             return
         self._state = "draining"
@@ -131,9 +131,13 @@ class LocalEngine(EngineFace):
         clock.advance(seconds)
         self.wake()
 
+    def now_us(self) -> int:
+        """The time on the engine's clock."""
+        return self._clock.now_us()
+
     async def idle(self) -> None:
         """Return when nothing can happen without an event from outside or a turn of the clock."""
-        while self._busy():
+        while self._busy():  # noqa: ASYNC110 - each pass lets one turn of the loop happen
             await asyncio.sleep(0)
 
     # -- Links: how the partition reaches the workers ------------------------------------------------------------------
@@ -214,7 +218,9 @@ class LocalEngine(EngineFace):
         except Exception as error:
             self._state = f"failed: {error}"
             self._fail_waiting(error)
-            raise
+            for handle in list(self._handles.values()):
+                handle.fail(error)
+            return
         if not self._busy():
             self._skip()
 
@@ -279,6 +285,7 @@ class LocalWorker:
         invoker = Invoker(step, pipeline.registry, self, lambda line: self.outbox.say(Tag.LOG, line))
         make = TaskExecutor if step.style.startswith("async") else InlineExecutor
         self.executor = make(invoker, self.outbox, self._loop)
+        self.executor.wall = lambda: engine.now_us() / 1e6
         self._abandoned = False
 
     @property
@@ -316,11 +323,7 @@ class LocalWorker:
         tasks: list[Any] = [r.task for r in list(self.executor.running.values()) if r.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=30.0)
-        close = getattr(self.executor.invoker.function, "close", None)
-        if self.step.is_class and close is not None:
-            outcome = close()
-            if inspect.isawaitable(outcome):
-                await outcome
+        await self.executor.close_step()
         self._flush()
 
     def abandon(self) -> None:

@@ -65,7 +65,9 @@ class Watcher(Protocol):
 class Partition:
     """One partition: a core, its log and its links to workers."""
 
-    def __init__(self, core: Core, log: Log, epoch: int, links: Links, watcher: Watcher, clock: Clock) -> None:
+    def __init__(
+        self, core: Core, log: Log, epoch: int, *, links: Links, watcher: Watcher, clock: Clock
+    ) -> None:
         self.core = core
         self.epoch = epoch
         self._log = log
@@ -100,6 +102,7 @@ class Partition:
         while not until():
             self.sleep()
             self.turn()
+        self.turn()  # what workers said last
 
     def sleep(self) -> None:
         """Wait until there is something to do."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..cluster.log import Reader
-from ..events.errors import RunUnknown
+from ..events.errors import RunFinished, RunUnknown
 from ..events.ids import format_id
 from ..events.inputs import Revive
 from ..events.plan import Plan
@@ -35,10 +35,12 @@ def finished_run(reader: Reader, plans: Mapping[str, Plan], run_id: bytes) -> tu
 
 
 def revive_input(reader: Reader, run_id: bytes) -> Revive:
-    """The input that retries a run. Raises `RunUnknown`."""
+    """The input that retries a run. Raises `RunUnknown`, `RunFinished`."""
     row = reader.run(run_id)
     if row is None:
         raise RunUnknown(f"no run has the id {format_id(run_id)}")
+    if row.status in LIVE:
+        raise RunFinished(f"run {format_id(run_id)} is in flight: there is nothing to retry")
     return Revive(run_id, row.run, [unpack_records(entry.body) for entry in reader.entries(row.run)])
 
 

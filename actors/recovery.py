@@ -40,9 +40,9 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
     for offset, number, _, body in log.live(after):
         if number in stranded:
             continue
-        if after and number < after and number not in runs:
-            stranded.add(number)
-        elif not fold(state, plans, runs, number, _records(body, offset)):
+        if (after and number < after and number not in runs) or not fold(
+            state, plans, runs, number, _records(body, offset)
+        ):
             stranded.add(number)
     _mark(log, epoch, plans, runs, stranded)
     book = Book(log.end())

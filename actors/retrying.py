@@ -52,9 +52,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(classify(error).value, type(error).__name__, text[:_MESSAGE_CHARACTERS], trace)
 
 
-def wait_seconds(
-    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes
-) -> float | None:
+def wait_seconds(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes) -> float | None:
     """How long to wait before the next attempt, or None to give up.
 
     `attempt` is the one that failed, from 1; `elapsed_seconds` since the first began; `seed` spreads the jitter.

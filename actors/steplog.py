@@ -38,7 +38,10 @@ class BoundLog:
         self._say("error", message, fields)
 
     def _say(self, level: str, message: str, fields: dict[str, object]) -> None:
-        plain = {name: value if isinstance(value, int | float | str | None) else repr(value) for name, value in fields.items()}
+        plain = {
+            name: value if isinstance(value, int | float | str | None) else repr(value)
+            for name, value in fields.items()
+        }
         self._sink([level, message, plain, self._step, self._run_id, self._attempt])
 
 

@@ -6,7 +6,6 @@ event, and a slow one blocks only the thread that it runs in.
 """
 
 import asyncio
-import inspect
 import threading
 import time
 
@@ -56,9 +55,7 @@ class ThreadExecutor(Executor):
             semaphore.release()
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
-        outcome = self.close_step()
-        if inspect.iscoroutine(outcome):
-            asyncio.run(outcome)
+        asyncio.run(self.close_step())
 
     def _engage(self) -> None:
         """Wake an idle thread or start one."""
@@ -121,7 +118,7 @@ class ThreadExecutor(Executor):
             index = -1
             for event in function(**arguments):
                 running.touched = time.monotonic()
-                if running.cancelled or running.overdue:
+                if running.unwanted:
                     break
                 if event is None:
                     continue
@@ -129,7 +126,7 @@ class ThreadExecutor(Executor):
                 output = self.invoker.output(event, many=True)
                 self.outbox.add([Op.STREAM, item[0], index, [output]])
                 ahead = most_ahead(output)
-                while index - running.credit >= ahead and not (running.cancelled or running.overdue):
+                while index - running.credit >= ahead and not running.unwanted:
                     running.paused = True
                     running.wake.acquire()
                     running.touched = time.monotonic()

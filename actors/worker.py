@@ -99,9 +99,12 @@ class Worker:
         self._worker = worker
         self._bell = threading.Event()
         self._ring: Callable[[], None] = self._bell.set
-        self._core = WorkerCore(step, models, lambda: self._ring())
+        self._core = WorkerCore(step, models, self._wake)
         self._last_nudge = 0.0
         self._closed = False
+
+    def _wake(self) -> None:
+        self._ring()
 
     def hello(self) -> tuple[str, int]:
         """The Ray node that this worker is on, and its process id: it is ready."""

@@ -4,12 +4,13 @@ Rules: one ROUTER for the partition, one DEALER for each worker, named by its nu
 gone is dropped; its death is reported by Ray, and the partition gives its deliveries to another.
 """
 
+import math
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import zmq
 
@@ -84,7 +85,7 @@ class PartitionSocket:
 
     def wait(self, timeout_seconds: float | None) -> None:
         """Sleep until something has come, the bell rings, or the time is up."""
-        events = self._poller.poll(_FOREVER_MS if timeout_seconds is None else timeout_seconds * 1000.0)
+        events = self._poller.poll(_FOREVER_MS if timeout_seconds is None else math.ceil(timeout_seconds * 1000))
         if any(source == self._bell.fileno() for source, _ in events):
             self._bell.silence()
 
@@ -116,7 +117,7 @@ class WorkerSocket:
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._bell.fileno(), zmq.POLLIN)
 
-    def __enter__(self) -> "WorkerSocket":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -137,7 +138,7 @@ class WorkerSocket:
     def receive(self, timeout_seconds: float) -> list[bytes]:
         """Wait for messages; the empty list where the bell rang or the time is up."""
         messages: list[bytes] = []
-        for source, _ in self._poller.poll(timeout_seconds * 1000.0):
+        for source, _ in self._poller.poll(math.ceil(timeout_seconds * 1000)):
             if source == self._bell.fileno():
                 self._bell.silence()
             else:
@@ -158,7 +159,7 @@ def _make_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="ensue-"))
     if len(str(folder)) > _MAX_FOLDER_CHARACTERS:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="ensue-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it ours alone
+        folder = Path(tempfile.mkdtemp(prefix="ensue-", dir="/tmp"))
     return folder
 
 

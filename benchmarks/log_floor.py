@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from ensue.cluster.log import Batch, Entry, RunChange, RunStart
+from ensue.cluster.log import Batch, Durability, Entry, RunChange, RunStart
 from ensue.cluster.stores import open_log
 from ensue.events.status import Status
 
@@ -21,7 +21,7 @@ __all__ = ["Floor", "measure", "measure_all"]
 BODY_BYTES = 350
 ROWS_PER_RUN = 6
 LOADS = ((1, 1_000), (16, 16_000), (100, 50_000), (1_000, 100_000))  # runs a commit, runs in all
-STORES = ("full", "relaxed", "memory")
+STORES: tuple[Durability, ...] = ("full", "relaxed", "memory")
 
 
 class Floor(NamedTuple):

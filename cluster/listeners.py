@@ -6,9 +6,9 @@ A process that goes away while it is looked at listens nowhere.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import ipaddress
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -71,11 +71,9 @@ def _parents() -> Iterator[tuple[int, int]]:
         for process in _psutil().process_iter(["ppid"]):
             yield process.pid, process.info["ppid"] or 0
         return
-    for name in os.listdir(_PROC):
-        if name.isdigit():
-            stat = _read(_PROC / name / "stat")
-            if stat:
-                yield int(name), int(stat.rpartition(")")[2].split()[1])
+    for folder in _PROC.glob("[0-9]*"):
+        if stat := _read(folder / "stat"):
+            yield int(folder.name), int(stat.rpartition(")")[2].split()[1])
 
 
 def _listening_sockets() -> Iterator[tuple[str, tuple[str, int]]]:
@@ -102,18 +100,15 @@ def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 
 def _socket_inodes(pid: int) -> Iterator[str]:
-    folder = _PROC / str(pid) / "fd"
     try:
-        names = os.listdir(folder)
+        descriptors = list((_PROC / str(pid) / "fd").iterdir())
     except _GONE:
         return
-    for name in names:
-        try:
-            target = os.readlink(folder / name)
-        except _GONE:
-            continue
-        if target.startswith("socket:["):
-            yield target[8:-1]
+    for descriptor in descriptors:
+        with contextlib.suppress(*_GONE):
+            target = str(descriptor.readlink())
+            if target.startswith("socket:["):
+                yield target[8:-1]
 
 
 def _name(pid: int) -> str:

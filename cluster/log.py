@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple, Protocol
 
 from ..events.errors import LogCorrupt
+from ..events.records import Entry
 
 __all__ = [
     "Batch",
@@ -33,18 +34,6 @@ __all__ = [
 ]
 
 Durability = Literal["full", "relaxed", "memory"]
-
-
-class Entry(NamedTuple):
-    """The consecutive records of one run in one commit: `count` offsets, the first of which is `offset`.
-
-    `run` is the offset of the first record of the run.
-    """
-
-    offset: int
-    run: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of an entry
-    body: bytes
 
 
 class RunStart(NamedTuple):

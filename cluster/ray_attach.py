@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import platform
 import socket
 from typing import Any
@@ -23,26 +25,28 @@ PROBE_TIMEOUT_SECONDS = 5.0
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _HTTP2_SETTINGS = 4
 """The type of the frame, byte 3, with which every gRPC server answers the hello above."""
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Or Ray takes 127.0.0.1 for this node's outward address."""
 _LONGEST_REASON = 300
 
 
 def attach(address: str) -> dict[str, str | None]:
     """Connect this process to the Ray at `auto` or `host:port`; blocking.
 
-    Returns the environment to apply again once disconnected. Raises RayUnavailable, or what Ray raises.
+    Returns the environment to apply again once disconnected. Raises RayUnavailable.
     """
-    import ray  # noqa: PLC0415 - lazily: it takes half a second
-
-    before: dict[str, str | None] = {}
     found = _found(address)
     _probe(found)
-    if _is_loopback_only(found):
-        before = ray_environment.apply({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"})
+    before = ray_environment.apply(_LOOPBACK if _is_loopback_only(found) else {})
     try:
+        import ray  # noqa: PLC0415 - lazily: it takes half a second
+
         _ask(found)
-        ray.init(found, log_to_driver=False, logging_level="ERROR", job_config=job_config())
-    except BaseException:
+        ray.init(found, log_to_driver=False, logging_level=logging.ERROR, job_config=job_config())
+    except BaseException as error:
         ray_environment.apply(before)
+        if isinstance(error, Exception) and not isinstance(error, RayUnavailable):
+            raise unavailable(found, error) from error
         raise
     return before
 
@@ -93,8 +97,7 @@ def _split(address: str) -> tuple[str, int]:
 
 def _uses_tls() -> bool:
     """Then Ray does the handshake, with its own certificates."""
-    constants: Any = importlib.import_module("ray._private.ray_constants")
-    return bool(constants.env_bool("RAY_USE_TLS", False))  # noqa: FBT003 - Ray's own signature
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:
@@ -125,7 +128,7 @@ def _ask(address: str) -> None:
     """One question to the control store, which answers a wrong token and a wrong version at once."""
     ray: Any = importlib.import_module("ray")
     usage: Any = importlib.import_module("ray._common.usage.usage_lib")
-    theirs = usage.get_cluster_metadata(ray._raylet.GcsClient(address=address)) or {}  # noqa: SLF001
+    theirs: dict[str, str] = usage.get_cluster_metadata(ray._raylet.GcsClient(address=address)) or {}  # noqa: SLF001
     ours = {"ray_version": ray.__version__, "python_version": platform.python_version()}
     if differing := [name for name in ours if theirs.get(name, ours[name]) != ours[name]]:
         raise RayUnavailable(

@@ -10,8 +10,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ class Embedded:
                 object_store_memory=object_store_bytes,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 job_config=job_config(),
                 _temp_dir=str(self.folder.ray),
             )
@@ -92,11 +93,9 @@ class Embedded:
 
     def end(self) -> None:
         """End Ray and all that is of it: processes, folder, token, environment. Blocking, about half a second."""
-        import ray  # noqa: PLC0415
-
         try:
             self._bury()
-            ray.shutdown(wait_for_processes=True)
+            _shut_down()
         finally:
             self.folder.remove()
             ray_environment.apply(self._environment)
@@ -104,6 +103,15 @@ class Embedded:
     def _bury(self) -> None:
         """Of all our children; the undertaker sees for itself which of them are of this session."""
         self.folder.bury(descendants([os.getpid()]) - {os.getpid()})
+
+
+def _shut_down() -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        ray.shutdown(wait_for_processes=True)
+    except TypeError:  # a Ray that cannot wait; the undertaker ends what is left
+        ray.shutdown()
 
 
 def _ray_pids() -> list[int]:
@@ -115,7 +123,7 @@ def _ray_pids() -> list[int]:
 
 
 @contextlib.contextmanager
-def _without_unread_processes() -> Iterator[None]:
+def _without_unread_processes() -> Generator[None]:
     """Have Ray leave out the processes of `_UNREAD` while it starts."""
     from ray._private.node import Node  # noqa: PLC0415
 

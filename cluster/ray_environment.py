@@ -14,10 +14,13 @@ from typing import Any
 
 __all__ = ["apply", "reread"]
 
+_SET_BY_RAY = ("PYTHONBREAKPOINT",)
+"""What `ray.init` itself sets in our process, and leaves behind."""
+
 
 def apply(wanted: Mapping[str, str | None]) -> dict[str, str | None]:
     """Set these variables (None removes one) and have Ray read them; returns what they were, to apply in the end."""
-    before = {name: os.environ.get(name) for name in wanted}
+    before = {name: os.environ.get(name) for name in (*wanted, *_SET_BY_RAY)}
     for name, value in wanted.items():
         _set(name, value)
     reread()

@@ -129,7 +129,7 @@ def _write_token(path: Path) -> None:
 
 def _hire(path: Path) -> subprocess.Popen[bytes]:
     """Its own session, so that Ctrl-C on the terminal does not reach it."""
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - our own words, and a folder that we have named
         ["/bin/sh", "-c", _UNDERTAKER, "ensue-undertaker", str(path)],
         cwd="/",
         stdin=subprocess.PIPE,

@@ -23,9 +23,9 @@ def job_config() -> Any:
     class DriversPath(JobConfig):
         """Names the driver's folders, whatever else Ray has added; a worker puts each in front of those before it."""
 
-        def _serialize(self) -> bytes:
+        def _serialize(self) -> str:
             self._py_driver_sys_path = code_folders()[::-1]
-            return bytes(super()._serialize())
+            return super()._serialize()
 
     return DriversPath()
 

@@ -58,7 +58,7 @@ class _Current:
     thread: RayThread
     wanted: str
     embedded: Embedded | None = None
-    environment: dict[str, str | None] = field(default_factory=dict)
+    environment: dict[str, str | None] = field(default_factory=dict[str, str | None])
     """Attached only: what to apply when disconnected."""
     users: int = 1
 
@@ -78,7 +78,7 @@ def start(
 
     Raises RayUnavailable: two lines, what happened and what to do.
     """
-    global _current
+    global _current  # noqa: PLW0603 - one Ray a process is Ray's own law
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     with _lock:
         if _current is not None and not _connected():  # the user's own ray.shutdown()

@@ -7,8 +7,8 @@ together as one entry (as several, where one could not be read back). A run that
 from heapq import heappop, heappush
 
 from . import transitions
-from .commands import Decision, RunEnded, RunEntry
-from .records import MAX_ENTRY_BYTES, Kind, Record, pack_records
+from .commands import Decision, RunEnded
+from .records import MAX_ENTRY_BYTES, Entry, Kind, Record, pack_records
 from .state import Delivery, DeliveryStatus, Run, State
 from .status import Status
 
@@ -49,7 +49,7 @@ class Book:
                 run.number = offset
             body = pack_records(records)
             if len(body) <= MAX_ENTRY_BYTES:
-                entries.append(RunEntry(offset, run.number, len(records), body))
+                entries.append(Entry(offset, run.number, len(records), body))
             else:
                 entries += _cut(offset, run.number, records)
             offset += len(records)
@@ -119,10 +119,10 @@ class Book:
                     self.change(delivery.run, Status.RUNNING)
 
 
-def _cut(offset: int, run: int, records: list[Record]) -> list[RunEntry]:
+def _cut(offset: int, run: int, records: list[Record]) -> list[Entry]:
     """Many large records as several entries, each of which can be read back."""
     body = pack_records(records)
     if len(body) <= MAX_ENTRY_BYTES or len(records) == 1:
-        return [RunEntry(offset, run, len(records), body)]
+        return [Entry(offset, run, len(records), body)]
     half = len(records) // 2
     return _cut(offset, run, records[:half]) + _cut(offset + half, run, records[half:])

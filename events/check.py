@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from .flow import FAILED, MANY, Flow, Wiring, accepted_by, closure, flow_of, wire
+from .flow import FAILED, MANY, Flow, Wiring, accepted_by, closure, entries_of, flow_of, wire
 from .pipeline import Pipeline
 from .signature import Parameter
 from .step import Step
@@ -65,28 +65,11 @@ def check(pipeline: Pipeline) -> list[Finding]:
     """All findings, errors first, otherwise in the order of the rules above and of the steps."""
     wiring = wire(pipeline)
     flows = tuple(flow_of(wiring, name) for name in sorted({*wiring.hearers, *wiring.hooked} - {FAILED}))
-    entries = _entries(wiring)
+    entries = entries_of(wiring)
     reached = frozenset(step for flow in flows if flow.trigger in entries for step in flow.acting)
     case = _Case(pipeline, wiring, flows, reached)
     findings = [finding for rule in _RULES for finding in rule(case)]
     return sorted(findings, key=lambda finding: finding.severity != "error")
-
-
-def _entries(wiring: Wiring) -> frozenset[str]:
-    """The events that a run is meant to begin with."""
-    unemitted = {name for name in wiring.hearers if name not in wiring.emitters}
-    loops = set[str]() if wiring.hooked else _heard_by_loops_without_entry(wiring)
-    return frozenset(wiring.hooked | unemitted | loops)
-
-
-def _heard_by_loops_without_entry(wiring: Wiring) -> set[str]:
-    heard: set[str] = set()
-    for name, step in wiring.steps.items():
-        loop = {other for other in wiring.reach(name) if name in wiring.reach(other)}
-        into = {other for other, targets in wiring.onward.items() if targets & loop}
-        if loop and into <= loop:
-            heard |= accepted_by(step.parameters)
-    return heard
 
 
 def _no_steps(case: _Case) -> Iterator[Finding]:

@@ -31,8 +31,8 @@ MAX_DEPTH = 64
 E = TypeVar("E", bound=Event)
 Container = dict[Any, Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | deque[Any]
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
-_pack: Callable[..., bytes] = msgpack.packb
-_unpack: Callable[..., Any] = msgpack.unpackb
+_pack = cast("Callable[..., bytes]", msgpack.packb)
+_unpack = cast("Callable[..., Any]", msgpack.unpackb)
 
 
 def pack(value: Any) -> bytes:

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 from .errors import EnsueError
 from .inputs import Accepted
+from .records import Entry
 from .state import Run
 from .status import Status
 
-__all__ = ["Answer", "CancelDeliveries", "Credit", "Decision", "Deliver", "Kill", "RunEnded", "RunEntry"]
+__all__ = ["Answer", "CancelDeliveries", "Credit", "Decision", "Deliver", "Kill", "RunEnded"]
 
 
 class Deliver(NamedTuple):
@@ -54,15 +55,6 @@ class RunEnded(NamedTuple):
     status: Status
 
 
-class RunEntry(NamedTuple):
-    """What one commit adds to the log for one run, with the offset of its first record."""
-
-    offset: int
-    run: int
-    count: int
-    body: bytes
-
-
 @dataclass(slots=True)
 class Decision:
     """What follows from a batch of inputs: what to write in one transaction, then what to do.
@@ -72,7 +64,7 @@ class Decision:
     """
 
     now_us: int
-    entries: list[RunEntry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     started: list[Run] = field(default_factory=list)
     changed: list[tuple[int, Status, int | None]] = field(default_factory=list)
     seen: list[tuple[str, str, bytes, bytes, bytes]] = field(default_factory=list)

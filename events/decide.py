@@ -16,7 +16,20 @@ from .dispatch import Pool, WorkerSlot, item_of, plan_leases, size_of
 from .errors import DeliveryConflict, EnsueError, Overloaded, RunFinished, RunUnknown
 from .failure import Failure, FailureKind
 from .ids import format_id
-from .inputs import Accepted, Cancel, Completed, Completion, Emit, Input, Known, Op, Revive, StepBroken, WorkerDown, WorkerUp
+from .inputs import (
+    Accepted,
+    Cancel,
+    Completed,
+    Completion,
+    Emit,
+    Input,
+    Known,
+    Op,
+    Revive,
+    StepBroken,
+    WorkerDown,
+    WorkerUp,
+)
 from .plan import Plan
 from .records import Kind
 from .replay import fold

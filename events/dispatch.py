@@ -83,9 +83,7 @@ def _load(worker: WorkerSlot) -> int:
     return len(worker.leases)
 
 
-def _isolate(
-    pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
-) -> list[WorkerSlot]:
+def _isolate(pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]) -> list[WorkerSlot]:
     """Give idle workers one suspect each; where none is idle, keep one back until it is."""
     idle = [w for w in workers if not w.leases]
     used = []

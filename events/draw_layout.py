@@ -8,6 +8,7 @@ several layers runs through one empty place in each.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["Layout", "Path", "Point", "lay_out"]
 
@@ -16,6 +17,8 @@ Edge = tuple[int, int]
 _SWEEPS = 12
 _GAP_X = 28.0
 _GAP_Y = 40.0
+_ASIDE = 18.0
+"""How far beside the middle an arrow back up begins and ends, so that it does not cover one that leads down."""
 _STRAIGHT = 8.0
 """How much harder an empty place pulls towards its neighbours than a node does: long edges should be straight."""
 
@@ -55,20 +58,71 @@ class _Grid:
         return rows
 
 
-def lay_out(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge]) -> Layout:
-    """Place nodes of these sizes (width, height) that these edges (from, to) connect."""
-    turned = _circles(len(sizes), edges)
+def lay_out(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], first: Sequence[int] = ()) -> Layout:
+    """Place nodes of these sizes (width, height) that these edges (from, to) connect; circles begin at `first`.
+
+    What is not connected stands side by side.
+    """
+    middles: list[Point] = [(0.0, 0.0)] * len(sizes)
+    paths: list[Path] = [Path((), turned=False)] * len(edges)
+    width = height = 0.0
+    for island in _islands(len(sizes), edges):
+        own = {node: index for index, node in enumerate(island)}
+        inner = [index for index, (source, _) in enumerate(edges) if source in own]
+        part = _island(
+            [sizes[n] for n in island], [_renamed(edges[i], own) for i in inner], [own[n] for n in first if n in own]
+        )
+        left = width + 2 * _GAP_X if width else 0.0
+        for node, (x, y) in zip(island, part.nodes, strict=True):
+            middles[node] = (x + left, y)
+        for index, path in zip(inner, part.paths, strict=True):
+            paths[index] = Path(tuple((x + left, y) for x, y in path.points), turned=path.turned)
+        width, height = left + part.width, max(height, part.height)
+    return Layout(tuple(middles), tuple(paths), width, height)
+
+
+def _renamed(edge: Edge, names: Mapping[int, int]) -> Edge:
+    return names[edge[0]], names[edge[1]]
+
+
+def _islands(count: int, edges: Sequence[Edge]) -> list[list[int]]:
+    """The nodes that hang together, largest first."""
+    beside: list[set[int]] = [set() for _ in range(count)]
+    for source, target in edges:
+        beside[source].add(target)
+        beside[target].add(source)
+    seen: set[int] = set()
+    islands: list[list[int]] = []
+    for start in range(count):
+        found, waiting = set[int](), [start]
+        while waiting:
+            node = waiting.pop()
+            if node not in seen:
+                seen.add(node)
+                found.add(node)
+                waiting.extend(beside[node])
+        if found:
+            islands.append(sorted(found))
+    return sorted(islands, key=len, reverse=True)
+
+
+def _island(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], first: Sequence[int]) -> Layout:
+    turned = _circles(len(sizes), edges, frozenset(first))
     downward = [(b, a) if i in turned else (a, b) for i, (a, b) in enumerate(edges)]
     grid, chains = _grid(sizes, downward)
     rows = _sorted(grid)
     xs = _across(grid, rows)
     ys, height = _down(grid, rows)
     paths = tuple(_path(grid, chain, xs, ys, turned=i in turned) for i, chain in enumerate(chains))
-    width = max((x + grid.size[node][0] / 2 for node, x in enumerate(xs)), default=0.0)
+    width = max(
+        *(x + grid.size[node][0] / 2 for node, x in enumerate(xs)),
+        *(x for path in paths for x, _ in path.points),
+        0.0,
+    )
     return Layout(tuple((xs[n], ys[n]) for n in range(len(sizes))), paths, width, height)
 
 
-def _circles(count: int, edges: Sequence[Edge]) -> set[int]:
+def _circles(count: int, edges: Sequence[Edge], first: frozenset[int]) -> set[int]:
     """The edges that lead back to where a walk from the top came from; a node's edge to itself is one of them."""
     leaving: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     entered = [0] * count
@@ -77,7 +131,7 @@ def _circles(count: int, edges: Sequence[Edge]) -> set[int]:
         entered[target] += source != target
     state = [0] * count
     back: set[int] = set()
-    for start in sorted(range(count), key=lambda node: (entered[node] > 0, node)):
+    for start in sorted(range(count), key=lambda node: (entered[node] > 0, node not in first, node)):
         _walk(start, leaving, state, back)
     return back
 
@@ -119,7 +173,7 @@ def _chain(grid: _Grid, source: int, target: int) -> list[int]:
         chain.append(len(grid.layer) - 1)
     if target != source:
         chain.append(target)
-    for upper, lower in zip(chain, chain[1:], strict=False):
+    for upper, lower in pairwise(chain):
         grid.below[upper].append(lower)
         grid.above[lower].append(upper)
     return chain
@@ -173,7 +227,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _crossings(grid: _Grid, rows: Sequence[Sequence[int]]) -> int:
-    return sum(_crossings_below(grid, upper, lower) for upper, lower in zip(rows, rows[1:], strict=False))
+    return sum(_crossings_below(grid, upper, lower) for upper, lower in pairwise(rows))
 
 
 def _crossings_below(grid: _Grid, upper: Sequence[int], lower: Sequence[int]) -> int:
@@ -187,15 +241,21 @@ def _across(grid: _Grid, rows: Sequence[Sequence[int]]) -> list[float]:
     xs = [0.0] * len(grid.layer)
     for row in rows:
         _place(grid, row, xs, lambda _: 0.0)
-    for sweep in range(2 * _SWEEPS):
-        beside = (grid.above, grid.below)[sweep % 2]
+    for sweep in range(4 * _SWEEPS):
+        sides = ((grid.above, grid.below), (grid.above,), (grid.below,))[sweep % 3 if sweep < 2 * _SWEEPS else 0]
         for row in rows if sweep % 2 == 0 else reversed(rows):
-            _place(grid, row, xs, lambda node, beside=beside: _mean([xs[n] for n in beside[node]], xs[node]))
-    for row in (*rows, *reversed(rows)):
-        both = {node: [xs[n] for n in (*grid.above[node], *grid.below[node])] for node in row}
-        _place(grid, row, xs, lambda node, both=both: _mean(both[node], xs[node]))
+            _place(grid, row, xs, _middle_of(sides, xs))
     left = min((x - grid.size[node][0] / 2 for node, x in enumerate(xs)), default=0.0)
     return [x - left for x in xs]
+
+
+def _middle_of(sides: Sequence[Sequence[Sequence[int]]], xs: Sequence[float]) -> Callable[[int], float]:
+    """The wish of a node: the middle of its neighbours on these sides; each side weighs the same."""
+
+    def wish(node: int) -> float:
+        return _mean([_mean([xs[n] for n in side[node]], 0.0) for side in sides if side[node]], xs[node])
+
+    return wish
 
 
 def _place(grid: _Grid, row: Sequence[int], xs: list[float], wish: Callable[[int], float]) -> None:
@@ -237,10 +297,11 @@ def _path(grid: _Grid, chain: Sequence[int], xs: Sequence[float], ys: Sequence[f
     if len(chain) == 1:
         return Path(_round(grid, chain[0], xs, ys), turned=True)
     first, last = chain[0], chain[-1]
+    aside = _ASIDE if turned else 0.0
     points = [
-        (xs[first], ys[first] + grid.size[first][1] / 2),
+        (xs[first] + min(aside, grid.size[first][0] / 4), ys[first] + grid.size[first][1] / 2),
         *((xs[node], ys[node]) for node in chain[1:-1]),
-        (xs[last], ys[last] - grid.size[last][1] / 2),
+        (xs[last] + min(aside, grid.size[last][0] / 4), ys[last] - grid.size[last][1] / 2),
     ]
     return Path(tuple(reversed(points)) if turned else tuple(points), turned=turned)
 

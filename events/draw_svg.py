@@ -43,12 +43,15 @@ _ILLEGAL = re.compile("[^\\t\\n\\r\\x20-\\x7e\\xa0-\\ud7ff\\ue000-\\ufffd\\U0001
 def svg(graph: Graph) -> str:
     """The graph as one SVG document."""
     place = {node.id: index for index, node in enumerate(graph.nodes)}
-    layout = lay_out([_size(node) for node in graph.nodes], [(place[e.source], place[e.target]) for e in graph.edges])
+    edges = [(place[edge.source], place[edge.target]) for edge in graph.edges]
+    first = [place[event.id] for event in graph.events() if event.trigger]
+    layout = lay_out([_size(node) for node in graph.nodes], edges, first)
     width, height = layout.width + 2 * _MARGIN, layout.height + 2 * _MARGIN
     title, account = _text(f"Pipeline {graph.pipeline}"), _text(_account(graph))
+    size = f'viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}"'
+    names = 'role="img" aria-labelledby="ensue-title ensue-desc"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ensue" role="img" aria-labelledby="ensue-title ensue-desc" '
-        f'viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="ensue" {names} {size}>',
         f'<title id="ensue-title">{title}</title>',
         f'<desc id="ensue-desc">{account}</desc>',
         f"<style>{_STYLE}</style>",

@@ -23,7 +23,6 @@ from .errors import EventInvalid, PipelineInvalid
 
 __all__ = ["Event", "Upcaster", "describe_problems", "key_of", "parse_event"]
 
-type_ = type
 E = TypeVar("E", bound="Event")
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
@@ -124,21 +123,21 @@ def _shorten(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - one line of a terminal
 
 
-def _parse_json(model: type_[E], data: Any) -> E:
+def _parse_json(model: type[E], data: Any) -> E:
     strict = model.model_config.get("strict", True)
     text = data if isinstance(data, str | bytes | bytearray) else _json_text(model, data)
     _refuse_constants(model, text)
     return model.model_validate_json(text, strict=strict)
 
 
-def _json_text(model: type_[Event], data: Any) -> bytes:
+def _json_text(model: type[Event], data: Any) -> bytes:
     try:
         return to_json(data)
     except ValueError as error:
         raise EventInvalid(f"{model.__event_type__} is not valid: not JSON data: {error}"[:300]) from None
 
 
-def _refuse_constants(model: type_[Event], text: str | bytes | bytearray) -> None:
+def _refuse_constants(model: type[Event], text: str | bytes | bytearray) -> None:
     """Refuse NaN and Infinity, which Python's JSON knows and JSON does not; texts without these letters pay nothing."""
     named = ("NaN" in text or "Infinity" in text) if isinstance(text, str) else (b"NaN" in text or b"Infinity" in text)
     if not named:
@@ -150,7 +149,7 @@ def _refuse_constants(model: type_[Event], text: str | bytes | bytearray) -> Non
         raise EventInvalid(f"{model.__event_type__} is not valid: not JSON: {error}"[:300], [problem]) from None
 
 
-def _check_declaration(cls: type_[Event]) -> None:
+def _check_declaration(cls: type[Event]) -> None:
     name = cls.__event_type__
     if not (0 < len(name) <= _NAME_LENGTH) or not name.isprintable() or any(letter.isspace() for letter in name):
         raise PipelineInvalid(f"event type {name[:80]!r}: use 1 to {_NAME_LENGTH} printable characters without spaces")
@@ -164,7 +163,7 @@ def _check_declaration(cls: type_[Event]) -> None:
             raise PipelineInvalid(f"{name}.{field} is required and exclude=True, so it could never be read back")
 
 
-def _is_flat(cls: type_[Event]) -> bool:
+def _is_flat(cls: type[Event]) -> bool:
     """Whether every field packs as it stands, so that no dump is needed."""
     decorators = cls.__pydantic_decorators__
     if decorators.field_serializers or decorators.model_serializers or cls.model_config.get("extra") == "allow":
@@ -180,7 +179,7 @@ def _is_plain(annotation: Any) -> bool:
     """Whether the values of a type are scalars, or lists and dicts of them, that msgpack knows by itself."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return all(type_(value) in _PLAIN for value in inner)
+        return all(value.__class__ in _PLAIN for value in inner)
     if origin in (Union, types.UnionType, list):
         return all(_is_plain(part) for part in inner)
     if origin is dict:

@@ -29,6 +29,7 @@ __all__ = [
     "Wiring",
     "accepted_by",
     "closure",
+    "entries_of",
     "flow_of",
     "handles",
     "wire",
@@ -111,6 +112,28 @@ def closure(onward: Mapping[str, Iterable[str]], start: str) -> frozenset[str]:
             found.add(name)
             waiting.extend(onward.get(name, ()))
     return frozenset(found)
+
+
+def entries_of(wiring: Wiring) -> frozenset[str]:
+    """The events that a run is meant to begin with.
+
+    Those of the webhooks, what no step emits, and, where there is no webhook, what starts a loop that nothing leads
+    into.
+    """
+    unemitted = {name for name in wiring.hearers if name not in wiring.emitters} - {FAILED}
+    loops = set[str]() if wiring.hooked else _heard_by_loops_without_entry(wiring)
+    return frozenset(wiring.hooked | unemitted | loops)
+
+
+def _heard_by_loops_without_entry(wiring: Wiring) -> set[str]:
+    heard: set[str] = set()
+    reach = {name: wiring.reach(name) for name in wiring.steps}
+    for name, step in wiring.steps.items():
+        loop = {other for other in reach[name] if name in reach[other]}
+        into = {other for other, targets in wiring.onward.items() if targets & loop}
+        if loop and into <= loop:
+            heard |= accepted_by(step.parameters)
+    return heard
 
 
 def flow_of(wiring: Wiring, trigger: str) -> Flow:

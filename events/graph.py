@@ -17,6 +17,7 @@ from pydantic.errors import PydanticUserError
 from .errors import PipelineInvalid
 from .event import Event, describe_problems
 from .failure import StepFailed
+from .flow import entries_of, wire
 from .pipeline import Pipeline
 from .step import Resources, Step
 from .webhook import Endpoint
@@ -82,7 +83,7 @@ class StepNode(_Data):
 class EventNode(_Data):
     """An event type.
 
-    trigger: it comes from outside. result: a step emits it and nothing hears it. failure: the engine emits it when a
+    trigger: a run is meant to begin with it. result: a step emits it and nothing hears it. failure: the engine emits it when a
     step gives up. data_schema: the JSON schema of its fields, where it was asked for.
     """
 
@@ -176,8 +177,9 @@ def graph_of(pipeline: Pipeline, *, schemas: bool = False) -> Graph:
     ends = {end for edge in edges for end in (edge.source, edge.target)}
     steps = (_step_node(step) for step in pipeline.steps.values())
     webhooks = (_webhook_node(endpoint) for endpoint in pipeline.endpoints.values())
+    entries = entries_of(wire(pipeline))
     models = [model for model in pipeline.registry if _event_id(model) in ends]
-    events = (_event_node(model, edges, schemas=schemas) for model in models)
+    events = (_event_node(model, edges, entries, schemas=schemas) for model in models)
     return Graph(
         pipeline=pipeline.name,
         version=version_of(pipeline),
@@ -310,21 +312,19 @@ def _claims(resources: Resources) -> Claims:
     )
 
 
-def _event_node(model: type[Event], edges: tuple[Edge, ...], *, schemas: bool) -> EventNode:
+def _event_node(model: type[Event], edges: tuple[Edge, ...], entries: frozenset[str], *, schemas: bool) -> EventNode:
     here = _event_id(model)
-    emitters = {edge.source for edge in edges if edge.target == here}
-    from_steps = {emitter for emitter in emitters if emitter.startswith("step:")}
+    emitted = any(edge.target == here and edge.source.startswith("step:") for edge in edges)
     heard = any(edge.source == here for edge in edges)
-    failure = model is StepFailed
     return EventNode(
         id=here,
         name=model.__event_type__,
         version=model.__event_version__,
         key=model.__event_key__,
         description=(model.__doc__ or "").strip().partition("\n")[0],
-        trigger=not failure and (emitters != from_steps or not from_steps),
-        result=not heard and bool(from_steps),
-        failure=failure,
+        trigger=model.__event_type__ in entries,
+        result=emitted and not heard,
+        failure=model is StepFailed,
         data_schema=schema_of(model) if schemas else None,
     )
 

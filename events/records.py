@@ -18,11 +18,11 @@ A delivery is numbered within its run from 1, in the order in which the transiti
 """
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .codec import MAX_MESSAGE_BYTES, pack, unpack
 
-__all__ = ["FAILURE_INDEX", "MAX_ENTRY_BYTES", "Kind", "Record", "pack_records", "unpack_records"]
+__all__ = ["FAILURE_INDEX", "MAX_ENTRY_BYTES", "Entry", "Kind", "Record", "pack_records", "unpack_records"]
 
 Record = list[Any]
 FAILURE_INDEX = -1
@@ -43,6 +43,18 @@ class Kind(IntEnum):
     CRASHED = 6
     ENDED = 7
     REVIVED = 8
+
+
+class Entry(NamedTuple):
+    """The consecutive records of one run in one commit: `count` offsets, the first of which is `offset`.
+
+    `run` is the offset of the first record of the run.
+    """
+
+    offset: int
+    run: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of an entry
+    body: bytes
 
 
 def pack_records(records: list[Record]) -> bytes:

@@ -60,7 +60,7 @@ def _done(state: State, run: Run, record: Record) -> None:
     transitions.complete(state, run.deliveries[record[1]], many=bool(record[6]))
 
 
-def _failed(state: State, run: Run, record: Record) -> None:
+def _failed(_state: State, run: Run, record: Record) -> None:
     delivery = run.deliveries[record[1]]
     if record[8] is None:
         transitions.blame(delivery, Failure(*record[3:7]))

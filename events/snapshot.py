@@ -23,13 +23,11 @@ Packed = list[Any]
 
 def dump(state: State) -> bytes:
     """All live runs, packed."""
-    queues = [
-        [*name, [[d.run.number, d.number] for d in queue]] for name, queue in state.key_queues.items()
-    ]
+    queues = [[*name, [[d.run.number, d.number] for d in queue]] for name, queue in state.key_queues.items()]
     return pack([FORMAT, state.order, [_Writer(run).pack() for run in state.runs.values()], queues])
 
 
-def load(body: Packed, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run]]:
+def load(body: Any, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run]]:
     """The state in an unpacked snapshot, and its runs by number; runs of versions that are not loaded are left out.
 
     `LogCorrupt` where the format is not this one: read the log from its beginning instead.
@@ -99,7 +97,12 @@ class _Writer:
         if place is None:
             parent = self._group(group.parent)
             place = self._groups[id(group)] = len(self._packed_groups)
-            packed: Packed = [parent, group.origin.index if group.origin else -1, group.is_item, list(group.counts.items())]
+            packed: Packed = [
+                parent,
+                group.origin.index if group.origin else -1,
+                group.is_item,
+                list(group.counts.items()),
+            ]
             self._packed_groups.append(packed)
             packed.append([[*at, [self._ref(ref) for ref in refs]] for at, refs in group.gathered.items()])
         return place
@@ -109,10 +112,12 @@ class _Reader:
     """Unpacks one run."""
 
     def __init__(self, packed: Packed, plan: Plan) -> None:
-        run_id, number, _, _, started_us, trigger_type, life, root, refs, groups, deliveries, joins, results, errors = packed
+        run_id, number, _, _, started_us, trigger_type, life, root, refs, groups, deliveries, joins, results, errors = (
+            packed
+        )
         self._plan = plan
         self._groups = [Group(None, None, bool(g[2]), dict(g[3])) for g in groups]
-        self._refs = [Ref(*r[:5], self._group(r[5])) for r in refs]
+        self._refs = [Ref(r[0], r[1], r[2], r[3], r[4], self._group(r[5])) for r in refs]
         for group, (parent, origin, _, _, gathered) in zip(self._groups, groups, strict=True):
             group.parent = self._group(parent)
             group.origin = plan.steps[origin] if origin >= 0 else None

@@ -12,7 +12,20 @@ from .joins import offer
 from .plan import Plan, StepPlan
 from .state import Delivery, DeliveryStatus, Group, Inputs, Ref, Run, State
 
-__all__ = ["attempt", "begin", "blame", "complete", "emitted", "failed", "finish", "hear", "may_run", "ready", "release", "revive"]
+__all__ = [
+    "attempt",
+    "begin",
+    "blame",
+    "complete",
+    "emitted",
+    "failed",
+    "finish",
+    "hear",
+    "may_run",
+    "ready",
+    "release",
+    "revive",
+]
 
 READY = DeliveryStatus.READY
 BLOCKED = DeliveryStatus.BLOCKED
@@ -251,4 +264,3 @@ def _free_key(state: State, delivery: Delivery) -> None:
 def _queue_name(delivery: Delivery) -> tuple[str, str, str]:
     assert delivery.key is not None  # noqa: S101 - callers asked
     return (delivery.run.plan.pipeline, delivery.step.name, delivery.key)
-

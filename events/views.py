@@ -101,7 +101,7 @@ def readable(data: Any) -> Any:
 
 
 def _json_ready(value: Any) -> Any:
-    kind: type[Any] = type(value)
+    kind: Any = value.__class__
     if kind is bytes:
         return b64encode(value).decode()
     if kind is dict:

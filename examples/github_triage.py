@@ -34,7 +34,6 @@ class PullRequestChanged(Event):
     number: int
     title: str
     body: str
-    author: str
     lines: int
     files: int
     labels: list[str]
@@ -90,15 +89,11 @@ class Topics(Event):
 
 
 class FileTouched(Event):
-    repository: str
-    branch: str
     change: str
     path: str
 
 
 class FileInspected(Event):
-    repository: str
-    branch: str
     path: str
     area: Area
     worry: str | None
@@ -188,10 +183,7 @@ def plan_review(change: LargeChange, topics: Topics) -> Triaged:
 
 @triage.step
 def unfold(push: Pushed) -> list[FileTouched]:
-    return [
-        FileTouched(repository=push.repository, branch=push.branch, change=change, path=path)
-        for change, path in push.files
-    ]
+    return [FileTouched(change=change, path=path) for change, path in push.files]
 
 
 @triage.step(replicas=2)
@@ -202,20 +194,22 @@ def inspect(file: FileTouched) -> FileInspected:
         worry = f"{file.path} looks like a secret"
     elif area == "tests" and file.change == "removed":
         worry = f"{file.path} is a test that went away"
-    return FileInspected(repository=file.repository, branch=file.branch, path=file.path, area=area, worry=worry)
+    return FileInspected(path=file.path, area=area, worry=worry)
 
 
 @triage.step
 def summarise(push: Pushed, files: list[FileInspected]) -> Triaged:
-    worries = [file.worry for file in files if file.worry] + (["history was rewritten"] if push.forced else [])
-    areas = Counter(file.area for file in files)
+    worries = sorted(file.worry for file in files if file.worry)  # files come as they were done, in no order
+    if push.forced:
+        worries.append("history was rewritten")
+    areas = Counter(sorted(file.area for file in files))
     touched = ", ".join(f"{count} {area}" for area, count in areas.most_common()) or "no files"
     happened = "deleted" if push.deleted else f"commits: {push.commits}, files: {touched}"
     return Triaged(
         repository=push.repository,
         subject=f"push to {push.branch} by {push.pusher}",
         priority="now" if worries else "whenever",
-        labels=sorted(areas),
+        labels=[*areas],
         summary="; ".join([happened, *worries]),
     )
 
@@ -337,7 +331,6 @@ def _pull_request(payload: object) -> PullRequestChanged | None:
         number=number(change, "number"),
         title=text(change, "title"),
         body=text(change, "body"),
-        author=text(change, "user", "login"),
         lines=number(change, "additions") + number(change, "deletions"),
         files=number(change, "changed_files"),
         labels=names(items(change, "labels")),

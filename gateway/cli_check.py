@@ -88,19 +88,19 @@ def print_findings(findings: "list[Finding]", *, to_stderr: bool = False) -> Non
     """Each finding as a line."""
     from rich.text import Text
 
-    from .cli_output import stderr, stdout
+    from .cli_output import say, stderr, stdout
 
     console = stderr() if to_stderr else stdout()
     for finding in findings:
         style = "bold red" if finding.severity == "error" else "bold yellow"
         parts = (finding.severity, style), f": {finding.message}; {finding.hint} ", (f"[{finding.code}]", "dim")
-        console.print(Text.assemble(*parts), soft_wrap=True)
+        say(console, Text.assemble(*parts))
 
 
 def _print_sum(pipeline: "Pipeline | None", errors: int, warnings: int) -> None:
     from rich.text import Text
 
-    from .cli_output import stdout
+    from .cli_output import say, stdout
 
     if pipeline is None:
         return
@@ -108,7 +108,7 @@ def _print_sum(pipeline: "Pipeline | None", errors: int, warnings: int) -> None:
     size = f"{_count(len(pipeline.steps), 'step')}, {_count(events, 'event type')}"
     verdict = "no findings" if not errors + warnings else f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
     style = "red" if errors else "yellow" if warnings else "green"
-    stdout().print(Text.assemble((pipeline.name, "bold"), f": {size}: ", (verdict, style)), soft_wrap=True)
+    say(stdout(), Text.assemble((pipeline.name, "bold"), f": {size}: ", (verdict, style)))
 
 
 def _count(number: int, what: str) -> str:

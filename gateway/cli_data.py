@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["read_event"]
 
 
+_KINDS = {"list": "a list", "str": "a text", "bool": "true or false", "NoneType": "null"}
+
+
 def read_event(pipeline: "Pipeline", name: str | None, data: str | None) -> "Event":
     """The event that --event and --data stand for. Raises `EventInvalid`, `EventTypeUnknown`."""
     from ..events.event import parse_event
@@ -89,11 +92,11 @@ def _check_json(text: str, option: str) -> None:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        near = text[error.pos : error.pos + 20].split("\n")[0]
+        near = text[error.pos : error.pos + 20].split("\n", maxsplit=1)[0]
         shown = f", at {near!r}" if near else ", at its end"
         raise EventInvalid(f"{option} is not JSON: {error.msg} ({place}{shown})") from None
     except RecursionError:
         raise EventInvalid(f"{option} is nested too deeply") from None
     if not isinstance(value, dict):
-        kind = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
-        raise EventInvalid(f"{option}: expected a JSON object such as {{\"order_id\": \"o-1\"}}, got {kind}")
+        kind = _KINDS.get(type(value).__name__, "a number")
+        raise EventInvalid(f'{option}: expected a JSON object such as {{"order_id": "o-1"}}, got {kind}')

@@ -15,7 +15,17 @@ from collections.abc import Callable
 
 from ..events import errors
 
-__all__ = ["FAILED", "INTERRUPTED", "OK", "TERMINATED", "WRONG_USE", "Stopped", "complain", "ends", "run_guarded"]
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "OK",
+    "TERMINATED",
+    "WRONG_USE",
+    "Stopped",
+    "WrongUse",
+    "complain",
+    "run_guarded",
+]
 
 OK = 0
 FAILED = 1
@@ -23,7 +33,13 @@ WRONG_USE = 2
 INTERRUPTED = 130
 TERMINATED = 143
 
+
+class WrongUse(errors.EnsueError):
+    """The words of a command line cannot be: the caller mends them."""
+
+
 _WRONG_USE = (
+    WrongUse,
     errors.TargetInvalid,
     errors.PipelineInvalid,
     errors.EventInvalid,
@@ -47,16 +63,16 @@ def complain(message: str) -> None:
     """Say on stderr what is wrong."""
     from rich.text import Text
 
-    from .cli_output import stderr
+    from .cli_output import say, stderr
 
     first, *more = message.strip().splitlines() or ["unknown"]
     line = Text.assemble(("error", "bold red"), (": ", "red"), first)
-    stderr().print(line, soft_wrap=True)
+    say(stderr(), line)
     for other in more:
-        stderr().print(Text(f"       {other}"), soft_wrap=True)
+        say(stderr(), Text(f"       {other}"))
 
 
-def ends(error: BaseException) -> int:
+def _ends(error: BaseException) -> int:
     """Say what an error is, and return the exit code for it."""
     if isinstance(error, Stopped):
         return error.code
@@ -86,7 +102,7 @@ def run_guarded(command: Callable[[], int | None], *, debug: bool) -> int:
             return INTERRUPTED
         if debug and not isinstance(error, Stopped):
             traceback.print_exc(file=sys.stderr)
-        return ends(error)
+        return _ends(error)
 
 
 def _usage(error: BaseException, message: Callable[[], str]) -> str:

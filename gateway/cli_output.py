@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,9 +25,10 @@ __all__ = [
     "print_document",
     "print_error",
     "print_outcome",
+    "say",
+    "status_text",
     "stderr",
     "stdout",
-    "status_text",
 ]
 
 STATUS_STYLES: Mapping[str, str] = {
@@ -57,6 +58,11 @@ def stderr() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, emoji=False, markup=False)
+
+
+def say(console: "Console", text: "Text | str") -> None:
+    """A line; on a terminal it is broken between words, elsewhere never."""
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def plain(text: str) -> str:
@@ -98,12 +104,15 @@ def print_document(document: "Out | Mapping[str, Any]", *, one_line: bool = Fals
 
 
 def print_outcome(run: "RunDetailOut") -> None:
-    """How a run ended: its results and its errors."""
+    """How a run ended: its results and its errors. Where a picture of it stands above, that has the rest."""
     from rich.text import Text
 
-    took = "" if run.duration_ms is None else f" in {duration(run.duration_ms / 1000)}"
     console = stdout()
-    console.print(Text.assemble(status_text(run.status), took, ("  run ", "dim"), (run.run_id, "dim")), soft_wrap=True)
+    if console.is_terminal and stderr().is_terminal:
+        console.print()
+    else:
+        took = "" if run.duration_ms is None else f" in {duration(run.duration_ms / 1000)}"
+        say(console, Text.assemble(status_text(run.status), took, f"  run {run.run_id}"))
     for event in run.events:
         print_event(event)
     for error in run.errors:
@@ -117,11 +126,10 @@ def print_event(event: "EventOut") -> None:
     console = stdout()
     line = f"  {event.type} {compact(event.data)}"
     if len(line) <= console.width or not console.is_terminal:
-        console.print(Text.assemble("  ", (event.type, "bold"), " ", compact(event.data)), soft_wrap=True)
+        say(console, Text.assemble("  ", (event.type, "bold"), " ", compact(event.data)))
         return
     console.print(Text.assemble("  ", (event.type, "bold")))
-    fields: Mapping[str, Any] = event.data if isinstance(event.data, Mapping) else {"data": event.data}
-    _print_fields(fields)
+    _print_fields(cast("Mapping[str, Any]", event.data) if isinstance(event.data, dict) else {"data": event.data})
 
 
 def _print_fields(fields: Mapping[str, Any]) -> None:
@@ -144,7 +152,7 @@ def print_error(error: "ErrorOut") -> None:
     place = place_of(error.trace)
     text = Text.assemble("  ", (error.step, "bold red"), " ", plain(" ".join(what.split())))
     text.append(f"  ({error.kind}, {tries}{', ' + place if place else ''})", style="dim")
-    stdout().print(text, soft_wrap=True)
+    say(stdout(), text)
 
 
 def place_of(trace: str) -> str:

@@ -4,6 +4,8 @@ Rules: a line has a mark, the step, how far it is, how long it took, and what th
 is dim, and says what it waits for. Texts from outside are cut to one line.
 """
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,8 +22,12 @@ _MARKS = {
     Phase.DONE: ("✔", "green"),
     Phase.FAILED: ("✘", "red"),
 }
-_BAR = 12
-_NARROW = 60
+_BAR = 10
+_GAP = 2
+_FIGURES = 4
+_LONGEST_NAME = 32
+_STATE_WIDTH = 9
+_TOOK_WIDTH = 7
 
 
 def duration_ticking(seconds: float) -> str:
@@ -36,17 +42,22 @@ def picture(frame: Frame, now_us: int, width: int) -> RenderableType:
         (frame.pipeline, "bold"), "  ", status_text(frame.status.wire), "  ",
         duration_ticking(max(0, end_us - frame.started_us) / 1e6), "  ", (frame.run_id, "dim"),
     )  # fmt: skip
+    rows = [_row(step, frame, now_us) for step in frame.steps]
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=3, justify="right")
-    table.add_column(no_wrap=True, max_width=32)
-    table.add_column(no_wrap=True, min_width=8)
-    table.add_column(no_wrap=True, justify="right", min_width=7)
-    if width >= _NARROW:
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for step in frame.steps:
-        row = _row(step, frame, now_us)
-        table.add_row(*row if width >= _NARROW else row[:4])
+    for number in range(_FIGURES):
+        table.add_column(no_wrap=True, justify="right" if number == _FIGURES - 1 else "left")
+    table.add_column(no_wrap=True)
+    room = width - _figures_width(rows)
+    for *figures, note in rows:
+        note.truncate(max(0, room), overflow="ellipsis")
+        table.add_row(*figures, note)
     return Group(head, table)
+
+
+def _figures_width(rows: Sequence[tuple[Text, ...]]) -> int:
+    """What a line has before its note, with the gaps."""
+    columns = zip(*(row[:_FIGURES] for row in rows), strict=True)
+    return sum(max(cell.cell_len for cell in column) + _GAP for column in columns)
 
 
 def _row(step: StepLine, frame: Frame, now_us: int) -> tuple[Text, Text, Text, Text, Text]:
@@ -54,7 +65,11 @@ def _row(step: StepLine, frame: Frame, now_us: int) -> tuple[Text, Text, Text, T
     mark, style = _MARKS[phase]
     took = _took(step, now_us)
     name = Text(step.name, style="dim" if phase is Phase.PENDING else "")
-    return Text(mark, style=style), name, _state(step, frame), Text(took, style="dim"), _note(step, frame, now_us)
+    name.truncate(_LONGEST_NAME, overflow="ellipsis")
+    state = _state(step, frame)
+    state.pad_right(max(0, _STATE_WIDTH - state.cell_len))
+    figures = (Text(f"  {mark}", style=style), name, state, Text(took.rjust(_TOOK_WIDTH), style="dim"))
+    return *figures, _note(step, frame, now_us)
 
 
 def _state(step: StepLine, frame: Frame) -> Text:

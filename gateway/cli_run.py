@@ -6,7 +6,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from .cli_exit import FAILED, OK, Stopped, complain
 
 if TYPE_CHECKING:
     from ..actors.engine import Engine
-    from ..actors.handles import RunHandle
+    from ..actors.handles import Outcome, RunHandle
     from ..events.event import Event
     from ..events.pipeline import Pipeline
     from .cli_signals import Interrupt
@@ -101,7 +101,7 @@ class _Run:
         return self._document
 
     @asynccontextmanager
-    async def _engine(self, shown: "View") -> "AsyncIterator[Engine]":
+    async def _engine(self, shown: "View") -> "AsyncGenerator[Engine]":
         from ..actors.engine import Engine
 
         engine = Engine(self._pipeline, store=self._order.store, address=self._order.address)
@@ -119,17 +119,18 @@ class _Run:
         from .cli_sources import LogWatch
 
         watch = LogWatch(engine.reader(), handle.raw_id, self._pipeline, engine.progress)
+        ended = asyncio.ensure_future(handle.result(self._order.timeout_seconds))
         try:
-            ended = asyncio.ensure_future(handle.result(self._order.timeout_seconds))
             while not ended.done():
                 await asyncio.wait({ended}, timeout=_POLL_SECONDS)
                 shown.show(await asyncio.to_thread(watch.frame))
             self._check_time(ended)
             return await asyncio.to_thread(watch.document)
         finally:
+            ended.cancel()
             watch.close()
 
-    def _check_time(self, ended: "asyncio.Future[object]") -> None:
+    def _check_time(self, ended: "asyncio.Future[Outcome]") -> None:
         try:
             ended.result()
         except TimeoutError:
@@ -137,13 +138,13 @@ class _Run:
             raise Stopped(FAILED) from None
 
     def _say_interrupted(self) -> None:
-        from .cli_output import stderr
+        from .cli_output import say, stderr
 
         if self._run_id is None:
             text = "interrupted: the event was not accepted yet"
         else:
             text = f"interrupted: run {self._run_id}: {self._goes_on()}"
-        stderr().print(text, soft_wrap=True)
+        say(stderr(), text)
 
     def _goes_on(self) -> str:
         from .cli_store import is_durable

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -48,7 +48,7 @@ class Interrupt:
 
 
 @contextmanager
-def interruptible(task: asyncio.Task[Any]) -> Iterator[Interrupt]:
+def interruptible(task: asyncio.Task[Any]) -> Generator[Interrupt]:
     """Let the signals cancel a task while the block lasts."""
     interrupt = Interrupt(task)
     interrupt.take()

@@ -6,7 +6,7 @@ it tells the next one who holds it. The epoch in the log is what keeps the log r
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -29,7 +29,7 @@ def path_of(store: str) -> Path | None:
 
 
 @contextmanager
-def hold(store: str, who: str) -> Iterator[None]:
+def hold(store: str, who: str) -> Generator[None]:
     """Hold a store while the block lasts. Raises `LogUnavailable` where another process holds it."""
     path = path_of(store)
     lock = None if path is None or path.is_dir() else path.with_name(path.name + "-lock")

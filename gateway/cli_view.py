@@ -5,8 +5,7 @@ it. Elsewhere a step has a line when its word changes, and while it is at work o
 """
 
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,40 +16,14 @@ from .cli_output import stderr
 from .cli_picture import duration_ticking, line, picture
 from .progress import Frame, Phase, StepLine
 
-__all__ = ["LiveView", "PlainView", "SilentView", "View", "view"]
+__all__ = ["LiveView", "PlainView", "View", "view"]
 
 _PER_SECOND = 10
 _LINE_SECONDS = 1.0
 
 
-class View(Protocol):
-    """What shows a run."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def say(self, what: str) -> None:
-        """Something is under way that is no run yet."""
-        ...
-
-    def show(self, frame: Frame) -> None:
-        """The run as it is now."""
-        ...
-
-
-def view(*, quiet: bool = False) -> View:
-    """The view that fits stderr; `quiet` shows nothing where it is no terminal."""
-    console = stderr()
-    if console.is_terminal and not console.is_dumb_terminal:
-        return LiveView(console)
-    return SilentView() if quiet else PlainView(console)
-
-
-class SilentView:
-    """Shows nothing."""
+class View:
+    """What shows a run. This one shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -59,13 +32,21 @@ class SilentView:
         return None
 
     def say(self, what: str) -> None:
-        pass
+        """Something is under way that is no run yet."""
 
     def show(self, frame: Frame) -> None:
-        pass
+        """The run as it is now."""
 
 
-class LiveView:
+def view(*, quiet: bool = False) -> View:
+    """The view that fits stderr; `quiet` shows nothing where it is no terminal."""
+    console = stderr()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(console)
+    return View() if quiet else PlainView(console)
+
+
+class LiveView(View):
     """The picture that moves."""
 
     def __init__(self, console: Console) -> None:
@@ -106,27 +87,24 @@ class LiveView:
         return Group(*parts)
 
 
-class PlainView:
+class PlainView(View):
     """Lines, for files and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said: dict[str, tuple[Phase, int]] = {}
         self._told: dict[str, float] = {}
-        self._started = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
+        self._has_begun = False
+        self._has_run = False
 
     def say(self, what: str) -> None:
-        self._print(what)
+        if not self._has_begun:
+            self._has_begun = True
+            self._print(what)
 
     def show(self, frame: Frame) -> None:
-        if not self._started:
-            self._started = True
+        if not self._has_run:
+            self._has_run = True
             self._print(f"{frame.pipeline}: run {frame.run_id} of {frame.trigger}")
         now = time.monotonic()
         for step in frame.steps:

@@ -132,7 +132,7 @@ async def inspect(file: FileTouched, ctx: Context) -> FileInspected:
 async def summarise(push: Pushed, files: list[FileInspected], ctx: Context) -> Triaged:
     """All files of the push, gathered."""
     await _work(ctx, 0.5)
-    worries = [file.worry for file in files if file.worry]
+    worries = sorted(file.worry for file in files if file.worry)
     return Triaged(
         subject=f"push to {push.branch}",
         priority="now" if worries else "some day",

@@ -58,7 +58,7 @@ class Emit:
         return render(await self._intake.commit(offer))
 
     async def _batch(self, values: Any) -> bytes:
-        kind: type[Any] = type(values)
+        kind: Any = values.__class__
         if kind is not list:
             raise EventInvalid("A batch is a JSON list of CloudEvents.")
         offers = [self._item(index, value) for index, value in enumerate(values)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..events.failure import StepFailed
 from ..events.graph import Edge, EventNode, Graph
 from ..events.records import Kind, Record
 from ..events.status import Status
@@ -91,7 +92,7 @@ class Progress:
         self.status = Status.RUNNING
         self.started_us = 0
         self.finished_us: int | None = None
-        self._hearers = {} if graph is None else _hearers(graph)
+        self._hearers: Mapping[str, list[str]] = {} if graph is None else _hearers(graph)
         self._deliveries: dict[int, tuple[StepLine, Phase]] = {}
 
     def add(self, records: Iterable[Record]) -> None:
@@ -112,7 +113,7 @@ class Progress:
         for step in self._hearers.get(name, ()):
             if step in self.steps:
                 self.steps[step].heard += 1
-        if number in self._deliveries:
+        if number in self._deliveries and name != StepFailed.__event_type__:
             emitted = self._deliveries[number][0].emitted
             emitted[name] = emitted.get(name, 0) + 1
 
@@ -194,7 +195,7 @@ def causal_order(graph: Graph, trigger: str) -> list[str]:
     A step stands where its last cause does, so that a join comes after all of its branches; loops are followed once.
     """
     depth = _depths(graph, trigger)
-    return [name for name in sorted(depth, key=lambda name: depth[name])]
+    return sorted(depth, key=lambda name: depth[name])
 
 
 def _depths(graph: Graph, trigger: str) -> dict[str, int]:

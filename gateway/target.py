@@ -51,7 +51,7 @@ def load(text: str) -> Pipeline:
 
 def _read(text: str) -> _Target:
     location, _, name = text.partition(":")
-    if os.sep in location or location.endswith(".py") or Path(location).is_dir():
+    if os.sep in location or location.endswith(".py") or location in {".", ".."}:
         return _read_file(text, location, name)
     if not location or not all(part.isidentifier() for part in location.split(".")):
         raise TargetInvalid(f"TARGET {text!r} names no pipeline: write module:pipeline, or path/to/file.py")
@@ -59,12 +59,14 @@ def _read(text: str) -> _Target:
 
 
 def _read_file(text: str, location: str, name: str) -> _Target:
-    file = Path(location).expanduser().absolute()
+    file = Path(os.path.normpath(Path(location).expanduser().absolute()))
     target = _Target(text, "", name, file)
     if file.is_dir():
         raise target.wrong("this is a folder: name a file in it, such as " + str(Path(location) / "pipeline.py"))
     if not file.exists():
-        raise target.wrong("no such file" + (f"; the folder is {Path.cwd()}" if not Path(location).is_absolute() else ""))
+        raise target.wrong(
+            "no such file" + (f"; the folder is {Path.cwd()}" if not Path(location).is_absolute() else "")
+        )
     if file.suffix != ".py":
         raise target.wrong("not a Python file: its name must end in .py")
     if "." in file.stem:
@@ -143,7 +145,7 @@ def _is_library(filename: str) -> bool:
     ours = str(Path(__file__).resolve().parent.parent)
     resolved = str(Path(filename).resolve())
     in_ours = any(resolved.startswith(f"{ours}{os.sep}{part}{os.sep}") for part in _OUR_FOLDERS)
-    return in_ours or filename.startswith("<") or "site-packages" in filename or filename.startswith(_STDLIB)
+    return in_ours or filename.startswith(("<", _STDLIB)) or "site-packages" in filename
 
 
 _OUR_FOLDERS = ("events", "cluster", "actors", "gateway")
@@ -157,7 +159,7 @@ def _shown(filename: str) -> str:
 
 
 def _choose(target: _Target, module: ModuleType) -> Pipeline:
-    names: Mapping[str, Any] = vars(module)
+    names: dict[str, Any] = vars(module)
     if target.pipeline:
         return _named(target, names)
     found = {id(value): name for name, value in reversed(names.items()) if isinstance(value, Pipeline)}
@@ -178,5 +180,7 @@ def _named(target: _Target, names: Mapping[str, Any]) -> Pipeline:
         return value
     known = ", ".join(name for name, other in names.items() if isinstance(other, Pipeline)) or "none"
     if target.pipeline in names:
-        raise target.wrong(f"{target.pipeline} is no pipeline but of type {type(value).__name__}; pipelines in it: {known}")
+        raise target.wrong(
+            f"{target.pipeline} is no pipeline but of type {type(value).__name__}; pipelines in it: {known}"
+        )
     raise target.wrong(f"there is no {target.pipeline!r} in it; pipelines in it: {known}")

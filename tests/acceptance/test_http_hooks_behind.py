@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from ensue import Event, Pipeline, Webhook, hooks
 from ensue.events.errors import EventInvalid, LogUnavailable, Overloaded, PipelineInvalid, SecretMissing
 from ensue.gateway.app import create_app
-from ensue.gateway.problems import problem_of
+from ensue.gateway.body import read_body
+from ensue.gateway.deadlines import Deadlines
+from ensue.gateway.problems import Refused, problem_of
 from ensue.gateway.settings import GatewaySettings
 from ensue.gateway.stand_in import StandInEngine
 
@@ -208,3 +210,56 @@ def test_validation_errors_of_pydantic_are_problems_too() -> None:
     assert problem is not None
     assert {fault["field"] for fault in problem.errors} == {"number", "title"}
     assert problem.status == 422
+
+
+# -- the body, message by message --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunks", "fits"),
+    [
+        ([b"1234"], True),
+        ([b"12345"], False),
+        ([b"12", b"34"], True),
+        ([b"12", b"345"], False),
+        ([b"12345", b""], False),
+    ],
+)
+async def test_the_bytes_of_a_body_are_counted_whatever_was_announced(chunks: list[bytes], fits: bool) -> None:
+    last = len(chunks) - 1
+    messages = iter(enumerate(chunks))
+
+    async def receive() -> dict[str, object]:
+        at, part = next(messages)
+        return {"type": "http.request", "body": part, "more_body": at < last}
+
+    reading = read_body(receive, "4", 4, Deadlines().within(5))
+    if fits:
+        assert await reading == b"1234"
+        return
+    with pytest.raises(Refused) as caught:
+        await reading
+    assert caught.value.problem.status == 413
+
+
+async def test_a_sender_that_goes_away_is_refused() -> None:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(Refused):
+        await read_body(receive, None, 4, Deadlines().within(5))
+
+
+async def test_a_cancellation_from_elsewhere_is_no_timeout() -> None:
+    entered = asyncio.Event()
+
+    async def wait() -> None:
+        with Deadlines().within(60):
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

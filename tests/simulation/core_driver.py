@@ -4,14 +4,14 @@ from typing import Any
 
 from ensue.events.book import Book
 from ensue.events.codec import encode, unpack
-from ensue.events.commands import Decision, RunEntry
+from ensue.events.commands import Decision
 from ensue.events.decide import Core
 from ensue.events.event import Event
 from ensue.events.ids import uuid7
 from ensue.events.inputs import Completed, Emit, Input, Op, WorkerDown, WorkerUp
 from ensue.events.pipeline import Pipeline
 from ensue.events.plan import Plan, compile_plan
-from ensue.events.records import unpack_records
+from ensue.events.records import Entry, unpack_records
 from ensue.events.replay import fold
 from ensue.events.snapshot import dump, load
 from ensue.events.state import DeliveryStatus, Run, State
@@ -26,7 +26,7 @@ class CoreDriver:
         self.book = Book(1)
         self.core = Core(self.plans, self.book)
         self.now_us = 1_000_000
-        self.log: list[RunEntry] = []
+        self.log: list[Entry] = []
         self.held: dict[int, list[list[Any]]] = {}
         self.ended: list[tuple[Run, str]] = []
         self.steps: dict[int, str] = {}

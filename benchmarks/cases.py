@@ -1,0 +1,69 @@
+"""The cases: every benchmark by name, each of which runs in a process of its own, and how long it may take.
+
+`python -m benchmarks.cases NAME FOLDER quick|full` runs one and leaves its figures in FOLDER/figures.json.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .figures import Figure, Settings, as_json
+
+__all__ = ["CASES", "FIGURES_FILE", "Case"]
+
+FIGURES_FILE = "figures.json"
+
+
+class Case(NamedTuple):
+    """A function of a module here, its arguments, and the seconds after which it is ended."""
+
+    module: str
+    function: str
+    arguments: tuple[str, ...] = ()
+    limit_seconds: float = 120.0
+    needs: str = ""
+
+    def load(self) -> Callable[[Settings], list[Figure]]:
+        """The function, imported when it is wanted."""
+        function: Any = getattr(import_module(f".{self.module}", __package__), self.function)
+
+        def run(settings: Settings) -> list[Figure]:
+            figures: list[Figure] = partial(function, settings)(*self.arguments)
+            return figures
+
+        return run
+
+
+CASES = {
+    "import": Case("micro", "measure_import"),
+    "codec": Case("micro", "measure_codec"),
+    "decide": Case("micro", "measure_decide"),
+    "waiting": Case("micro", "measure_waiting"),
+    "floor": Case("floor", "measure_floor"),
+    "naive-ray": Case("naive_ray", "measure", limit_seconds=180.0),
+    "w1-full": Case("engines", "measure", ("W1", "full")),
+    "w1-relaxed": Case("engines", "measure", ("W1", "relaxed")),
+    "w1-memory": Case("engines", "measure", ("W1", "memory")),
+    "w2-full": Case("engines", "measure", ("W2", "full"), limit_seconds=180.0),
+    "w2-relaxed": Case("engines", "measure", ("W2", "relaxed"), limit_seconds=180.0),
+    "w2-memory": Case("engines", "measure", ("W2", "memory"), limit_seconds=180.0),
+    "in-flight": Case("in_flight", "measure", limit_seconds=240.0),
+    "restart-few": Case("restart", "measure", ("few",), limit_seconds=180.0),
+    "restart-many": Case("restart", "measure", ("many",), limit_seconds=300.0),
+    "webhooks": Case("webhooks", "measure", limit_seconds=180.0, needs="wrk"),
+}
+
+
+def main() -> None:
+    name, folder, size = sys.argv[1:4]
+    settings = Settings(Path(folder), quick=size == "quick")
+    figures = CASES[name].load()(settings)
+    (settings.folder / FIGURES_FILE).write_text(json.dumps(as_json(figures)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A core without an engine: fake workers answer at once, so that nothing but `decide` takes time.
+
+Rules: what is decided is what an engine would decide; the records may be committed to a real log, and read back.
+"""
+
+import time
+from collections.abc import Callable
+
+from ensue.actors.intake import Intake
+from ensue.cluster.clock import IdSource, SystemClock
+from ensue.cluster.log import Batch, Entry, RunChange, RunStart
+from ensue.events.book import Book
+from ensue.events.codec import encode
+from ensue.events.commands import Decision
+from ensue.events.decide import Core
+from ensue.events.graph import version_of
+from ensue.events.inputs import Completed, Emit, Input, Op, WorkerUp
+from ensue.events.plan import Plan, compile_plan
+
+from .pipelines import LOADS, PAYLOAD, Booked, Done, Priced, chain
+
+__all__ = ["CoreDrive", "batch_of", "chain_plan"]
+
+_WINDOW = 512
+_DURATION_US = 5
+_OUTPUTS = {
+    "price": Priced(order_id=1, amount=9.5, payload=PAYLOAD),
+    "book": Booked(order_id=1, amount=9.5, payload=PAYLOAD),
+    "confirm": Done(order_id=1, amount=9.5, payload=PAYLOAD),
+}
+
+
+def chain_plan() -> Plan:
+    """W1, as the loop sees it."""
+    return compile_plan(chain, version_of(chain))
+
+
+class CoreDrive:
+    """W1 on a core alone. seconds: spent in `decide`. decided: called with each decision, as a commit would be."""
+
+    def __init__(self, decided: Callable[[Decision], None] | None = None, next_offset: int = 1) -> None:
+        plan = chain_plan()
+        self.core = Core({plan.pipeline: plan}, Book(next_offset))
+        self.seconds = 0.0
+        self._decided = decided
+        self._clock = SystemClock()
+        self._intake = Intake({plan.pipeline: chain}, IdSource(self._clock))
+        self._number = 0
+        self._steps = {number: step.name for number, step in enumerate(plan.steps, 1)}
+        self.turn([WorkerUp(number, plan.pipeline, name, _WINDOW) for number, name in self._steps.items()])
+
+    def emits(self, count: int) -> list[Emit]:
+        """New triggers."""
+        first, self._number = self._number, self._number + count
+        return [self._intake.emit(LOADS["W1"].event(number)) for number in range(first, self._number)]
+
+    def turn(self, inputs: list[Input]) -> Decision:
+        """Decide once."""
+        begin = time.perf_counter()
+        decision = self.core.decide(inputs, self._clock.now_us())
+        self.seconds += time.perf_counter() - begin
+        if self._decided is not None:
+            self._decided(decision)
+        return decision
+
+    def answers(self, decision: Decision) -> list[Input]:
+        """What the fake workers say to their deliveries: done."""
+        return [Completed(d.worker, [self._done(d.worker, item[0]) for item in d.items]) for d in decision.deliver]
+
+    def run(self, count: int, in_flight: int) -> None:
+        """So many runs from trigger to result."""
+        inputs: list[Input] = []
+        left = count
+        while True:
+            more = min(left, in_flight - len(self.core.state.runs))
+            left -= more
+            decision = self.turn([*inputs, *self.emits(more)])
+            inputs = self.answers(decision)
+            if not inputs and not left:
+                return
+
+    def _done(self, worker: int, token: int) -> list[object]:
+        event = _OUTPUTS[self._steps[worker]]
+        output = [event.__event_type__, event.__event_version__, encode(event), None]
+        return [Op.DONE, token, _DURATION_US, [output], False]
+
+
+def batch_of(decision: Decision, epoch: int) -> Batch:
+    """A decision as a commit."""
+    started = [
+        RunStart(run.number, run.run_id, run.plan.pipeline, run.plan.version, run.trigger_type, run.started_us)
+        for run in decision.started
+    ]
+    changed = [RunChange(run, int(status), at) for run, status, at in decision.changed]
+    return Batch(epoch, [Entry(*entry) for entry in decision.entries], started, changed)

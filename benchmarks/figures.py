@@ -1,0 +1,82 @@
+"""Figures: what a benchmark hands back, from the process that measured it to the table.
+
+Rules: a figure says where it stands (section, row, column) and under which key `reach` finds it; it travels as JSON.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+__all__ = ["COLUMNS", "Column", "Figure", "Settings", "as_json", "from_json", "percentile", "spread"]
+
+Column = Literal["full", "relaxed", "memory", "none"]
+COLUMNS: dict[Column, str] = {"full": "FULL", "relaxed": "relaxed", "memory": "memory://", "none": "no log"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value; low and high where it was measured several times and value is the median."""
+
+    key: str
+    section: str
+    what: str
+    column: Column
+    unit: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def text(self) -> str:
+        """The value as a person reads it."""
+        if self.low is None or self.high is None:
+            return _number(self.value)
+        return f"{_number(self.value)} ({_number(self.low)} to {_number(self.high)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a benchmark is to run: in which folder, and whether a rough figure does."""
+
+    folder: Path
+    quick: bool = False
+
+    def size(self, full: int, quick: int) -> int:
+        """One of two sizes."""
+        return quick if self.quick else full
+
+    def store(self, durability: Column) -> str:
+        """The URL of a new store."""
+        if durability == "memory":
+            return "memory://"
+        return f"sqlite:///{self.folder.absolute() / 'benchmark.db'}?durability={durability}"
+
+
+def spread(key: str, section: str, what: str, column: Column, unit: str, values: Sequence[float]) -> Figure:
+    """The median of several measurements, with the least and the most."""
+    if len(values) == 1:
+        return Figure(key, section, what, column, unit, values[0])
+    return Figure(key, section, what, column, unit, median(values), min(values), max(values))
+
+
+def percentile(values: Iterable[float], share: int) -> float:
+    """The value that `share` percent of these do not exceed."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, len(ranked) * share // 100)]
+
+
+def as_json(figures: Iterable[Figure]) -> list[dict[str, Any]]:
+    """Figures as plain data."""
+    return [asdict(figure) for figure in figures]
+
+
+def from_json(rows: Iterable[dict[str, Any]]) -> list[Figure]:
+    """Figures from plain data."""
+    return [Figure(**row) for row in rows]
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

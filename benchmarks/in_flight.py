@@ -1,0 +1,96 @@
+"""In flight: does an engine that holds 100,000 runs work as fast as one that holds 1,000?
+
+Rules: like with like. In both cases clients submit a hundred runs at once and submit the next hundred when those are
+over; only the number of clients differs. Beside it, the drain of 100,000 runs that were submitted in one go.
+"""
+
+import asyncio
+import time
+
+import uvloop
+
+from ensue import Engine
+from ensue.events.status import Status
+
+from .figures import Figure, Settings
+from .loads import closed_loop, finish, run_of
+from .pipelines import LOADS
+
+__all__ = ["measure"]
+
+_SECTION = "Many runs in flight (W1)"
+_LOAD = LOADS["W1"]
+_CHUNK = 100
+
+
+def measure(settings: Settings) -> list[Figure]:
+    """Completions a second with few and with many in flight."""
+    return uvloop.run(_measure(settings))
+
+
+async def _measure(settings: Settings) -> list[Figure]:
+    many = settings.size(100_000, 10_000)
+    seconds = float(settings.size(12, 3))
+    async with Engine(_LOAD.pipeline, store=settings.store("full")) as engine:
+        run = run_of(engine, _LOAD)
+        await closed_loop(run, 2_000, 256)
+        few_rate = await _steady(engine, 1_000, seconds / 2)
+        many_rate = await _steady(engine, many, seconds)
+        alone_rate = await closed_loop(run, settings.size(15_000, 3_000), 1_000)
+        drain_rate = await _drain(engine, many)
+    return [
+        _figure("in-flight.few", "1,000 in flight, clients of 100", few_rate),
+        _figure("in-flight.many", f"{many:,} in flight, clients of 100", many_rate),
+        _figure("in-flight.loop", "1,000 in flight, clients of 1", alone_rate),
+        _figure("in-flight.drain", f"drain of {many:,} submitted at once", drain_rate),
+    ]
+
+
+def _figure(key: str, what: str, value: float) -> Figure:
+    return Figure(key, _SECTION, what, "full", "runs/s", value)
+
+
+async def _steady(engine: Engine, in_flight: int, seconds: float) -> float:
+    """Runs a second while this many are in flight: counted once all clients have theirs under way."""
+    done = under_way = 0
+    ended = False
+    all_under_way = asyncio.Event()
+    clients = in_flight // _CHUNK
+
+    async def client() -> None:
+        nonlocal done, under_way
+        first = True
+        while not ended:
+            handles = await engine.emit_many([_LOAD.event(number) for number in range(_CHUNK)])
+            under_way += first
+            first = False
+            if under_way == clients:
+                all_under_way.set()
+            for handle in handles:
+                await finish(handle)
+                done += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(clients):
+            tasks.create_task(client())
+        await all_under_way.wait()
+        before, begin = done, time.perf_counter()
+        await asyncio.sleep(seconds)
+        rate = (done - before) / (time.perf_counter() - begin)
+        ended = True
+    return rate
+
+
+async def _drain(engine: Engine, count: int) -> float:
+    """Runs a second from when all are accepted to when the last is over."""
+    reader = engine.reader()
+    events = [_LOAD.event(number) for number in range(count)]
+    ended_before = sum(found for (_, status), found in reader.counts().items() if status == Status.COMPLETED)
+    handles = await engine.emit_many(events)
+    begin = time.perf_counter()
+    ended = sum(found for (_, status), found in reader.counts().items() if status == Status.COMPLETED) - ended_before
+    for handle in handles:
+        await finish(handle)
+    rate = (count - ended) / (time.perf_counter() - begin)
+    reader.close()
+    return rate

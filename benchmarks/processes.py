@@ -1,0 +1,65 @@
+"""Processes: what an engine weighs, over all processes that it started; and how to end them for certain."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+__all__ = ["Weight", "end_tree", "rss_bytes", "weigh"]
+
+_MIB = 1024 * 1024
+_KILL_SECONDS = 10.0
+
+
+class Weight(NamedTuple):
+    """Memory of a group of processes, in MiB: pages that several share count fully in RSS and by share in PSS."""
+
+    processes: int
+    rss: float
+    pss: float
+
+
+def weigh() -> dict[str, Weight]:
+    """This process and all below it, by group: `driver`, `workers` (Ray actors), `ray` (its own), and `all`."""
+    groups: dict[str, list[tuple[float, float]]] = {"driver": [], "workers": [], "ray": [], "all": []}
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(OSError, psutil.Error):
+            weight = _weigh_one(process.pid)
+            groups["driver" if process == me else _group(process)].append(weight)
+            groups["all"].append(weight)
+    return {name: Weight(len(found), *map(sum, zip(*found, strict=True))) for name, found in groups.items() if found}
+
+
+def _group(process: psutil.Process) -> str:
+    title = " ".join(process.cmdline())
+    return "workers" if title.startswith("ray::Worker") else "ray"
+
+
+def _weigh_one(pid: int) -> tuple[float, float]:
+    fields = {"Rss": 0.0, "Pss": 0.0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name in fields:
+            fields[name] = int(value.split()[0]) * 1024 / _MIB
+    return fields["Rss"], fields["Pss"]
+
+
+def rss_bytes() -> int:
+    """The resident memory of this process."""
+    return psutil.Process(os.getpid()).memory_info().rss
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process that we started, and all that it started."""
+    try:
+        root = psutil.Process(pid)
+        family = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=_KILL_SECONDS)

@@ -1,0 +1,128 @@
+"""Restart: a log of 1,000,000 events, and how long it takes until an engine is back at work on it.
+
+Rules: the log is written by the real core, run after run of W1, and holds no snapshot unless the figure says so: that is
+what `kill -9` leaves behind at its worst. A run that is alive stands before its second step. Ray runs before the clock does,
+so that what is timed is ensue: recovery, workers, the first result.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import NamedTuple
+
+import uvloop
+
+from ensue import Engine
+from ensue.actors.recovery import recover
+from ensue.cluster import session as ray_session
+from ensue.cluster.log import Snapshot
+from ensue.cluster.stores import open_log
+from ensue.events.commands import Decision
+from ensue.events.ids import format_id
+from ensue.events.snapshot import dump
+
+from .core_drive import CoreDrive, batch_of, chain_plan
+from .figures import Figure, Settings
+from .pipelines import chain
+
+__all__ = ["measure"]
+
+_SECTION = "Restart on a log of 1,000,000 events"
+_EVENTS_OF_FINISHED = 4
+_EVENTS_OF_ALIVE = 2
+_IN_FLIGHT = 1_500
+_CHUNK = 20
+
+
+class Past(NamedTuple):
+    """What the log was filled with: its events, and the oldest run that is alive."""
+
+    events: int
+    alive: bytes
+
+
+def measure(settings: Settings, live_name: str) -> list[Figure]:
+    """Recovery, and the whole start of an engine, with few or many runs alive."""
+    events = settings.size(1_000_000, 40_000)
+    live = events // 10 if live_name == "many" else events // 1_000
+    key, told = f"restart.{live_name}", f"{live:,} runs alive"
+    past = _fill(settings, events, live)
+    figures = [_figure(f"{key}.recover", f"recover(), {told}", _recover_seconds(settings, live))]
+    with _ray_running():
+        ready, first = uvloop.run(_start(settings, past.alive))
+    figures.append(_figure(f"{key}.ready", f"engine ready, {told}", ready))
+    figures.append(_figure(f"{key}.first", f"first run resumed and finished, {told}", first))
+    figures.append(Figure(f"{key}.events", _SECTION, f"events in the log, {told}", "full", "events", past.events))
+    if live_name == "many":
+        figures.append(_snapshot_figure(settings, events, live))
+    return figures
+
+
+def _figure(key: str, what: str, seconds: float) -> Figure:
+    return Figure(key, _SECTION, what, "full", "s", seconds)
+
+
+def _fill(settings: Settings, events: int, live: int, *, snapshot: bool = False) -> Past:
+    """Write a new log: the runs that finished first, then those that are alive."""
+    for file in settings.folder.glob("benchmark.db*"):
+        file.unlink()
+    with closing(open_log(settings.store("relaxed"))) as log:
+        epoch = log.acquire("benchmark")
+
+        def commit(decision: Decision) -> None:
+            if decision.writes:
+                log.commit(batch_of(decision, epoch))
+
+        drive = CoreDrive(commit, log.end())
+        finished = (events - live * _EVENTS_OF_ALIVE) // _EVENTS_OF_FINISHED
+        drive.run(finished, _IN_FLIGHT)
+        for _ in range(live // _CHUNK):
+            drive.turn(drive.answers(drive.turn([*drive.emits(_CHUNK)])))
+        runs = drive.core.state.runs
+        if len(runs) != live:
+            raise RuntimeError(f"{len(runs):,} runs are alive, not {live:,}")
+        if snapshot:
+            log.save_snapshot(Snapshot(drive.core.next_offset, dump(drive.core.state)))
+    return Past(finished * _EVENTS_OF_FINISHED + live * _EVENTS_OF_ALIVE, next(iter(runs)))
+
+
+def _recover_seconds(settings: Settings, live: int) -> float:
+    plan = chain_plan()
+    with closing(open_log(settings.store("full"))) as log:
+        epoch = log.acquire("benchmark")
+        begin = time.perf_counter()
+        alive = recover(log, epoch, {plan.pipeline: plan}).alive
+        seconds = time.perf_counter() - begin
+    if alive != live:
+        raise RuntimeError(f"{alive:,} runs came back, not {live:,}")
+    return seconds
+
+
+def _snapshot_figure(settings: Settings, events: int, live: int) -> Figure:
+    _fill(settings, events, live, snapshot=True)
+    seconds = _recover_seconds(settings, live)
+    return _figure("restart.snapshot.recover", f"recover() from a snapshot, {live:,} runs alive", seconds)
+
+
+@contextmanager
+def _ray_running() -> Iterator[None]:
+    session = ray_session.start()
+    try:
+        yield
+    finally:
+        ray_session.stop(session)
+
+
+async def _start(settings: Settings, run_id: bytes) -> tuple[float, float]:
+    """Seconds until the engine is ready, and until a run that was alive is finished."""
+    engine = Engine(chain, store=settings.store("full"))
+    begin = time.perf_counter()
+    await engine.start()
+    try:
+        ready = time.perf_counter() - begin
+        outcome = await (await engine.run(format_id(run_id))).result(120.0)
+        if not outcome.ok:
+            raise RuntimeError(f"the resumed run is {outcome.status}")
+        return ready, time.perf_counter() - begin
+    finally:
+        await engine.stop(grace_seconds=0.0)

@@ -1,0 +1,172 @@
+"""The engines under one roof: each scenario of `test_engine_*.py` runs on all of them.
+
+`rig.start(pipeline)` starts the engine that a test is parametrised with, on a store that outlives it. With the local
+engines time is turned for whoever waits; with Ray waits are short. Steps leave their traces in files, since under Ray
+they run in other processes.
+"""
+
+import asyncio
+import importlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ensue import Engine, Event, Outcome, Pipeline
+from ensue.actors.face import EngineFace
+from ensue.actors.local import LocalEngine
+from ensue.cluster import session
+from ensue.events.decide import Limits
+
+__all__ = [
+    "DURABLE",
+    "KINDS",
+    "SECONDS",
+    "Rig",
+    "Trace",
+    "by_value",
+    "durable",
+    "local",
+    "make_rig",
+    "ray_session",
+    "rig",
+    "trace",
+    "until",
+]
+
+KINDS = ("local-memory", "local-sqlite", "ray-sqlite")
+DURABLE = ("local-sqlite", "ray-sqlite")
+SECONDS = 30.0
+"""The deadline of whatever a test waits for."""
+
+
+class Rig:
+    """Starts engines of one kind on one store, and stops what a test left running."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.store = "memory://" if kind == "local-memory" else f"sqlite:///{folder / 'ensue.db'}"
+        self._engines: list[Engine | LocalEngine] = []
+
+    @property
+    def is_ray(self) -> bool:
+        """Whether steps run in processes of their own."""
+        return self.kind.startswith("ray")
+
+    async def start(self, *pipelines: Pipeline, limits: Limits | None = None) -> EngineFace:
+        """Start an engine."""
+        engine: Engine | LocalEngine
+        if self.is_ray:
+            engine = Engine(*pipelines, store=self.store, limits=limits)
+        else:
+            engine = LocalEngine(*pipelines, store=self.store, limits=limits)
+        await engine.start()
+        self._engines.append(engine)
+        return engine
+
+    async def stop(self, *, grace_seconds: float = 5.0) -> None:
+        """Stop all engines that still run, gracefully."""
+        for engine in self._engines:
+            if isinstance(engine, Engine):
+                await engine.stop(grace_seconds)
+            else:
+                await engine.stop()
+        self._engines.clear()
+
+    async def crash(self) -> None:
+        """End a local engine as `kill -9` would."""
+        for engine in self._engines:
+            assert isinstance(engine, LocalEngine)
+            engine.crash()
+        self._engines.clear()
+        await asyncio.sleep(0)
+
+    async def run(self, pipeline: Pipeline, event: Event) -> Outcome:
+        """Start an engine on a pipeline and run one event to its end."""
+        engine = await self.start(pipeline)
+        return await (await engine.emit(event)).result(SECONDS)
+
+
+class Trace:
+    """A file of lines that steps write, from whatever process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def note(self, text: object) -> None:
+        """Add a line, all at once."""
+        number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(number, f"{text}\n".encode())
+        finally:
+            os.close(number)
+
+    @property
+    def lines(self) -> list[str]:
+        """What was noted so far."""
+        path = Path(self.path)
+        return path.read_text().splitlines() if path.exists() else []
+
+
+async def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Wait for a condition that nothing announces; an assertion where it is late."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come to hold in time"
+        await asyncio.sleep(0.01)
+
+
+def by_value(module: str) -> None:
+    """Ship what a test module defines to Ray's workers, which cannot import it."""
+    cloudpickle = importlib.import_module("ray.cloudpickle")
+    cloudpickle.register_pickle_by_value(sys.modules[module])
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[session.Session]:
+    """One embedded Ray for all tests of the session."""
+    started = session.start("local", num_cpus=4)
+    yield started
+    session.stop(started)
+
+
+def make_rig(request: pytest.FixtureRequest, kind: str, folder: Path) -> Rig:
+    """A rig of a kind, with what it needs."""
+    if kind.startswith("ray"):
+        request.getfixturevalue("ray_session")
+        by_value(__name__)
+        by_value(request.module.__name__)
+    return Rig(kind, folder)
+
+
+@pytest.fixture(params=KINDS)
+async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    """The engine of each kind."""
+    made = make_rig(request, request.param, tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture(params=KINDS[:2])
+async def local(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    """The engines without Ray, for what does not depend on where steps run."""
+    made = make_rig(request, request.param, tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture(params=DURABLE)
+async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    """The engines whose store outlives them."""
+    made = make_rig(request, request.param, tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Trace:
+    """Where steps leave their traces."""
+    return Trace(tmp_path / "trace.txt")
