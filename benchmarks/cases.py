@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .figures import Figure, Settings, as_json
+from .words import W1, W2
 
 __all__ = ["CASES", "FIGURES_FILE", "Case"]
 
@@ -24,7 +25,7 @@ class Case(NamedTuple):
     module: str
     function: str
     arguments: tuple[str, ...] = ()
-    limit_seconds: float = 120.0
+    limit_seconds: float = 150.0
     needs: str = ""
 
     def load(self) -> Callable[[Settings], list[Figure]]:
@@ -39,22 +40,22 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "w1-full": Case("engines", "measure", (W1, "full")),
+    "naive-ray": Case("naive_ray", "measure"),
+    "w1-relaxed": Case("engines", "measure", (W1, "relaxed")),
+    "w1-memory": Case("engines", "measure", (W1, "memory")),
+    "w2-full": Case("engines", "measure", (W2, "full")),
+    "w2-relaxed": Case("engines", "measure", (W2, "relaxed")),
+    "w2-memory": Case("engines", "measure", (W2, "memory")),
+    "webhooks": Case("webhooks", "measure", needs="wrk"),
+    "in-flight": Case("in_flight", "measure", limit_seconds=240.0),
+    "restart-few": Case("restart", "measure", ("few",)),
+    "restart-many": Case("restart", "measure", ("many",), limit_seconds=240.0),
     "import": Case("micro", "measure_import"),
     "codec": Case("micro", "measure_codec"),
     "decide": Case("micro", "measure_decide"),
     "waiting": Case("micro", "measure_waiting"),
     "floor": Case("floor", "measure_floor"),
-    "naive-ray": Case("naive_ray", "measure", limit_seconds=180.0),
-    "w1-full": Case("engines", "measure", ("W1", "full")),
-    "w1-relaxed": Case("engines", "measure", ("W1", "relaxed")),
-    "w1-memory": Case("engines", "measure", ("W1", "memory")),
-    "w2-full": Case("engines", "measure", ("W2", "full"), limit_seconds=180.0),
-    "w2-relaxed": Case("engines", "measure", ("W2", "relaxed"), limit_seconds=180.0),
-    "w2-memory": Case("engines", "measure", ("W2", "memory"), limit_seconds=180.0),
-    "in-flight": Case("in_flight", "measure", limit_seconds=240.0),
-    "restart-few": Case("restart", "measure", ("few",), limit_seconds=180.0),
-    "restart-many": Case("restart", "measure", ("many",), limit_seconds=300.0),
-    "webhooks": Case("webhooks", "measure", limit_seconds=180.0, needs="wrk"),
 }
 
 

@@ -58,8 +58,8 @@ class _Engine:
         what = f"{in_flight:,} in flight"
         key = f"{self._name}.{self._column}.{in_flight}"
         steps = [rate * self._load.steps for rate in rates]
-        self._figures.append(spread(key, self._name, what, self._column, "runs/s", rates))
-        self._figures.append(spread(f"{key}.steps", self._name, what, self._column, "steps/s", steps))
+        self._figures.append(spread(key, (self._name, what, self._column, "runs/s"), rates))
+        self._figures.append(spread(f"{key}.steps", (self._name, what, self._column, "steps/s"), steps))
 
     def _weigh(self, key: str, when: str) -> None:
         for group, weight in weigh().items():

@@ -53,11 +53,11 @@ class Settings:
         return f"sqlite:///{self.folder.absolute() / 'benchmark.db'}?durability={durability}"
 
 
-def spread(key: str, section: str, what: str, column: Column, unit: str, values: Sequence[float]) -> Figure:
-    """The median of several measurements, with the least and the most."""
+def spread(key: str, place: tuple[str, str, Column, str], values: Sequence[float]) -> Figure:
+    """The median of several measurements, with the least and the most; place is (section, what, column, unit)."""
     if len(values) == 1:
-        return Figure(key, section, what, column, unit, values[0])
-    return Figure(key, section, what, column, unit, median(values), min(values), max(values))
+        return Figure(key, *place, values[0])
+    return Figure(key, *place, median(values), min(values), max(values))
 
 
 def percentile(values: Iterable[float], share: int) -> float:

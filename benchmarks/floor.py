@@ -2,10 +2,9 @@
 
 from .figures import Figure, Settings
 from .log_floor import LOADS, STORES, measure
+from .words import FLOOR
 
 __all__ = ["measure_floor"]
-
-_SECTION = "The floor: the log alone, W1's rows"
 
 
 def measure_floor(settings: Settings) -> list[Figure]:
@@ -18,7 +17,7 @@ def measure_floor(settings: Settings) -> list[Figure]:
             floor = measure(settings.store(durability), settings.size(runs, runs // 5), runs_per_commit)
             what = f"{runs_per_commit:,} runs a commit"
             key = f"floor.{durability}.{runs_per_commit}"
-            figures.append(Figure(key, _SECTION, what, durability, "runs/s", floor.runs_per_second))
-            figures.append(Figure(f"{key}.rows", _SECTION, what, durability, "rows/s", floor.rows_per_second))
-            figures.append(Figure(f"{key}.p50", _SECTION, f"{what}, p50", durability, "ms", floor.commit_p50_ms))
+            figures.append(Figure(key, FLOOR, what, durability, "runs/s", floor.runs_per_second))
+            figures.append(Figure(f"{key}.rows", FLOOR, what, durability, "rows/s", floor.rows_per_second))
+            figures.append(Figure(f"{key}.p50", FLOOR, f"{what}, p50", durability, "ms", floor.commit_p50_ms))
     return figures

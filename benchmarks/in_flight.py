@@ -1,4 +1,4 @@
-"""In flight: does an engine that holds 100,000 runs work as fast as one that holds 1,000?
+"""In flight: whether an engine that holds 100,000 runs works as fast as one that holds 1,000.
 
 Rules: like with like. In both cases clients submit a hundred runs at once and submit the next hundred when those are
 over; only the number of clients differs. Beside it, the drain of 100,000 runs that were submitted in one go.
@@ -15,10 +15,10 @@ from ensue.events.status import Status
 from .figures import Figure, Settings
 from .loads import closed_loop, finish, run_of
 from .pipelines import LOADS
+from .words import IN_FLIGHT
 
 __all__ = ["measure"]
 
-_SECTION = "Many runs in flight (W1)"
 _LOAD = LOADS["W1"]
 _CHUNK = 100
 
@@ -47,7 +47,7 @@ async def _measure(settings: Settings) -> list[Figure]:
 
 
 def _figure(key: str, what: str, value: float) -> Figure:
-    return Figure(key, _SECTION, what, "full", "runs/s", value)
+    return Figure(key, IN_FLIGHT, what, "full", "runs/s", value)
 
 
 async def _steady(engine: Engine, in_flight: int, seconds: float) -> float:

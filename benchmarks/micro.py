@@ -14,6 +14,7 @@ from .core_drive import CoreDrive
 from .figures import Figure, Settings, spread
 from .pipelines import LOADS, Placed
 from .processes import rss_bytes
+from .words import SMALL
 
 __all__ = ["measure_codec", "measure_decide", "measure_import", "measure_waiting"]
 
@@ -37,10 +38,10 @@ def measure_codec(settings: Settings) -> list[Figure]:
         "codec: unpack an event's record": lambda: unpack_records(body),
     }
     figures = [
-        spread(what, "Small costs", what, "none", "us", [_cost_us(call, count) for _ in range(_REPEATS)])
+        spread(what, (SMALL, what, "none", "us"), [_cost_us(call, count) for _ in range(_REPEATS)])
         for what, call in costs.items()
     ]
-    return [*figures, Figure("payload", "Small costs", "W1's event, packed", "none", "bytes", len(data))]
+    return [*figures, Figure("payload", SMALL, "W1's event, packed", "none", "bytes", len(data))]
 
 
 def _cost_us(call: Callable[[], object], count: int) -> float:
@@ -57,7 +58,7 @@ def measure_decide(settings: Settings) -> list[Figure]:
     for in_flight in (1, 16, 256, 2_000):
         costs = [_decide_us(count if in_flight > 1 else count // 4, in_flight) for _ in range(3)]
         what = f"decide: an event of W1, {in_flight:,} in flight"
-        figures.append(spread(f"decide.{in_flight}", "Small costs", what, "none", "us", costs))
+        figures.append(spread(f"decide.{in_flight}", (SMALL, what, "none", "us"), costs))
     return figures
 
 
@@ -87,7 +88,7 @@ def measure_waiting(settings: Settings) -> list[Figure]:
     if alive != count or drive.core.backlog:
         raise RuntimeError(f"{alive:,} runs wait, not {count:,}")
     kib = (rss_bytes() - before) / alive / 1024
-    return [Figure("waiting", "Small costs", f"memory of a waiting run ({alive:,} wait)", "none", "KiB", kib)]
+    return [Figure("waiting", SMALL, f"memory of a waiting run ({alive:,} wait)", "none", "KiB", kib)]
 
 
 def measure_import(settings: Settings) -> list[Figure]:
@@ -100,7 +101,7 @@ def measure_import(settings: Settings) -> list[Figure]:
     figures: list[Figure] = []
     for what, statement in ways.items():
         seconds = [_import_seconds(statement) for _ in range(times)]
-        figures.append(Figure(what, "Small costs", f"{what} (best of {times})", "none", "s", min(seconds)))
+        figures.append(Figure(what, SMALL, f"{what} (best of {times})", "none", "s", min(seconds)))
     return figures
 
 

@@ -13,10 +13,9 @@ from ensue.cluster import session as ray_session
 from .figures import Figure, Settings, percentile, spread
 from .loads import closed_loop, one_by_one
 from .pipelines import PAYLOAD
+from .words import W1
 
 __all__ = ["measure"]
-
-_SECTION = "W1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +55,13 @@ async def _measure(settings: Settings, actors: list[Any]) -> list[Figure]:
     await one_by_one(run, 20)
     seconds = await one_by_one(run, settings.size(200, 50))
     figures = [
-        Figure(f"naive.alone.p{share}", _SECTION, f"one after another, p{share}", "none", "ms", value * 1e3)
+        Figure(f"naive.alone.p{share}", W1, f"one after another, p{share}", "none", "ms", value * 1e3)
         for share, value in ((50, percentile(seconds, 50)), (99, percentile(seconds, 99)))
     ]
     for in_flight in (16, 256):
         rates = [await closed_loop(run, settings.size(2_000, 500), in_flight) for _ in range(settings.size(3, 1))]
         what = f"{in_flight} in flight"
-        figures.append(spread(f"naive.{in_flight}", _SECTION, what, "none", "runs/s", rates))
+        figures.append(spread(f"naive.{in_flight}", (W1, what, "none", "runs/s"), rates))
         steps = [rate * 3 for rate in rates]
-        figures.append(spread(f"naive.{in_flight}.steps", _SECTION, what, "none", "steps/s", steps))
+        figures.append(spread(f"naive.{in_flight}.steps", (W1, what, "none", "steps/s"), steps))
     return figures

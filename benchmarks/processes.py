@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -52,10 +53,12 @@ def rss_bytes() -> int:
     return psutil.Process(os.getpid()).memory_info().rss
 
 
-def end_tree(pid: int) -> None:
-    """Kill a process that we started, and all that it started."""
+def end_tree(started: subprocess.Popen[Any]) -> None:
+    """Kill a process that we started, unless it has ended, and all that it started."""
+    if started.poll() is not None:
+        return
     try:
-        root = psutil.Process(pid)
+        root = psutil.Process(started.pid)
         family = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return

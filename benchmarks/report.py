@@ -48,7 +48,7 @@ def show(console: Console, machine: Mapping[str, str], run: Run, reached: Iterab
 
 def as_markdown(machine: Mapping[str, str], run: Run, reached: Iterable[Reached]) -> str:
     """RESULTS.md."""
-    lines = ["# Results", "", "Written by `make bench`; what is not said here is said in `benchmarks/README.md`.", ""]
+    lines = ["# Results", "", "Written by `make bench`: one run, all figures.", ""]
     lines += [*_table(("", ""), (list(entry) for entry in machine.items())), ""]
     lines += ["## Reach", "", *_table((*_HEADS, "from"), ([*_cells(entry), entry.how] for entry in reached)), ""]
     heads = ("what", "unit", *COLUMNS.values())

@@ -6,7 +6,7 @@ so that what is timed is ensue: recovery, workers, the first result.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
@@ -24,13 +24,13 @@ from ensue.events.snapshot import dump
 from .core_drive import CoreDrive, batch_of, chain_plan
 from .figures import Figure, Settings
 from .pipelines import chain
+from .words import RESTART
 
 __all__ = ["measure"]
 
-_SECTION = "Restart on a log of 1,000,000 events"
 _EVENTS_OF_FINISHED = 4
 _EVENTS_OF_ALIVE = 2
-_IN_FLIGHT = 1_500
+_BATCH = 1_500
 _CHUNK = 20
 
 
@@ -52,14 +52,14 @@ def measure(settings: Settings, live_name: str) -> list[Figure]:
         ready, first = uvloop.run(_start(settings, past.alive))
     figures.append(_figure(f"{key}.ready", f"engine ready, {told}", ready))
     figures.append(_figure(f"{key}.first", f"first run resumed and finished, {told}", first))
-    figures.append(Figure(f"{key}.events", _SECTION, f"events in the log, {told}", "full", "events", past.events))
+    figures.append(Figure(f"{key}.events", RESTART, f"events in the log, {told}", "full", "events", past.events))
     if live_name == "many":
         figures.append(_snapshot_figure(settings, events, live))
     return figures
 
 
 def _figure(key: str, what: str, seconds: float) -> Figure:
-    return Figure(key, _SECTION, what, "full", "s", seconds)
+    return Figure(key, RESTART, what, "full", "s", seconds)
 
 
 def _fill(settings: Settings, events: int, live: int, *, snapshot: bool = False) -> Past:
@@ -75,7 +75,7 @@ def _fill(settings: Settings, events: int, live: int, *, snapshot: bool = False)
 
         drive = CoreDrive(commit, log.end())
         finished = (events - live * _EVENTS_OF_ALIVE) // _EVENTS_OF_FINISHED
-        drive.run(finished, _IN_FLIGHT)
+        drive.run(finished, _BATCH)
         for _ in range(live // _CHUNK):
             drive.turn(drive.answers(drive.turn([*drive.emits(_CHUNK)])))
         runs = drive.core.state.runs
@@ -105,7 +105,7 @@ def _snapshot_figure(settings: Settings, events: int, live: int) -> Figure:
 
 
 @contextmanager
-def _ray_running() -> Iterator[None]:
+def _ray_running() -> Generator[None]:
     session = ray_session.start()
     try:
         yield

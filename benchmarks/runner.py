@@ -20,6 +20,7 @@ from .webhooks import is_here
 __all__ = ["Run", "run_cases"]
 
 _TOLD_CHARACTERS = 600
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(slots=True)
@@ -54,13 +55,13 @@ def _run_one(name: str, case: Case, parent: Path | None, *, quick: bool) -> list
     with tempfile.TemporaryDirectory(prefix="ensue-benchmark-", dir=parent) as folder:
         command = [sys.executable, "-m", "benchmarks.cases", name, folder, "quick" if quick else "full"]
         said = Path(folder) / "said.txt"
-        with said.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        with said.open("wb") as output, subprocess.Popen(command, cwd=_ROOT, stdout=output, stderr=output) as process:
             try:
                 code = process.wait(case.limit_seconds)
             except subprocess.TimeoutExpired:
                 raise RuntimeError(f"not over after {case.limit_seconds:g} s") from None
             finally:
-                end_tree(process.pid)
+                end_tree(process)
         if code != 0:
             text = said.read_text(encoding="utf-8", errors="replace").strip()
             raise RuntimeError(f"exit code {code}: {text[-_TOLD_CHARACTERS:]}")

@@ -52,13 +52,14 @@ class Limits:
 
     runs and size_bytes: how many runs in flight, and how many bytes of their packed events, before new ones are
     refused. crashes: how many attempts of a delivery may end with the process. lost: how many ends of the whole engine
-    a delivery may be running at.
+    a delivery may be running at. backlog: how many deliveries may wait for workers before generators are held back.
     """
 
     runs: int = 250_000
     size_bytes: int = 1 << 30
     crashes: int = 3
     lost: int = 5
+    backlog: int = 10_000
 
 
 class Core:
@@ -75,6 +76,7 @@ class Core:
         self._limits = limits or Limits()
         self._token = book.next_offset  # every lease writes a record, so no core on this log used these before
         self._remembered: dict[tuple[str, str], Known] = {}
+        self._owed: dict[tuple[int, int], int] = {}
 
     @property
     def state(self) -> State:
@@ -95,6 +97,7 @@ class Core:
         for entry in inputs:
             self._hear(entry)
         self._dispatch()
+        self._pay()
         return book.close()
 
     def resume(self, now_us: int) -> Decision:
@@ -213,9 +216,16 @@ class Core:
     def _streamed(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
         if delivery.status is LEASED:
             results.emitted(self._book, delivery, item[2], item[3], many=True)
-            self._book.decision.credit.append(Credit(slot.worker, item[1], item[2] + len(item[3])))
+            self._owed[slot.worker, item[1]] = item[2] + len(item[3])
         else:
             self._book.decision.cancel.append(CancelDeliveries(slot.worker, [item[1]]))
+
+    def _pay(self) -> None:
+        """Let generators go on, unless much waits for workers already: that bounds what is held in memory."""
+        if self._owed and self.backlog < self._limits.backlog:
+            credits = [Credit(worker, token, upto) for (worker, token), upto in self._owed.items()]
+            self._book.decision.credit += credits
+            self._owed.clear()
 
     def _stuck(self, slot: WorkerSlot, token: int) -> None:
         slot.stuck.add(token)

@@ -123,7 +123,7 @@ class Server:
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        with httpx.Client(trust_env=False, timeout=5.0) as client:
+        with httpx.Client(trust_env=False, timeout=1.0) as client:
             while time.monotonic() < deadline:
                 if self._process is None or self._process.poll() is not None:
                     raise DemoFailed(f"ensue serve ended while it started:\n{self._last_words()}")

@@ -96,8 +96,8 @@ UNTIL_INTERRUPTED = """
 import time
 started = session.start()
 handles, pids = workers(1)
-say(ready=True)
 try:
+    say(ready=True)
     while True: time.sleep(60)
 except KeyboardInterrupt:
     alive = session.ray_module().get(handles[0].pid.remote()) == pids[0]
@@ -262,20 +262,18 @@ def test_a_ray_that_cannot_start_says_so_in_two_lines() -> None:
 
 
 def test_after_kill_9_everything_of_it_goes_away_by_itself() -> None:
-    process = launch(UNTIL_KILLED)
-    left = said(process)
-    process.kill()
-    process.communicate()
+    with launch(UNTIL_KILLED) as process:
+        left = said(process)
+        process.kill()
     assert eventually(lambda: not any(runs(pid) for pid in left["pids"]), deadline_seconds=20)
     assert eventually(lambda: not Path(left["folder"]).exists(), deadline_seconds=5)
 
 
 def test_ctrl_c_reaches_us_and_leaves_ray_for_us_to_stop() -> None:
-    process = launch(UNTIL_INTERRUPTED)
-    assert said(process)["ready"]
-    os.killpg(process.pid, signal.SIGINT)
-    assert said(process) == {"alive": True, "folder_left": False}
-    process.communicate()
+    with launch(UNTIL_INTERRUPTED) as process:
+        assert said(process)["ready"]
+        os.killpg(process.pid, signal.SIGINT)
+        assert said(process) == {"alive": True, "folder_left": False}
     assert process.returncode == 0
 
 

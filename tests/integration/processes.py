@@ -1,0 +1,99 @@
+"""Processes as tests see them: an engine in a process of its own, and what is left when it is gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["EngineProcess", "alive", "descendants", "wait_until"]
+
+_PROGRAM = Path(__file__).with_name("engine_program.py")
+SECONDS = 60.0
+
+
+class EngineProcess:
+    """`engine_program.py` under way on a store."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.trace = folder / "trace.txt"
+        self.output = folder / f"output-{time.monotonic_ns()}.txt"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(_PROGRAM), str(folder), *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def said(self, text: str) -> bool:
+        """Whether the program has printed this."""
+        return text in self.output.read_text()
+
+    def lines(self) -> list[str]:
+        """What steps have noted."""
+        return self.trace.read_text().splitlines() if self.trace.exists() else []
+
+    def expect(self, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
+        """Wait for a condition; show what the program printed where it does not come."""
+        wait_until(lambda: condition() or self.process.poll() is not None, seconds, lambda: self.output.read_text())
+        assert condition(), self.output.read_text()
+
+    def kill(self) -> set[int]:
+        """End it as the kernel would, at once; the processes that it had then."""
+        family = descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+        return family
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the terminal sends the signal to the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> None:
+        """See that nothing of it is left, whatever the test did."""
+        for pid in (*descendants(self.process.pid), self.process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = SECONDS, explain: Callable[[], str] = str) -> None:
+    """Wait for a condition that nothing announces."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below a process, as they are now."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text()
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(status.rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those of the processes that still run (a zombie does not)."""
+    running = set()
+    for pid in pids:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                running.add(pid)
+        except OSError:
+            continue
+    return running

@@ -1,0 +1,47 @@
+"""A generator is held back while what it emitted waits for workers, so memory stays bounded."""
+
+from ensue import Event, Pipeline
+from ensue.events.codec import encode
+from ensue.events.decide import Core, Limits
+from ensue.events.inputs import Completed, Op
+
+from .core_driver import CoreDriver
+
+
+class Start(Event):
+    """The trigger."""
+
+
+class Row(Event):
+    """One of very many."""
+
+    n: int
+
+
+def _pipeline() -> Pipeline:
+    p = Pipeline("rows")
+
+    @p.step
+    def read(event: Start) -> list[Row]: ...  # type: ignore[empty-body]
+
+    @p.step
+    def load(event: Row) -> None: ...
+
+    return p
+
+
+def test_a_generator_gets_credit_only_while_little_waits_for_workers() -> None:
+    driver = CoreDriver(_pipeline(), concurrency=1)
+    driver.core = Core(driver.plans, driver.book, Limits(backlog=3))
+    driver.held.clear()
+    reader, loader = driver.add_worker("read"), driver.add_worker("load")
+    driver.emit(Start())
+    token = driver.held[reader][0][0]
+
+    def stream(index: int) -> bool:
+        output = ["Row", 1, encode(Row(n=index)), None]
+        return bool(driver.tell(Completed(reader, [[Op.STREAM, token, index, [output]]])).credit)
+
+    assert [stream(index) for index in range(5)] == [True, True, True, False, False]
+    caught_up = driver.done(loader, driver.held[loader][0], [], many=False)
+    assert [credit.upto for credit in caught_up.credit] == [5]
