@@ -162,7 +162,7 @@ class Engine(EngineFace):
         check_sendable(self.pipelines.values())
         self._epoch = self._take_over(self._log, f"{os.uname().nodename}:{os.getpid()}")
         self._exits.callback(self._reader.close)
-        self._links = RayLinks()
+        self._links = RayLinks(self._session.folder)
         self._exits.callback(self._links.close)
         self._crew = Crew(self._session, self._links, self._post)
         self._partition = self._recover()

@@ -13,8 +13,8 @@ __all__ = ["RayLinks"]
 class RayLinks:
     """How a partition reaches its workers under Ray. `end` is given by the crew, which knows the processes."""
 
-    def __init__(self) -> None:
-        self.socket = PartitionSocket()
+    def __init__(self, folder: str = "") -> None:
+        self.socket = PartitionSocket(folder)
         self.heard: dict[int, float] = {}
         self.listened = time.monotonic()
         self.ender: Callable[[int, str], None] | None = None

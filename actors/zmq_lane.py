@@ -51,10 +51,13 @@ class _Bell:
 
 
 class PartitionSocket:
-    """The partition's end: talks to all workers on this node."""
+    """The partition's end: talks to all workers on this node.
 
-    def __init__(self) -> None:
-        self._folder = _make_folder()
+    parent: a folder that its owner removes even after `kill -9` (an embedded Ray's); by default the temporary one.
+    """
+
+    def __init__(self, parent: str = "") -> None:
+        self._folder = _make_folder(parent)
         self.address = f"ipc://{self._folder}/lane"
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -154,12 +157,12 @@ class WorkerSocket:
                 return
 
 
-def _make_folder() -> Path:
+def _make_folder(parent: str) -> Path:
     """A new 0700 folder whose path is short enough for a socket (sun_path holds 107 characters on Linux)."""
-    folder = Path(tempfile.mkdtemp(prefix="ensue-"))
+    folder = Path(tempfile.mkdtemp(prefix="lane-", dir=parent or None))
     if len(str(folder)) > _MAX_FOLDER_CHARACTERS:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="ensue-", dir="/tmp"))
+        folder = Path(tempfile.mkdtemp(prefix="ensue-lane-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it ours alone
     return folder
 
 

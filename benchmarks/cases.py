@@ -20,13 +20,14 @@ FIGURES_FILE = "figures.json"
 
 
 class Case(NamedTuple):
-    """A function of a module here, its arguments, and the seconds after which it is ended."""
+    """A function of a module here, its arguments, the seconds after which it is ended, and the program that it needs."""
 
     module: str
     function: str
     arguments: tuple[str, ...] = ()
     limit_seconds: float = 150.0
     needs: str = ""
+    in_quick: bool = True
 
     def load(self) -> Callable[[Settings], list[Figure]]:
         """The function, imported when it is wanted."""
@@ -42,11 +43,11 @@ class Case(NamedTuple):
 CASES = {
     "w1-full": Case("engines", "measure", (W1, "full")),
     "naive-ray": Case("naive_ray", "measure"),
-    "w1-relaxed": Case("engines", "measure", (W1, "relaxed")),
+    "w1-relaxed": Case("engines", "measure", (W1, "relaxed"), in_quick=False),
     "w1-memory": Case("engines", "measure", (W1, "memory")),
     "w2-full": Case("engines", "measure", (W2, "full")),
-    "w2-relaxed": Case("engines", "measure", (W2, "relaxed")),
-    "w2-memory": Case("engines", "measure", (W2, "memory")),
+    "w2-relaxed": Case("engines", "measure", (W2, "relaxed"), in_quick=False),
+    "w2-memory": Case("engines", "measure", (W2, "memory"), in_quick=False),
     "webhooks": Case("webhooks", "measure", needs="wrk"),
     "in-flight": Case("in_flight", "measure", limit_seconds=240.0),
     "restart-few": Case("restart", "measure", ("few",)),

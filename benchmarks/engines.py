@@ -1,6 +1,7 @@
 """An engine under both loads: alone, with 16 to 2,000 clients, in bulk; what it weighs, and how soon it is up."""
 
 import time
+from statistics import median
 
 import uvloop
 
@@ -57,9 +58,10 @@ class _Engine:
     def _rate(self, in_flight: int, rates: list[float]) -> None:
         what = f"{in_flight:,} in flight"
         key = f"{self._name}.{self._column}.{in_flight}"
-        steps = [rate * self._load.steps for rate in rates]
         self._figures.append(spread(key, (self._name, what, self._column, "runs/s"), rates))
-        self._figures.append(spread(f"{key}.steps", (self._name, what, self._column, "steps/s"), steps))
+        self._figures.append(
+            spread(f"{key}.steps", (self._name, what, self._column, "steps/s"), [median(rates) * self._load.steps])
+        )
 
     def _weigh(self, key: str, when: str) -> None:
         for group, weight in weigh().items():

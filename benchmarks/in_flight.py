@@ -39,8 +39,8 @@ async def _measure(settings: Settings) -> list[Figure]:
         alone_rate = await closed_loop(run, settings.size(15_000, 3_000), 1_000)
         drain_rate = await _drain(engine, many)
     return [
-        _figure("in-flight.few", "1,000 in flight, clients of 100", few_rate),
-        _figure("in-flight.many", f"{many:,} in flight, clients of 100", many_rate),
+        _figure("in-flight.1000", "1,000 in flight, clients of 100", few_rate),
+        _figure(f"in-flight.{many}", f"{many:,} in flight, clients of 100", many_rate),
         _figure("in-flight.loop", "1,000 in flight, clients of 1", alone_rate),
         _figure("in-flight.drain", f"drain of {many:,} submitted at once", drain_rate),
     ]

@@ -52,9 +52,11 @@ TARGETS = (
         "x",
     ),
     Target("memory of a waiting run", "waiting", "", 2, 1, "KiB", lower=True),
-    Target("restart on 1,000,000 events, few alive: ready", "restart.few.ready", "", 20, 5, "s", lower=True),
-    Target("restart on 1,000,000 events, 100,000 alive: ready", "restart.many.ready", "", 20, 5, "s", lower=True),
-    Target("runs/s with 100,000 in flight over 1,000", "in-flight.many", "in-flight.few", 0.8, 1, "x"),
+    Target("restart on 1,000,000 events, few alive: ready", "restart.1000000.few.ready", "", 20, 5, "s", lower=True),
+    Target(
+        "restart on 1,000,000 events, 100,000 alive: ready", "restart.1000000.many.ready", "", 20, 5, "s", lower=True
+    ),
+    Target("runs/s with 100,000 in flight over 1,000", "in-flight.100000", "in-flight.1000", 0.8, 1, "x"),
     Target("import ensue", "import ensue", "", 0.5, 0.25, "s", lower=True),
 )
 

@@ -45,7 +45,7 @@ def measure(settings: Settings, live_name: str) -> list[Figure]:
     """Recovery, and the whole start of an engine, with few or many runs alive."""
     events = settings.size(1_000_000, 40_000)
     live = events // 10 if live_name == "many" else events // 1_000
-    key, told = f"restart.{live_name}", f"{live:,} runs alive"
+    key, told = f"restart.{events}.{live_name}", f"{live:,} runs alive"
     past = _fill(settings, events, live)
     figures = [_figure(f"{key}.recover", f"recover(), {told}", _recover_seconds(settings, live))]
     with _ray_running():
@@ -101,7 +101,7 @@ def _recover_seconds(settings: Settings, live: int) -> float:
 def _snapshot_figure(settings: Settings, events: int, live: int) -> Figure:
     _fill(settings, events, live, snapshot=True)
     seconds = _recover_seconds(settings, live)
-    return _figure("restart.snapshot.recover", f"recover() from a snapshot, {live:,} runs alive", seconds)
+    return _figure(f"restart.{events}.snapshot.recover", f"recover() from a snapshot, {live:,} runs alive", seconds)
 
 
 @contextmanager

@@ -21,14 +21,13 @@ _WAITING = DeliveryStatus.WAITING
 class Book:
     """The records, status changes and timers of a partition; `decision` is what the batch under way comes to."""
 
-    __slots__ = ("_changes", "_timer", "_timers", "_touched", "decision", "next_offset", "now_us", "state")
+    __slots__ = ("_changes", "_timers", "_touched", "decision", "next_offset", "now_us", "state")
 
     def __init__(self, next_offset: int) -> None:
         self.state = State()
         self.next_offset = next_offset
         self.now_us = 0
         self.decision = Decision(0)
-        self._timer = 0
         self._timers: list[tuple[int, int, Delivery]] = []
         self._touched: list[Run] = []
         self._changes: list[tuple[Run, Status, int | None]] = []
@@ -44,7 +43,7 @@ class Book:
         decision = self.decision
         entries = decision.entries
         for run in self._touched:
-            records = run.records
+            records = run.records or []
             if not run.number:
                 run.number = offset
             body = pack_records(records)
@@ -53,7 +52,7 @@ class Book:
             else:
                 entries += _cut(offset, run.number, records)
             offset += len(records)
-            run.records = []
+            run.records = None
         self._touched.clear()
         self.next_offset = offset
         if self._changes:
@@ -64,9 +63,12 @@ class Book:
 
     def record(self, run: Run, record: Record) -> None:
         """Add a record of a run."""
-        if not run.records:
+        records = run.records
+        if records is None:
             self._touched.append(run)
-        run.records.append(record)
+            run.records = [record]
+        else:
+            records.append(record)
 
     def settle(self, run: Run) -> None:
         """End a run that has nothing ahead of it."""
@@ -103,8 +105,7 @@ class Book:
     def set_timer(self, delivery: Delivery, due_us: int) -> None:
         """Make a waiting delivery ready at this time."""
         delivery.due_us = due_us
-        self._timer += 1
-        heappush(self._timers, (due_us, self._timer, delivery))
+        heappush(self._timers, (due_us, delivery.order, delivery))
         run = delivery.run
         if run.status is Status.RUNNING and all(d.status is _WAITING for d in run.deliveries.values()):
             self.change(run, Status.WAITING)

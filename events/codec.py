@@ -77,7 +77,7 @@ def decode(model: type[E], data: bytes, version: int) -> E:
     if version != model.__event_version__:
         fields = _upcast(model, fields, version)
     try:
-        return model.__pydantic_validator__.validate_python(fields, by_alias=False, by_name=True)  # type: ignore[return-value]
+        return cast("E", model.__pydantic_validator__.validate_python(fields, by_alias=False, by_name=True))
     except ValidationError as error:
         problems = describe_problems(error)
         first = f"{problems[0]['field']}: {problems[0]['expected']}, got {problems[0]['got']}"
@@ -94,7 +94,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(cast("set[Any]", value), key=_in_order)
     if isinstance(value, deque):
-        return list(cast("deque[Any]", value))
+        items: deque[Any] = value
+        return list(items)
     return to_jsonable_python(value)
 
 

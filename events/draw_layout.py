@@ -277,8 +277,8 @@ def _place(grid: _Grid, row: Sequence[int], xs: list[float], wish: Callable[[int
             last, before = pools.pop(), pools.pop()
             pools.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
     places = [total / weight for total, weight, count in pools for _ in range(count)]
-    for node, place, before in zip(row, places, rooms, strict=True):
-        xs[node] = place + before
+    for node, place, offset in zip(row, places, rooms, strict=True):
+        xs[node] = place + offset
 
 
 def _down(grid: _Grid, rows: Sequence[Sequence[int]]) -> tuple[list[float], float]:

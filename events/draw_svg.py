@@ -8,6 +8,7 @@ pills, webhooks boxes with a bar; what failures do is dashed and red.
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 
 from .draw_layout import Layout, Path, Point, lay_out
 from .graph import Edge, EventNode, Graph, Node, StepNode, WebhookNode
@@ -107,13 +108,14 @@ def _line(edge: Edge, path: Path) -> str:
 
 
 def _curve(points: Sequence[Point]) -> str:
-    """A line that leaves and enters every point upright, so that it is smooth in all of them."""
-    (x, y), *rest = points
-    parts = [f"M{_n(x)} {_n(y)}"]
-    for next_x, next_y in rest:
+    """A smooth line: upright at its ends, and in between along the line from the point before to the point after."""
+    slopes = [0.0, *((c[0] - a[0]) / ((c[1] - a[1]) or 1.0) for a, c in zip(points, points[2:], strict=False)), 0.0]
+    parts = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
+    for index, ((x, y), (next_x, next_y)) in enumerate(pairwise(points)):
         half = (next_y - y) / 2
-        parts.append(f"C{_n(x)} {_n(y + half)} {_n(next_x)} {_n(next_y - half)} {_n(next_x)} {_n(next_y)}")
-        x, y = next_x, next_y
+        start = f"{_n(x + half * slopes[index])} {_n(y + half)}"
+        end = f"{_n(next_x - half * slopes[index + 1])} {_n(next_y - half)}"
+        parts.append(f"C{start} {end} {_n(next_x)} {_n(next_y)}")
     return "".join(parts)
 
 

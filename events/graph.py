@@ -39,7 +39,6 @@ __all__ = [
 FORMAT = 1
 """The version of the JSON; a reader refuses a newer one."""
 
-_FAILED = StepFailed.__event_type__
 _PROSE = frozenset({"title", "description", "examples", "deprecated"})
 _NAMED = frozenset({"properties", "$defs", "patternProperties"})
 
@@ -249,7 +248,8 @@ def schema_of(model: type[Event]) -> dict[str, Any] | None:
 def _without_prose(schema: Any) -> Any:
     """A schema without its titles and descriptions; what is merely named so (a property) stays."""
     if isinstance(schema, list):
-        return [_without_prose(item) for item in cast("list[Any]", schema)]
+        items: list[Any] = schema
+        return [_without_prose(item) for item in items]
     if not isinstance(schema, dict):
         return schema
     kept = ((key, value) for key, value in cast("dict[str, Any]", schema).items() if key not in _PROSE)

@@ -159,7 +159,7 @@ class Pipeline:
         claims: Resources | None = None,
         failed_steps: frozenset[str] | None = None,
     ) -> None:
-        title: str = name or getattr(code, "__name__", type(code).__name__)
+        title = name if name is not None else str(getattr(code, "__name__", type(code).__name__))
         self._check_title(title)
         function = _body(code, title)
         signature = read_signature(function, title, local_names)
@@ -175,7 +175,7 @@ class Pipeline:
         self.steps[title] = step
 
     def _check_title(self, title: str) -> None:
-        if len(title) > _NAME_LENGTH or not title.isprintable():
+        if not 0 < len(title) <= _NAME_LENGTH or not title.isprintable():
             raise PipelineInvalid(f"step name {title[:80]!r}: use 1 to {_NAME_LENGTH} printable characters")
         if title in self.steps:
             raise PipelineInvalid(f"pipeline {self.name} has two steps named {title!r}: rename one, or pass name=")
@@ -220,7 +220,7 @@ def _body(code: Callable[..., Any], name: str) -> Callable[..., Any]:
         return code
     if "__call__" not in code.__dict__ and not any("__call__" in base.__dict__ for base in code.__mro__[:-1]):
         raise PipelineInvalid(f"step class {name} has no __call__: write `def __call__(self, event: ...) -> ...`")
-    return code.__call__  # type: ignore[no-any-return, operator]
+    return code.__call__
 
 
 def _default_concurrency(claims: Resources, style: CallStyle) -> int:

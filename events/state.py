@@ -119,7 +119,7 @@ class Run:
     joins: dict[int, Join] | None = None
     results: list[Ref] | None = None
     errors: list[tuple[str, Failure]] | None = None
-    records: list[Record] = field(default_factory=list)
+    records: list[Record] | None = None
 
 
 @dataclass(slots=True, eq=False)

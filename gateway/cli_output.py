@@ -40,16 +40,20 @@ STATUS_STYLES: Mapping[str, str] = {
     "compensated": "magenta",
     "needs_migration": "yellow",
 }
+_UNBOUND = 1000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 @cache
 def stdout() -> "Console":
-    """The console of results."""
+    """The console of results. A file or a pipe has no width: nothing is cut."""
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False, markup=False)
+    console = Console(highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console.width = _UNBOUND
+    return console
 
 
 @cache

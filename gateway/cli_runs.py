@@ -25,7 +25,6 @@ DEFAULT_URL = "http://127.0.0.1:8484"
 _WATCH_SECONDS = 0.25
 _ID_WIDTH = 36
 _WIDE = 100
-_UNBOUND = 400  # a file or a pipe has no width: nothing is cut
 
 
 @contextmanager
@@ -138,7 +137,7 @@ def _print_table(rows: "Sequence[RunOut]") -> None:
         took = "" if run.duration_ms is None else duration(run.duration_ms / 1000)
         trigger = () if is_narrow else (plain(run.trigger_type),)
         table.add_row(run.run_id, status_text(run.status), plain(run.pipeline), *trigger, _ago(run.started), took)
-    console.print(table, width=None if console.is_terminal else _UNBOUND)
+    console.print(table)
 
 
 def _ago(moment: datetime) -> str:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from ensue import Event, Outcome, Pipeline, Webhook
 from ensue.events.codec import encode
+from ensue.events.draw import svg
 from ensue.testing import LocalEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,8 @@ DELIVERIES = sorted(DATA.glob("*.json"))
 TRANSLATED = {"pull_request", "push", "issues", "check_run"}
 SLOW_SECONDS = 240
 
-pytestmark = pytest.mark.skipif(not EXAMPLES, reason="only a checkout has the examples")
+if not EXAMPLES:
+    pytest.skip("only a checkout has the examples", allow_module_level=True)
 
 
 def _load(name: str) -> ModuleType:
@@ -276,7 +278,9 @@ class Reader:
         elif block.language == "json":
             json.loads(block.text)
         else:
-            assert block.language == "mermaid", f"line {block.line}: a block of {block.language or 'no language'}"
+            assert block.language in ("mermaid", "text"), (
+                f"line {block.line}: a block of {block.language or 'no language'}"
+            )
 
     def finish(self) -> None:
         """Run what was typed as one program, its tests included."""
@@ -365,3 +369,11 @@ def test_a_link_of_a_document_leads_to_a_file(document: Path) -> None:
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     missing = [link for link in links if link and not (document.parent / link).exists()]
     assert missing == []
+
+
+def test_the_picture_of_the_orders_is_that_of_the_example() -> None:
+    def described(picture: str) -> list[str]:
+        return re.findall(r"<desc.*?</desc>", picture)
+
+    picture = (ROOT / "docs" / "assets" / "orders.svg").read_text()
+    assert described(picture) == described(svg(orders.orders.graph())) != []

@@ -62,8 +62,7 @@ def test_killing_it_while_it_takes_events_in_loses_none_that_was_accepted(start:
     assert {line.split()[1] for line in again.lines() if line.startswith("second")} == {str(n) for n in range(3000)}
 
 
-@pytest.mark.parametrize("held", [False, True], ids=["idle", "busy"])
-def test_ctrl_c_ends_it_in_good_order_and_leaves_no_process(start: Start, tmp_path: Path, held: bool) -> None:
+def test_ctrl_c_ends_it_in_good_order_and_leaves_no_process(start: Start, tmp_path: Path) -> None:
     engine = start("emit", "4", "wait")
     engine.expect(lambda: engine.said("emitted"))
     wait_until(lambda: statuses(tmp_path) == {3: 4})
