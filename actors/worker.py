@@ -31,6 +31,9 @@ _NUDGE_SECONDS = 0.002
 _ALIVE_SECONDS = 2.0
 _STOP_GRACE_SECONDS = 30.0
 _ANSWER_SECONDS = 30.0
+_OWN_BYTES = 32 * 1024 * 1024
+_OWN_THREADS = 12
+_STACK_BYTES = 8 * 1024 * 1024
 
 
 class WorkerCore:
@@ -51,6 +54,8 @@ class WorkerCore:
         tag, body = unpack_message(message)
         if tag == Tag.DELIVER:
             self.executor.submit(body)
+            if self.executor.stopping:
+                self.executor.hand_back()
         elif tag == Tag.CREDIT:
             self.executor.credit(body[0], body[1])
         elif tag == Tag.CANCEL:
@@ -201,4 +206,5 @@ def _limit_memory(step: Step) -> None:
     with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
         used = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmData")), 0)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (used + claimed, hard))
+    own = _OWN_BYTES + (_OWN_THREADS + step.concurrency) * _STACK_BYTES  # the kernel counts stacks that nobody fills
+    resource.setrlimit(resource.RLIMIT_DATA, (used + own + claimed, hard))

@@ -2,13 +2,17 @@
 
 Rules: the log is written by the real core, run after run of W1, and holds no snapshot unless the figure says so: that is
 what `kill -9` leaves behind at its worst. A run that is alive stands before its second step. Ray runs before the clock does,
-so that what is timed is ensue: recovery, workers, the first result.
+so that what is timed is ensue: recovery, workers, the first result. The log is written and recovered in
+processes of their own, and is on the disk before anything is timed: neither old garbage nor old writes get in the way.
 """
 
+import multiprocessing
+import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import uvloop
 
@@ -34,6 +38,10 @@ _BATCH = 1_500
 _CHUNK = 20
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 class Past(NamedTuple):
     """What the log was filled with: its events, and the oldest run that is alive."""
 
@@ -46,8 +54,8 @@ def measure(settings: Settings, live_name: str) -> list[Figure]:
     events = settings.size(1_000_000, 40_000)
     live = events // 10 if live_name == "many" else events // 1_000
     key, told = f"restart.{events}.{live_name}", f"{live:,} runs alive"
-    past = _fill(settings, events, live)
-    figures = [_figure(f"{key}.recover", f"recover(), {told}", _recover_seconds(settings, live))]
+    past = _apart(_fill, settings, events, live)
+    figures = [_figure(f"{key}.recover", f"recover(), {told}", _apart(_recover_seconds, settings, live))]
     with _ray_running():
         ready, first = uvloop.run(_start(settings, past.alive))
     figures.append(_figure(f"{key}.ready", f"engine ready, {told}", ready))
@@ -56,6 +64,14 @@ def measure(settings: Settings, live_name: str) -> list[Figure]:
     if live_name == "many":
         figures.append(_snapshot_figure(settings, events, live))
     return figures
+
+
+def _apart(function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Call a function in a process of its own, after which the disk has all that it wrote."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
+        result = processes.submit(function, *arguments, **options).result()
+    os.sync()
+    return result
 
 
 def _figure(key: str, what: str, seconds: float) -> Figure:
@@ -99,8 +115,8 @@ def _recover_seconds(settings: Settings, live: int) -> float:
 
 
 def _snapshot_figure(settings: Settings, events: int, live: int) -> Figure:
-    _fill(settings, events, live, snapshot=True)
-    seconds = _recover_seconds(settings, live)
+    _apart(_fill, settings, events, live, snapshot=True)
+    seconds = _apart(_recover_seconds, settings, live)
     return _figure(f"restart.{events}.snapshot.recover", f"recover() from a snapshot, {live:,} runs alive", seconds)
 
 

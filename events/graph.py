@@ -7,7 +7,7 @@ hear and emit, the schemas of their events), never with a policy or a docstring,
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Annotated, Any, Literal, cast
 
@@ -248,8 +248,7 @@ def schema_of(model: type[Event]) -> dict[str, Any] | None:
 def _without_prose(schema: Any) -> Any:
     """A schema without its titles and descriptions; what is merely named so (a property) stays."""
     if isinstance(schema, list):
-        items: list[Any] = schema
-        return [_without_prose(item) for item in items]
+        return [_without_prose(item) for item in cast("Iterable[Any]", schema)]
     if not isinstance(schema, dict):
         return schema
     kept = ((key, value) for key, value in cast("dict[str, Any]", schema).items() if key not in _PROSE)

@@ -7,12 +7,13 @@ Exit codes: 0 done, 1 the run failed or a check found errors, 2 wrong use.
 import sys
 from enum import StrEnum
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .cli_exit import run_guarded
+from .cli_exit import FAILED, flushed, run_guarded
 
 __all__ = ["app", "main"]
 
@@ -223,7 +224,11 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _Flags.debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(run_guarded(lambda: _invoke(words), debug=_Flags.debug))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no arrows is no reason to fail
+    code = run_guarded(lambda: _invoke(words), debug=_Flags.debug)
+    sys.exit(code if flushed() else FAILED)
 
 
 def _invoke(words: list[str]) -> int:

@@ -9,6 +9,7 @@ Rules: an error is one line that says what to do (Ray's has a second one), witho
 can be searched for. No traceback but with --debug.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,6 +25,7 @@ __all__ = [
     "Stopped",
     "WrongUse",
     "complain",
+    "flushed",
     "run_guarded",
 ]
 
@@ -103,6 +105,16 @@ def run_guarded(command: Callable[[], int | None], *, debug: bool) -> int:
         if debug and not isinstance(error, Stopped):
             traceback.print_exc(file=sys.stderr)
         return _ends(error)
+
+
+def flushed() -> bool:
+    """Write out what is left; whoever has stopped reading (`| head`) is not told at the end of the program either."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _usage(error: BaseException, message: Callable[[], str]) -> str:

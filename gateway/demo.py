@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from .demo_deliveries import DELIVERIES, Delivery, headers_of
 from .demo_evidence import Evidence, read_journal, read_store
@@ -49,7 +50,8 @@ def main() -> int:
             finally:
                 server.kill()
     except (DemoFailed, httpx.HTTPError) as error:
-        console.print(f"\n[bold red]The demo could not go on:[/] {error}", soft_wrap=True)
+        said = str(error) if isinstance(error, DemoFailed) else str(error).partition("\n")[0]
+        console.print("\n[bold red]The demo could not go on:[/]", escape(said), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("\nStopped; nothing is left behind.")

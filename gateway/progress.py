@@ -96,7 +96,7 @@ class Progress:
         self._deliveries: dict[int, tuple[StepLine, Phase]] = {}
 
     def add(self, records: Iterable[Record]) -> None:
-        """Fold the next records of the run."""
+        """Fold the next records."""
         for record in records:
             fold = _FOLDS.get(record[0])
             if fold is not None:
@@ -194,8 +194,7 @@ def causal_order(graph: Graph, trigger: str) -> list[str]:
 
     A step stands where its last cause does, so that a join comes after all of its branches; loops are followed once.
     """
-    depth = _depths(graph, trigger)
-    return sorted(depth, key=lambda name: depth[name])
+    return sorted(depth := _depths(graph, trigger), key=lambda name: depth[name])
 
 
 def _depths(graph: Graph, trigger: str) -> dict[str, int]:

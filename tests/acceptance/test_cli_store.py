@@ -91,7 +91,8 @@ def _ensue(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, s
     with pytest.raises(SystemExit) as ended:
         main(list(words))
     assert isinstance(ended.value.code, int)
-    return ended.value.code, *capsys.readouterr()
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
 
 
 def _drawn(watch: LogWatch) -> str:
@@ -105,7 +106,7 @@ def _drawn(watch: LogWatch) -> str:
 # The commands.
 
 
-def test_runs_are_listed_newest_first(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]):
+def test_runs_are_listed_newest_first(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = fill(["hat"], ["broken"])
     code, out, err = _ensue(capsys, "runs", "list", "--store", store)
     rows = out.splitlines()
@@ -117,7 +118,7 @@ def test_runs_are_listed_newest_first(store: str, fill: Fill, capsys: pytest.Cap
     ]
 
 
-def test_a_list_is_narrowed_and_paged(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]):
+def test_a_list_is_narrowed_and_paged(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
     ids = fill(["a"], ["b"], ["broken"])
     where = ("--store", store, "--json")
     failed = json.loads(_ensue(capsys, "runs", "list", "--status", "failed", *where)[1])
@@ -128,7 +129,7 @@ def test_a_list_is_narrowed_and_paged(store: str, fill: Fill, capsys: pytest.Cap
     assert rest["next_cursor"] is None
 
 
-def test_a_run_is_shown_as_the_tree_of_what_ensued(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]):
+def test_a_run_is_shown_as_the_tree_of_what_ensued(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = fill(["hat", "sticky"])
     code, out, err = _ensue(capsys, "runs", "show", run_id, "--store", store)
     assert (code, err) == (0, "")
@@ -137,7 +138,7 @@ def test_a_run_is_shown_as_the_tree_of_what_ensued(store: str, fill: Fill, capsy
     assert 'pack → Packed (attempt 2) {"name": "sticky"}' in out
 
 
-def test_a_run_as_json_is_the_document_of_the_api(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]):
+def test_a_run_as_json_is_the_document_of_the_api(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = fill(["hat"])
     run = json.loads(_ensue(capsys, "runs", "show", run_id, "--store", store, "--json")[1])
     assert (run["run_id"], run["status"], run["trigger_type"]) == (run_id, "completed", "Basket")
@@ -147,7 +148,7 @@ def test_a_run_as_json_is_the_document_of_the_api(store: str, fill: Fill, capsys
 
 def test_the_errors_of_a_run_are_shown_without_obeying_their_bytes(
     store: str, fill: Fill, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     (run_id,) = fill(["hat", "broken"])
     code, out, _ = _ensue(capsys, "runs", "show", run_id, "--store", store)
     assert code == 0
@@ -155,7 +156,9 @@ def test_the_errors_of_a_run_are_shown_without_obeying_their_bytes(
     assert "\x1b" not in out
 
 
-def test_watching_a_run_that_is_over_ends_with_its_outcome(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]):
+def test_watching_a_run_that_is_over_ends_with_its_outcome(
+    store: str, fill: Fill, capsys: pytest.CaptureFixture[str]
+) -> None:
     done, failed = fill(["hat"], ["broken"])
     code, out, err = _ensue(capsys, "runs", "watch", done, "--store", store)
     assert (code, out.splitlines()[1]) == (0, '  Sent {"names": ["hat"]}')
@@ -166,7 +169,7 @@ def test_watching_a_run_that_is_over_ends_with_its_outcome(store: str, fill: Fil
 
 
 @pytest.mark.parametrize("what", ["cancel", "retry"])
-def test_a_store_is_only_read(store: str, fill: Fill, capsys: pytest.CaptureFixture[str], what: str):
+def test_a_store_is_only_read(store: str, fill: Fill, capsys: pytest.CaptureFixture[str], what: str) -> None:
     (run_id,) = fill(["broken"])
     code, out, err = _ensue(capsys, "runs", what, run_id, "--store", store)
     assert (code, out) == (2, "")
@@ -181,16 +184,16 @@ def test_a_store_is_only_read(store: str, fill: Fill, capsys: pytest.CaptureFixt
         (["list", "--cursor", "xyz"], 2, "next_cursor of the page before"),
     ],
 )
-def test_a_run_that_is_not_there_is_one_line(
+def test_a_run_that_is_not_there_is_one_line(  # noqa: PLR0917 - pytest gives them by name
     store: str, fill: Fill, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
-):
+) -> None:
     fill(["hat"])
     ended, out, err = _ensue(capsys, "runs", *words, "--store", store)
     assert (ended, out, err.count("\n")) == (code, "", 1)
     assert said in err
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = _ensue(capsys, "runs", "list", "--store", f"sqlite:///{tmp_path}/none.db")
     assert (code, out) == (2, "")
     assert "There is no store at" in err
@@ -207,7 +210,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.Ca
 )
 def test_an_engine_that_does_not_answer_is_one_line(
     capsys: pytest.CaptureFixture[str], url: str, code: int, said: str
-):
+) -> None:
     ended, out, err = _ensue(capsys, "runs", "list", "--url", url)
     assert (ended, out, err.count("\n")) == (code, "", 1)
     assert said in err
@@ -216,16 +219,16 @@ def test_an_engine_that_does_not_answer_is_one_line(
 # Two engines on one store.
 
 
-def test_a_store_in_use_is_held_and_says_by_whom(store: str, tmp_path: Path):
-    with hold(store, "`ensue serve`"):
-        with pytest.raises(LogUnavailable, match=r"in use by `ensue serve` \(pid \d+\)"), hold(store, "`ensue run`"):
-            pass
+def test_a_store_in_use_is_held_and_says_by_whom(store: str, tmp_path: Path) -> None:
+    refused = pytest.raises(LogUnavailable, match=r"in use by `ensue serve` \(pid \d+\)")
+    with hold(store, "`ensue serve`"), refused, hold(store, "`ensue run`"):
+        pytest.fail("it was held twice")
     with hold(store, "`ensue run`"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_memory_store_is_held_by_nobody():
+def test_a_memory_store_is_held_by_nobody() -> None:
     with hold("memory://", "one"), hold("memory://", "two"):
         pass
 
@@ -233,14 +236,14 @@ def test_a_memory_store_is_held_by_nobody():
 # The picture.
 
 
-def test_a_picture_stands_in_the_order_of_cause_and_effect():
+def test_a_picture_stands_in_the_order_of_cause_and_effect() -> None:
     graph = shop.graph()
     assert causal_order(graph, "Basket") == ["pay", "unfold", "pack", "send"]
     assert causal_order(graph, "Item") == ["pack", "send"]
     assert waits_for(graph, "send") == "Paid and all Packed"
 
 
-def test_a_picture_shows_counts_retries_and_what_came_out(store: str, fill: Fill):
+def test_a_picture_shows_counts_retries_and_what_came_out(store: str, fill: Fill) -> None:
     (run_id,) = fill(["hat", "sticky", "shoe"])
     watch = LogWatch(open_reader(store), parse_id(run_id))
     drawn = [text.split() for text in _drawn(watch).splitlines()]
@@ -254,7 +257,7 @@ def test_a_picture_shows_counts_retries_and_what_came_out(store: str, fill: Fill
     assert drawn[4][-2:] == ["→", "Sent"]
 
 
-def test_a_picture_of_a_failed_run_says_why_and_what_was_not_reached(store: str, fill: Fill):
+def test_a_picture_of_a_failed_run_says_why_and_what_was_not_reached(store: str, fill: Fill) -> None:
     (run_id,) = fill(["hat", "broken"])
     watch = LogWatch(open_reader(store), parse_id(run_id), shop)
     text = _drawn(watch)
@@ -264,7 +267,7 @@ def test_a_picture_of_a_failed_run_says_why_and_what_was_not_reached(store: str,
     assert all(len(row) <= 100 for row in text.splitlines())
 
 
-def test_a_step_is_pending_then_running_then_retrying_then_done(store: str, fill: Fill):
+def test_a_step_is_pending_then_running_then_retrying_then_done(store: str, fill: Fill) -> None:
     (run_id,) = fill(["sticky"])
     reader = open_reader(store)
     row = reader.run(parse_id(run_id))
@@ -283,7 +286,7 @@ def test_a_step_is_pending_then_running_then_retrying_then_done(store: str, fill
     assert line(frame.steps[2], frame, 0).startswith("  pack: done  1.0 s  2 attempts")
 
 
-def test_a_picture_of_a_pipeline_that_nobody_knows_shows_the_steps_that_acted(store: str, fill: Fill):
+def test_a_picture_of_a_pipeline_that_nobody_knows_shows_the_steps_that_acted(store: str, fill: Fill) -> None:
     (run_id,) = fill(["hat"])
     reader = open_reader(store)
     row = reader.run(parse_id(run_id))

@@ -63,7 +63,8 @@ def ensue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         with pytest.raises(SystemExit) as ended:
             main(list(words))
         assert isinstance(ended.value.code, int)
-        return Said(ended.value.code, *capsys.readouterr())
+        said = capsys.readouterr()
+        return Said(ended.value.code, said.out, said.err)
 
     yield type_in
     for name in set(sys.modules) - before:
@@ -88,21 +89,23 @@ def _run(ensue: Ensue, *words: str) -> str:
 # Help and wrong words.
 
 
-def test_help_is_quick_and_names_every_command():
-    command = "import sys; from ensue.gateway.cli import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
+def test_help_is_quick_and_names_every_command() -> None:
+    command = (
+        "import sys; from ensue.gateway.cli import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
+    )
     said = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     text, _, modules = said.stdout.rpartition("\n[")
     assert all(f"\n  {name} " in text for name in ("run", "serve", "check", "graph", "runs", "demo"))
     assert not any(f"'{heavy}'" in modules for heavy in ("ray", "fastapi", "rich", "httpx", "apsw"))
 
 
-def test_ensue_alone_shows_the_help(ensue: Ensue):
+def test_ensue_alone_shows_the_help(ensue: Ensue) -> None:
     said = ensue()
     assert said.code == 0
     assert said.out.startswith("Usage: ensue")
 
 
-def test_the_version_is_printed(ensue: Ensue):
+def test_the_version_is_printed(ensue: Ensue) -> None:
     assert ensue("--version").out.startswith("ensue 0.")
 
 
@@ -120,7 +123,7 @@ def test_the_version_is_printed(ensue: Ensue):
         (["runs", "show"], "Missing argument 'RUN_ID'"),
     ],
 )
-def test_wrong_words_are_one_line_that_leads_to_the_help(ensue: Ensue, words: list[str], said: str):
+def test_wrong_words_are_one_line_that_leads_to_the_help(ensue: Ensue, words: list[str], said: str) -> None:
     result = ensue(*words)
     line = _refused(result)
     assert result.code == 2
@@ -130,13 +133,13 @@ def test_wrong_words_are_one_line_that_leads_to_the_help(ensue: Ensue, words: li
 
 
 @pytest.mark.parametrize("command", ["run", "serve", "check", "graph"])
-def test_a_target_that_is_not_there_is_wrong_use_everywhere(ensue: Ensue, command: str):
+def test_a_target_that_is_not_there_is_wrong_use_everywhere(ensue: Ensue, command: str) -> None:
     said = ensue(command, "cli_nowhere.py")
     assert said.code == 2
     assert "cli_nowhere.py: no such file" in _refused(said)
 
 
-def test_debug_shows_the_traceback_wherever_it_stands(ensue: Ensue):
+def test_debug_shows_the_traceback_wherever_it_stands(ensue: Ensue) -> None:
     for words in (["--debug", "check", "cli_nowhere.py"], ["check", "cli_nowhere.py", "--debug"]):
         said = ensue(*words)
         assert said.code == 2
@@ -146,19 +149,19 @@ def test_debug_shows_the_traceback_wherever_it_stands(ensue: Ensue):
 # The event.
 
 
-def test_an_unknown_event_type_shows_those_that_are_heard(ensue: Ensue):
+def test_an_unknown_event_type_shows_those_that_are_heard(ensue: Ensue) -> None:
     assert "no such event type; it hears Placed, Paid" in _run(ensue, "--event", "Arrived")
 
 
-def test_a_slip_of_the_pen_is_told(ensue: Ensue):
+def test_a_slip_of_the_pen_is_told(ensue: Ensue) -> None:
     assert "did you mean Placed?" in _run(ensue, "--event", "Plaecd")
 
 
-def test_an_event_that_no_step_hears_begins_no_run(ensue: Ensue):
+def test_an_event_that_no_step_hears_begins_no_run(ensue: Ensue) -> None:
     assert "no step of pipeline shop hears it" in _run(ensue, "--event", "Refused", "--data", '{"order_id": "a"}')
 
 
-def test_a_missing_event_shows_those_that_are_heard(ensue: Ensue):
+def test_a_missing_event_shows_those_that_are_heard(ensue: Ensue) -> None:
     assert "--event is missing: pipeline shop hears Placed" in _run(ensue)
 
 
@@ -179,16 +182,16 @@ def test_a_missing_event_shows_those_that_are_heard(ensue: Ensue):
         ("@", "the file cannot be read"),
     ],
 )
-def test_data_that_does_not_fit_names_the_place(ensue: Ensue, data: str, said: str):
+def test_data_that_does_not_fit_names_the_place(ensue: Ensue, data: str, said: str) -> None:
     assert said in _run(ensue, "--event", "Placed", "--data", data)
 
 
-def test_data_is_read_from_a_file(ensue: Ensue, tmp_path: Path):
+def test_data_is_read_from_a_file(ensue: Ensue, tmp_path: Path) -> None:
     (tmp_path / "order.json").write_text('{"order_id": "a", "amount": "x"}')
     assert "amount: Input should be a valid number" in _run(ensue, "--event", "Placed", "--data", "@order.json")
 
 
-def test_a_file_that_is_no_text_is_refused(ensue: Ensue, tmp_path: Path):
+def test_a_file_that_is_no_text_is_refused(ensue: Ensue, tmp_path: Path) -> None:
     (tmp_path / "order.json").write_bytes(b'{"order_id": "\xff"}')
     assert "not UTF-8 text, at byte 14" in _run(ensue, "--event", "Placed", "--data", "@order.json")
 
@@ -203,8 +206,10 @@ def test_a_file_that_is_no_text_is_refused(ensue: Ensue, tmp_path: Path):
         ("sqlite:///cli_shop.py", "cli_shop.py"),
     ],
 )
-def test_a_store_that_cannot_be_is_wrong_use(ensue: Ensue, tmp_path: Path, store: str, said: str):
-    line = _refused(ensue("run", "cli_shop.py", "--event", "Paid", "--data", '{"order_id": "a"}', "--store", store, "--json"))
+def test_a_store_that_cannot_be_is_wrong_use(ensue: Ensue, tmp_path: Path, store: str, said: str) -> None:
+    line = _refused(
+        ensue("run", "cli_shop.py", "--event", "Paid", "--data", '{"order_id": "a"}', "--store", store, "--json")
+    )
     assert said in line
     assert (tmp_path / "cli_shop.py").read_text() == SHOP
     assert not list(tmp_path.glob("*-lock"))
@@ -213,12 +218,12 @@ def test_a_store_that_cannot_be_is_wrong_use(ensue: Ensue, tmp_path: Path, store
 # check and graph.
 
 
-def test_a_good_pipeline_has_no_findings(ensue: Ensue):
+def test_a_good_pipeline_has_no_findings(ensue: Ensue) -> None:
     said = ensue("check", "cli_shop.py")
     assert (said.code, said.out, said.err) == (0, "shop: 2 steps, 3 event types: no findings\n", "")
 
 
-def test_check_says_each_error_and_ends_with_1(ensue: Ensue, tmp_path: Path):
+def test_check_says_each_error_and_ends_with_1(ensue: Ensue, tmp_path: Path) -> None:
     (tmp_path / "cli_never.py").write_text(SHOP + NEVER)
     said = ensue("check", "cli_never.py")
     assert said.code == 1
@@ -226,7 +231,7 @@ def test_check_says_each_error_and_ends_with_1(ensue: Ensue, tmp_path: Path):
     assert "[join-never-completes]" in said.out
 
 
-def test_check_as_json_is_one_document(ensue: Ensue, tmp_path: Path):
+def test_check_as_json_is_one_document(ensue: Ensue, tmp_path: Path) -> None:
     (tmp_path / "cli_never.py").write_text(SHOP + NEVER)
     said = ensue("check", "cli_never.py", "--json")
     document = json.loads(said.out)
@@ -234,8 +239,10 @@ def test_check_as_json_is_one_document(ensue: Ensue, tmp_path: Path):
     assert document["findings"][0]["code"] == "join-never-completes"
 
 
-@pytest.mark.parametrize("more", ["@shop.step\ndef bad(event) -> None: ...\n", "@shop.step\ndef ship(event: Paid) -> None: ...\n"])
-def test_check_tells_a_wrong_declaration_as_a_finding(ensue: Ensue, tmp_path: Path, more: str):
+@pytest.mark.parametrize(
+    "more", ["@shop.step\ndef bad(event) -> None: ...\n", "@shop.step\ndef ship(event: Paid) -> None: ...\n"]
+)
+def test_check_tells_a_wrong_declaration_as_a_finding(ensue: Ensue, tmp_path: Path, more: str) -> None:
     (tmp_path / "cli_wrong.py").write_text(SHOP + more)
     said = ensue("check", "cli_wrong.py", "--json")
     assert said.code == 1
@@ -243,7 +250,7 @@ def test_check_tells_a_wrong_declaration_as_a_finding(ensue: Ensue, tmp_path: Pa
     assert ensue("run", "cli_wrong.py").code == 2
 
 
-def test_a_run_of_a_pipeline_with_errors_is_not_started(ensue: Ensue, tmp_path: Path):
+def test_a_run_of_a_pipeline_with_errors_is_not_started(ensue: Ensue, tmp_path: Path) -> None:
     (tmp_path / "cli_never.py").write_text(SHOP + NEVER)
     said = ensue("run", "cli_never.py", "--event", "Placed")
     assert said.code == 1
@@ -251,30 +258,32 @@ def test_a_run_of_a_pipeline_with_errors_is_not_started(ensue: Ensue, tmp_path: 
 
 
 @pytest.mark.parametrize(("form", "start"), [("mermaid", "flowchart TD"), ("dot", "digraph"), ("svg", "<svg")])
-def test_the_graph_is_drawn(ensue: Ensue, form: str, start: str):
+def test_the_graph_is_drawn(ensue: Ensue, form: str, start: str) -> None:
     said = ensue("graph", "cli_shop.py", "--format", form)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(start)
 
 
-def test_the_graph_as_json_reads_back(ensue: Ensue):
+def test_the_graph_as_json_reads_back(ensue: Ensue) -> None:
     graph = Graph.from_json(ensue("graph", "cli_shop.py", "--format", "json").out)
     assert [step.name for step in graph.steps()] == ["charge", "ship"]
 
 
-def test_the_graph_goes_to_a_file(ensue: Ensue, tmp_path: Path):
+def test_the_graph_goes_to_a_file(ensue: Ensue, tmp_path: Path) -> None:
     said = ensue("graph", "cli_shop.py", "--output", "shop.mmd")
     assert (said.code, said.out) == (0, "")
     assert (tmp_path / "shop.mmd").read_text().startswith("flowchart TD")
 
 
-def test_a_graph_that_cannot_be_written_is_one_line(ensue: Ensue):
+def test_a_graph_that_cannot_be_written_is_one_line(ensue: Ensue) -> None:
     said = ensue("graph", "cli_shop.py", "--output", "no/such/shop.mmd")
     assert said.code == 2
     assert "cannot be written" in _refused(said)
 
 
-def test_serve_refuses_a_webhook_without_its_secret(ensue: Ensue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_serve_refuses_a_webhook_without_its_secret(
+    ensue: Ensue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hook = 'from ensue import Webhook, hooks\n@shop.webhook("gh", verify=hooks.GitHub(secret_env="CLI_SECRET"))\n'
     (tmp_path / "cli_hook.py").write_text(f"{SHOP}{hook}def gh(hook: Webhook) -> Placed | None: ...\n")
     monkeypatch.delenv("CLI_SECRET", raising=False)
@@ -283,7 +292,7 @@ def test_serve_refuses_a_webhook_without_its_secret(ensue: Ensue, tmp_path: Path
     assert "CLI_SECRET is not set" in _refused(said)
 
 
-def test_serve_refuses_an_address_that_others_reach(ensue: Ensue):
+def test_serve_refuses_an_address_that_others_reach(ensue: Ensue) -> None:
     said = ensue("serve", "cli_shop.py", "--host", "0.0.0.0", "--port", "0")  # noqa: S104 - what is refused
     assert said.code == 2
     assert "not loopback" in _refused(said)

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorial").glob("*.md"))]
 DATA = ROOT.parent / "shared" / "data" / "github"
+TRACES = sorted((ROOT.parent / "shared" / "data" / "wfcommons").glob("*.json"))
 DELIVERIES = sorted(DATA.glob("*.json"))
 TRANSLATED = {"pull_request", "push", "issues", "check_run"}
 SLOW_SECONDS = 240
@@ -51,6 +52,7 @@ def _load(name: str) -> ModuleType:
 
 
 orders, triage, primes = (_load(name) for name in ("orders", "github_triage", "parallel_primes"))
+replay = _load("wfcommons_replay")
 
 
 async def _outcome(pipeline: Pipeline, event: Event) -> Outcome:
@@ -61,7 +63,9 @@ async def _outcome(pipeline: Pipeline, event: Event) -> Outcome:
 # The examples, in this process.
 
 
-@pytest.mark.parametrize("pipeline", [orders.orders, triage.triage, primes.primes], ids=lambda p: str(p.name))
+@pytest.mark.parametrize(
+    "pipeline", [orders.orders, triage.triage, primes.primes, replay.replay], ids=lambda p: str(p.name)
+)
 def test_an_example_has_no_findings(pipeline: Pipeline) -> None:
     assert pipeline.check() == []
 
@@ -104,6 +108,18 @@ async def test_the_parts_count_as_many_primes_as_the_whole() -> None:
     outcome = await _outcome(primes.primes, primes.CountWanted(limit=100_000, parts=7))
     assert outcome.event == primes.Total(primes=9592, workers=1)
     assert primes.count_primes(0, 100_000) == 9592
+
+
+async def test_a_replayed_task_comes_once_when_all_its_parents_are_done() -> None:
+    parents: dict[str, list[str]] = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
+    tasks = [replay.Task(id=task, parents=above, seconds=0.0) for task, above in parents.items()]
+    assert (await _outcome(replay.replay, replay.TraceGiven(tasks=tasks))).events == [replay.Replayed(tasks=4)]
+
+
+@pytest.mark.parametrize("path", TRACES, ids=lambda path: str(path.name))
+async def test_a_sample_trace_is_replayed_to_its_end(path: Path) -> None:
+    trace = replay.read_trace(path, 1e6)
+    assert (await _outcome(replay.replay, trace)).events == [replay.Replayed(tasks=len(trace.tasks))]
 
 
 # GitHub triage.

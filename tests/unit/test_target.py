@@ -50,12 +50,12 @@ def _refusal(target: str) -> str:
 
 
 @pytest.mark.parametrize("target", ["t_one.py", "t_one.py:pings", "./t_one.py", "t_one:pings", "t_one"])
-def test_every_way_to_write_a_target_leads_to_its_pipeline(folder: Path, target: str):
+def test_every_way_to_write_a_target_leads_to_its_pipeline(folder: Path, target: str) -> None:
     _write(folder / "t_one.py")
     assert load(target).name == "pings"
 
 
-def test_a_file_outside_of_the_working_folder_finds_what_lies_beside_it(folder: Path):
+def test_a_file_outside_of_the_working_folder_finds_what_lies_beside_it(folder: Path) -> None:
     _write(folder / "far" / "t_words.py", "NAME = 'pings'")
     _write(folder / "far" / "t_far.py", "import t_words\n" + ONE)
     (folder / "here").mkdir()
@@ -63,7 +63,7 @@ def test_a_file_outside_of_the_working_folder_finds_what_lies_beside_it(folder: 
     assert sys.path[0] == str(folder / "far")
 
 
-def test_a_file_of_a_package_is_imported_as_part_of_it(folder: Path):
+def test_a_file_of_a_package_is_imported_as_part_of_it(folder: Path) -> None:
     _write(folder / "src" / "t_pack" / "__init__.py", "")
     _write(folder / "src" / "t_pack" / "names.py", "NAME = 'pings'")
     _write(folder / "src" / "t_pack" / "lines.py", "from .names import NAME\n" + ONE)
@@ -71,37 +71,37 @@ def test_a_file_of_a_package_is_imported_as_part_of_it(folder: Path):
     assert pipeline.steps["hear"].target.__module__ == "t_pack.lines"
 
 
-def test_a_package_is_named_like_a_module(folder: Path):
+def test_a_package_is_named_like_a_module(folder: Path) -> None:
     _write(folder / "t_whole" / "__init__.py")
     assert load("t_whole:pings").name == "pings"
 
 
-def test_of_two_pipelines_the_named_one_is_taken(folder: Path):
+def test_of_two_pipelines_the_named_one_is_taken(folder: Path) -> None:
     _write(folder / "t_two.py", TWO)
     assert load("t_two.py:others").name == "others"
 
 
-def test_a_pipeline_with_two_names_is_one_pipeline(folder: Path):
+def test_a_pipeline_with_two_names_is_one_pipeline(folder: Path) -> None:
     _write(folder / "t_alias.py", ONE + "\napp = pings\n")
     assert load("t_alias.py").name == "pings"
 
 
-def test_two_pipelines_and_no_name_shows_what_to_write(folder: Path):
+def test_two_pipelines_and_no_name_shows_what_to_write(folder: Path) -> None:
     _write(folder / "t_both.py", TWO)
     assert "t_both.py:pings or t_both.py:others" in _refusal("t_both.py")
 
 
-def test_a_file_without_a_pipeline_says_so(folder: Path):
+def test_a_file_without_a_pipeline_says_so(folder: Path) -> None:
     _write(folder / "t_none.py", "x = 1")
     assert "no pipeline in it" in _refusal("t_none.py")
 
 
-def test_a_name_that_is_not_there_shows_those_that_are(folder: Path):
+def test_a_name_that_is_not_there_shows_those_that_are(folder: Path) -> None:
     _write(folder / "t_named.py")
     assert "pipelines in it: pings" in _refusal("t_named.py:pongs")
 
 
-def test_a_name_of_something_else_says_what_it_is(folder: Path):
+def test_a_name_of_something_else_says_what_it_is(folder: Path) -> None:
     _write(folder / "t_other.py")
     assert "hear is no pipeline but of type function" in _refusal("t_other.py:hear")
 
@@ -117,7 +117,7 @@ def test_a_name_of_something_else_says_what_it_is(folder: Path):
         (":app", "names no pipeline"),
     ],
 )
-def test_what_does_not_exist_is_said_in_one_line(folder: Path, target: str, said: str):
+def test_what_does_not_exist_is_said_in_one_line(folder: Path, target: str, said: str) -> None:
     with pytest.raises(TargetInvalid, match=said):
         load(target)
 
@@ -131,28 +131,28 @@ def test_what_does_not_exist_is_said_in_one_line(folder: Path, target: str, said
         ("import sys\nsys.exit(3)\n", "t_bad.py:2: SystemExit: 3"),
     ],
 )
-def test_a_file_that_does_not_import_names_the_line_and_the_reason(folder: Path, text: str, said: str):
+def test_a_file_that_does_not_import_names_the_line_and_the_reason(folder: Path, text: str, said: str) -> None:
     _write(folder / "t_bad.py", text)
     assert f"does not import: {said}" in _refusal("t_bad.py")
 
 
-def test_a_module_that_does_not_import_is_told_from_one_that_is_not_there(folder: Path):
+def test_a_module_that_does_not_import_is_told_from_one_that_is_not_there(folder: Path) -> None:
     _write(folder / "t_inner.py", "import t_absent")
     assert "does not import: t_inner.py:1" in _refusal("t_inner:app")
 
 
-def test_a_wrong_declaration_names_its_line(folder: Path):
+def test_a_wrong_declaration_names_its_line(folder: Path) -> None:
     _write(folder / "t_wrong.py", ONE + "\n@pings.step\ndef again(event) -> None: ...\n")
     with pytest.raises(PipelineInvalid, match=r"t_wrong\.py:\d+: step again: parameter 'event' has no annotation"):
         load("t_wrong.py")
 
 
-def test_a_file_named_like_a_module_of_python_is_refused(folder: Path):
+def test_a_file_named_like_a_module_of_python_is_refused(folder: Path) -> None:
     _write(folder / "json.py")
     assert "rename the file" in _refusal("json.py")
 
 
-def test_two_files_of_one_name_are_refused_rather_than_mixed_up(folder: Path):
+def test_two_files_of_one_name_are_refused_rather_than_mixed_up(folder: Path) -> None:
     _write(folder / "a" / "t_same.py")
     _write(folder / "b" / "t_same.py")
     load("a/t_same.py")
@@ -160,7 +160,7 @@ def test_two_files_of_one_name_are_refused_rather_than_mixed_up(folder: Path):
 
 
 @pytest.mark.parametrize("name", ["t_x.txt", "t.x.py"])
-def test_a_file_that_cannot_be_a_module_is_refused(folder: Path, name: str):
+def test_a_file_that_cannot_be_a_module_is_refused(folder: Path, name: str) -> None:
     _write(folder / name)
     with pytest.raises(TargetInvalid):
         load(f"./{name}")

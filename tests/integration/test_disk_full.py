@@ -1,0 +1,100 @@
+"""The disk is full for a while: callers hear of it, nothing that was accepted is lost, and the engine goes on by itself."""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ensue import Context, Event, Outcome, Pipeline
+from ensue.actors.face import EngineFace
+from ensue.cluster.stores import open_reader
+from ensue.events.errors import EnsueError, LogUnavailable, Overloaded
+
+from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
+
+__all__ = ["ray_session", "trace"]
+pytestmark = pytest.mark.timeout(90)
+
+
+class Order(Event):
+    n: int
+    padding: str = ""
+
+
+class Item(Event):
+    n: int
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes; only root can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+async def rig(request: pytest.FixtureRequest, small_disk: Path) -> AsyncIterator[Rig]:
+    made = make_rig(request, "ray-sqlite", small_disk)
+    by_value("tests.conformance.engines")
+    yield made
+    await made.stop()
+
+
+async def emit_when_it_can(engine: EngineFace, event: Event) -> Outcome:
+    """As a sender does: send it again while it is refused."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return await (await engine.emit(event)).result(30)
+        except (Overloaded, LogUnavailable):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+
+
+async def test_while_the_disk_is_full_callers_hear_of_it_and_afterwards_all_goes_on(
+    rig: Rig, trace: Trace, small_disk: Path
+) -> None:
+    flow = Pipeline("full-disk")
+
+    @flow.step
+    async def work(event: Order, ctx: Context) -> Item:
+        trace.note(event.n)
+        while event.n == 0 and "go on" not in trace.lines:
+            await asyncio.sleep(0.02)
+        return Item(n=event.n)
+
+    engine = await rig.start(flow)
+    held = await engine.emit(Order(n=0))
+    await until(lambda: trace.lines == ["0"])
+    ballast = small_disk / "ballast"
+    accepted: list[str] = []
+    with ballast.open("wb") as file:
+        space = os.statvfs(small_disk)
+        file.write(bytes(max(0, space.f_bavail * space.f_frsize - 300_000)))
+    with pytest.raises(LogUnavailable, match="has no room left: nothing of this was written"):
+        for n in range(1, 200):
+            accepted.append((await engine.emit(Order(n=n, padding="x" * 10_000))).id)
+    with pytest.raises(EnsueError):
+        await engine.emit(Order(n=999, padding="x" * 100_000))
+    trace.note("go on")
+    ballast.unlink()
+    assert (await emit_when_it_can(engine, Order(n=1000))).events == [Item(n=1000)]
+    assert (await held.result(30)).events == [Item(n=0)]
+    outcomes = [await (await engine.run(run_id)).result(30) for run_id in accepted]
+    assert [outcome.status for outcome in outcomes] == ["completed"] * len(accepted)
+    reader = open_reader(rig.store)
+    try:
+        assert {status for _, status in reader.counts()} == {3}
+    finally:
+        reader.close()
