@@ -1,5 +1,6 @@
-"""ensue: reactive pipelines of typed events. The signature is the subscription, every step is its own cluster worker,
-and no crash loses an accepted event.
+"""ensue: reactive pipelines of typed events.
+
+The signature is the subscription, every step is its own cluster worker, and no crash loses an accepted event.
 """
 
 from importlib import import_module

@@ -209,7 +209,10 @@ class Crew:
         self._ask("hello", worker, actor.hello.remote())
 
     def _ask(self, what: str, worker: int, reference: Any) -> None:
-        reference.future().add_done_callback(lambda outcome: self._queue.put((what, worker, outcome)))
+        def tell(outcome: Any) -> None:
+            self._queue.put((what, worker, outcome))
+
+        reference.future().add_done_callback(tell)
 
     def _hello(self, worker: int, outcome: Any) -> None:
         member = self._members.get(worker)

@@ -6,7 +6,7 @@ Rules: what an `await` here returns is committed. Answers come back in bulk: `se
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from ..cluster.clock import Clock, IdSource
@@ -195,8 +195,16 @@ class EngineFace(ABC):
         if answers or watched:
             self._settle_soon(self._settle, answers, watched)
 
-    def _settle_bundled(self, reply: "tuple[Bundle, Emit]", value: object) -> None:
-        bundle, entry = reply
+    def _settle_one(self, reply: asyncio.Future[Any], value: object) -> None:
+        self._waiting.discard(reply)
+        if reply.done():
+            return
+        if isinstance(value, Exception):
+            reply.set_exception(value)
+        else:
+            reply.set_result(value)
+
+    def _settle_bundled(self, bundle: "Bundle", entry: Emit, value: object) -> None:
         if bundle.take(entry, value):
             self._waiting.discard(bundle.future)
 
@@ -206,15 +214,9 @@ class EngineFace(ABC):
     def _settle(self, answers: list[Answer], ended: list[tuple[RunHandle, Any, Any]]) -> None:
         for reply, value in answers:
             if type(reply) is tuple:
-                self._settle_bundled(reply, value)
-                continue
-            self._waiting.discard(reply)
-            if reply.done():
-                continue
-            if isinstance(value, Exception):
-                reply.set_exception(value)
+                self._settle_bundled(*cast("tuple[Bundle, Emit]", reply), value)
             else:
-                reply.set_result(value)
+                self._settle_one(reply, value)
         for handle, run, status in ended:
             handle.finish(run, status)
 

@@ -5,7 +5,7 @@ here, so that nothing undeclared reaches the log.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..events.codec import MAX_MESSAGE_BYTES, encode
 from ..events.context import Context, Host
@@ -72,7 +72,7 @@ class Invoker:
             self._check_nothing()
             return [Op.DONE, item[_TOKEN], duration_us, [], False]
         if isinstance(result, list | tuple):
-            return [Op.DONE, item[_TOKEN], duration_us, self._outputs(result), True]
+            return [Op.DONE, item[_TOKEN], duration_us, self._outputs(cast("list[Any]", result)), True]
         return [Op.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
 
     def log(self, message: str) -> None:
@@ -85,7 +85,7 @@ class Invoker:
 
     def output(self, event: Any, *, many: bool) -> list[Any]:
         """An emitted event as it travels."""
-        model = type(event)
+        model = cast("type[Event]", type(event))
         if model not in (self._among_many if many else self._alone):
             raise UndeclaredEvent(self._undeclared(event, many=many))
         return [model.__event_type__, model.__event_version__, encode(event), key_of(event)]

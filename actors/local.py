@@ -215,7 +215,7 @@ class LocalEngine(EngineFace):
             return
         try:
             self._partition.turn()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, callers must hear of it
             self._state = f"failed: {error}"
             self._fail_waiting(error)
             for handle in list(self._handles.values()):

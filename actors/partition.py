@@ -65,9 +65,7 @@ class Watcher(Protocol):
 class Partition:
     """One partition: a core, its log and its links to workers."""
 
-    def __init__(
-        self, core: Core, log: Log, epoch: int, *, links: Links, watcher: Watcher, clock: Clock
-    ) -> None:
+    def __init__(self, core: Core, log: Log, epoch: int, *, links: Links, watcher: Watcher, clock: Clock) -> None:
         self.core = core
         self.epoch = epoch
         self._log = log

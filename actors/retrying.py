@@ -47,9 +47,18 @@ def classify(error: BaseException) -> FailureKind:
 
 def failure_of(error: BaseException) -> Failure:
     """An exception as data."""
-    text = str(error) or type(error).__name__
-    trace = "".join(traceback.format_exception(error))[-_TRACE_CHARACTERS:]
-    return Failure(classify(error).value, type(error).__name__, text[:_MESSAGE_CHARACTERS], trace)
+    name = type(error).__name__
+    try:
+        text = str(error) or name
+        trace = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - an exception is the author's code too
+        text, trace = f"{name}, which cannot say what it is", ""
+    return Failure(classify(error).value, name, _sent(text[:_MESSAGE_CHARACTERS]), _sent(trace[-_TRACE_CHARACTERS:]))
+
+
+def _sent(text: str) -> str:
+    """The text as it can travel: a file's name in a message may hold what is no Unicode."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def wait_seconds(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes) -> float | None:
@@ -118,7 +127,7 @@ def _http_status(error: BaseException) -> int | None:
 
 def _retry_after(error: BaseException) -> float:
     """The `Retry-After` of an HTTP error in seconds (RFC 9110, section 10.2.3), 0 where there is none."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
+    headers: Any = getattr(getattr(error, "response", None), "headers", None)
     value = headers.get("Retry-After") if hasattr(headers, "get") else None
     if not isinstance(value, str):
         return 0.0

@@ -7,6 +7,8 @@ __all__ = ["BoundLog", "LogLine", "LogSink", "format_line"]
 
 LogLine = list[Any]
 """[level, message, fields, step, run id, attempt]"""
+_MOST_CHARACTERS = 16_384
+_MOST_INTEGER = 2**63
 LogSink = Callable[[LogLine], None]
 
 
@@ -38,11 +40,17 @@ class BoundLog:
         self._say("error", message, fields)
 
     def _say(self, level: str, message: str, fields: dict[str, object]) -> None:
-        plain = {
-            name: value if isinstance(value, int | float | str | None) else repr(value)
-            for name, value in fields.items()
-        }
-        self._sink([level, message, plain, self._step, self._run_id, self._attempt])
+        plain = {name: _plain(value) for name, value in fields.items()}
+        self._sink([level, _plain(str(message)), plain, self._step, self._run_id, self._attempt])
+
+
+def _plain(value: object) -> object:
+    """What can travel: whatever a step says, saying it must not fail the step."""
+    if isinstance(value, str):
+        return value[:_MOST_CHARACTERS].encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MOST_INTEGER):
+        return value
+    return repr(value)[:_MOST_CHARACTERS]
 
 
 def format_line(line: LogLine) -> str:

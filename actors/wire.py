@@ -34,7 +34,9 @@ class Tag(IntEnum):
 
 def unpack_message(message: bytes) -> tuple[int, Any]:
     """The tag and the body of a message; `CodecError` where it is none."""
-    value = unpack(message)
-    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], int):  # noqa: PLR2004
-        raise CodecError("a message is a pair of tag and body")
-    return value[0], value[1]
+    value: Any = unpack(message)
+    match value:
+        case [int(tag), body]:
+            return tag, body
+        case _:
+            raise CodecError("a message is a pair of tag and body")

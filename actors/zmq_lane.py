@@ -162,7 +162,7 @@ def _make_folder(parent: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="lane-", dir=parent or None))
     if len(str(folder)) > _MAX_FOLDER_CHARACTERS:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="ensue-lane-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it ours alone
+        folder = Path(tempfile.mkdtemp(prefix="ensue-lane-", dir="/tmp"))
     return folder
 
 

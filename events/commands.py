@@ -64,16 +64,16 @@ class Decision:
     """
 
     now_us: int
-    entries: list[Entry] = field(default_factory=list)
-    started: list[Run] = field(default_factory=list)
-    changed: list[tuple[int, Status, int | None]] = field(default_factory=list)
-    seen: list[tuple[str, str, bytes, bytes, bytes]] = field(default_factory=list)
-    deliver: list[Deliver] = field(default_factory=list)
-    cancel: list[CancelDeliveries] = field(default_factory=list)
-    credit: list[Credit] = field(default_factory=list)
-    kill: list[Kill] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    ended: list[RunEnded] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list[Entry])
+    started: list[Run] = field(default_factory=list[Run])
+    changed: list[tuple[int, Status, int | None]] = field(default_factory=list[tuple[int, Status, int | None]])
+    seen: list[tuple[str, str, bytes, bytes, bytes]] = field(default_factory=list[tuple[str, str, bytes, bytes, bytes]])
+    deliver: list[Deliver] = field(default_factory=list[Deliver])
+    cancel: list[CancelDeliveries] = field(default_factory=list[CancelDeliveries])
+    credit: list[Credit] = field(default_factory=list[Credit])
+    kill: list[Kill] = field(default_factory=list[Kill])
+    answers: list[Answer] = field(default_factory=list[Answer])
+    ended: list[RunEnded] = field(default_factory=list[RunEnded])
     due_us: int | None = None
 
     @property

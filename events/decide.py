@@ -223,8 +223,7 @@ class Core:
     def _pay(self) -> None:
         """Let generators go on, unless much waits for workers already: that bounds what is held in memory."""
         if self._owed and self.backlog < self._limits.backlog:
-            credits = [Credit(worker, token, upto) for (worker, token), upto in self._owed.items()]
-            self._book.decision.credit += credits
+            self._book.decision.credit += [Credit(worker, token, upto) for (worker, token), upto in self._owed.items()]
             self._owed.clear()
 
     def _stuck(self, slot: WorkerSlot, token: int) -> None:

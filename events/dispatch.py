@@ -26,11 +26,11 @@ class WorkerSlot:
     worker: int
     concurrency: int
     window: int
-    leases: dict[int, Delivery] = field(default_factory=dict)
+    leases: dict[int, Delivery] = field(default_factory=dict[int, Delivery])
     leased_bytes: int = 0
     mean_us: float = -1.0
     closed: bool = False
-    stuck: set[int] = field(default_factory=set)
+    stuck: set[int] = field(default_factory=set[int])
 
     def learn(self, duration_us: float) -> None:
         """Adjust the window to how long the step takes."""
@@ -52,9 +52,9 @@ class Pool:
 
     pipeline: str
     step: str
-    ready: deque[Delivery] = field(default_factory=deque)
-    suspects: deque[Delivery] = field(default_factory=deque)
-    workers: list[WorkerSlot] = field(default_factory=list)
+    ready: deque[Delivery] = field(default_factory=deque[Delivery])
+    suspects: deque[Delivery] = field(default_factory=deque[Delivery])
+    workers: list[WorkerSlot] = field(default_factory=list[WorkerSlot])
     broken: str | None = None
 
     def add(self, delivery: Delivery) -> None:

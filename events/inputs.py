@@ -117,7 +117,7 @@ class Revive:
 
     run_id: bytes
     number: int
-    entries: list[list[Record]] = field(default_factory=list)
+    entries: list[list[Record]] = field(default_factory=list[list[Record]])
     reply: Any = None
 
 

@@ -131,7 +131,7 @@ def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: 
 
 def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
     cause = delivery.last_ref
-    fields = {
+    fields: dict[str, Any] = {
         "step": delivery.step.name,
         "event_type": cause.type if cause else "",
         "event_id": format_id(cause.event_id) if cause else "",

@@ -59,7 +59,7 @@ class Signature(NamedTuple):
 
 def read_signature(function: Callable[..., Any], name: str, local_names: Mapping[str, Any]) -> Signature:
     """The signature of a step; `local_names` resolves annotations of classes defined inside a function."""
-    hints = read_hints(function, name, local_names)
+    hints = read_hints(function, f"step {name}", local_names)
     parameters: list[Parameter] = []
     context: str | None = None
     for parameter in _parameters(function):
@@ -72,23 +72,23 @@ def read_signature(function: Callable[..., Any], name: str, local_names: Mapping
                 raise PipelineInvalid(f"step {name}: {context!r} and {parameter.name!r} are both a Context: keep one")
             context = parameter.name
         else:
-            parameters.append(_read_parameter(parameter.name, hints[parameter.name], name))
+            parameters.append(_read_parameter(parameter.name, hints[parameter.name], f"step {name}"))
     if not parameters:
         raise PipelineInvalid(f"step {name} hears no event: give it a parameter annotated with one; {_EXAMPLE}")
     if "return" not in hints:
         raise PipelineInvalid(f"step {name} has no return annotation (-> None for a sink); {_EXAMPLE}")
-    return Signature(tuple(parameters), context, read_emission(hints["return"], name))
+    return Signature(tuple(parameters), context, read_emission(hints["return"], f"step {name}"))
 
 
-def read_hints(function: Callable[..., Any], name: str, local_names: Mapping[str, Any]) -> dict[str, Any]:
+def read_hints(function: Callable[..., Any], owner: str, local_names: Mapping[str, Any]) -> dict[str, Any]:
     """The annotations of a function, resolved."""
     if not inspect.isroutine(function):
-        msg = f"step {name} is a {type(function).__name__}: a step is a function, or a class with __call__"
+        msg = f"{owner} is a {type(function).__name__}: a step is a function, or a class with __call__"
         raise PipelineInvalid(f"{msg}; wrap it in a function with annotations")
     try:
         return typing.get_type_hints(function, localns=dict(local_names))
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
-        raise PipelineInvalid(f"step {name}: an annotation cannot be resolved ({error}); import it") from None
+        raise PipelineInvalid(f"{owner}: an annotation cannot be resolved ({error}); import it") from None
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -96,20 +96,18 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return parameters[1:] if parameters and parameters[0].name == "self" else parameters
 
 
-def _read_parameter(name: str, hint: Any, step: str) -> Parameter:
+def _read_parameter(name: str, hint: Any, owner: str) -> Parameter:
     if typing.get_origin(hint) is list and typing.get_args(hint):
         inner = typing.get_args(hint)[0]
-        return Parameter(name, _models(inner, step, f"parameter {name!r}"), is_list=True)
-    return Parameter(name, _models(hint, step, f"parameter {name!r}"), is_list=False)
+        return Parameter(name, _models(inner, owner, f"parameter {name!r}"), is_list=True)
+    return Parameter(name, _models(hint, owner, f"parameter {name!r}"), is_list=False)
 
 
-def _models(hint: Any, step: str, where: str) -> tuple[type[Event], ...]:
+def _models(hint: Any, owner: str, where: str) -> tuple[type[Event], ...]:
     models = _alternatives(hint)
     for model in models:
         if not _is_event(model):
-            raise PipelineInvalid(
-                f"step {step}: {where} is annotated {_show(model)}, which {_why_not(model)}; {_EXAMPLE}"
-            )
+            raise PipelineInvalid(f"{owner}: {where} is annotated {_show(model)}, which {_why_not(model)}; {_EXAMPLE}")
     return models
 
 
@@ -123,7 +121,7 @@ def _is_event(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Event) and hint is not Event
 
 
-def read_emission(hint: Any, step: str) -> Emission:
+def read_emission(hint: Any, owner: str) -> Emission:
     """What a return annotation allows to be emitted."""
     single: list[type[Event]] = []
     many: list[type[Event]] = []
@@ -134,11 +132,11 @@ def read_emission(hint: Any, step: str) -> Emission:
             optional = True
         elif (origin is list or origin in _STREAMS) and typing.get_args(alternative):
             inner = [a for a in _alternatives(typing.get_args(alternative)[0]) if a is not types.NoneType]
-            many += [model for part in inner for model in _models(part, step, "the return")]
+            many += [model for part in inner for model in _models(part, owner, "the return")]
         elif _is_event(alternative):
             single.append(alternative)
         else:
-            msg = f"step {step}: the return is annotated {_show(alternative)}, which {_why_not(alternative)}"
+            msg = f"{owner}: the return is annotated {_show(alternative)}, which {_why_not(alternative)}"
             raise PipelineInvalid(f"{msg}; {_EXAMPLE}")
     return Emission(tuple(dict.fromkeys(single)), tuple(dict.fromkeys(many)), optional)
 

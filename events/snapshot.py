@@ -6,7 +6,7 @@ is never needed: the log alone leads to the same state. Its checksum is the log'
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from .codec import pack
 from .errors import LogCorrupt
@@ -19,6 +19,7 @@ __all__ = ["FORMAT", "dump", "load"]
 
 FORMAT = 1
 Packed = list[Any]
+Runs = dict[int, Run]
 
 
 def dump(state: State) -> bytes:
@@ -27,22 +28,31 @@ def dump(state: State) -> bytes:
     return pack([FORMAT, state.order, [_Writer(run).pack() for run in state.runs.values()], queues])
 
 
-def load(body: Any, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run]]:
+def load(body: Any, plans: Mapping[str, Plan]) -> tuple[State, Runs]:
     """The state in an unpacked snapshot, and its runs by number; runs of versions that are not loaded are left out.
 
     `LogCorrupt` where the format is not this one: read the log from its beginning instead.
     """
-    if not isinstance(body, list) or body[0] != FORMAT:
+    if not _is_ours(body):
         raise LogCorrupt(f"this snapshot has another format than {FORMAT}: it is passed over")
-    state = State(order=body[1])
-    runs: dict[int, Run] = {}
-    for packed in body[2]:
+    order, packed_runs, queues = body[1:]
+    return _load(order, packed_runs, queues, plans)
+
+
+def _is_ours(body: Any) -> TypeGuard[Packed]:
+    return isinstance(body, list) and body[:1] == [FORMAT]
+
+
+def _load(order: int, packed_runs: list[Any], queues: list[Any], plans: Mapping[str, Plan]) -> tuple[State, Runs]:
+    state = State(order=order)
+    runs: Runs = {}
+    for packed in packed_runs:
         plan = plans.get(packed[2])
         if plan is not None and plan.version == packed[3]:
             run = _Reader(packed, plan).run
             state.runs[run.run_id] = runs[run.number] = run
             state.size_bytes += run.size_bytes
-    for pipeline, step, key, members in body[3]:
+    for pipeline, step, key, members in queues:
         queue = deque(runs[run].deliveries[number] for run, number in members if run in runs)
         if queue:
             state.key_queues[pipeline, step, key] = queue
@@ -130,7 +140,7 @@ class _Reader:
         self.run.leased = sum(d.status is DeliveryStatus.LEASED for d in self.run.deliveries.values())
         self.run.joins = {index: [self._side(side) for side in join] for index, join in joins} or None
         self.run.results = [self._refs[r] for r in results] or None
-        self.run.errors = [(e[0], Failure(*e[1:])) for e in errors] or None
+        self.run.errors = [(str(e[0]), Failure(*e[1:])) for e in errors] or None
 
     def _delivery(self, packed: Packed) -> Delivery:
         number, order, step, inputs, scope, group, key, status, *life = packed
@@ -142,7 +152,7 @@ class _Reader:
         return delivery
 
     def _value(self, value: Any) -> Ref | list[Ref]:
-        return self._refs[value] if isinstance(value, int) else [self._refs[r] for r in value]
+        return self._refs[value] if isinstance(value, int) else [self._refs[r] for r in cast("list[int]", value)]
 
     def _side(self, side: list[Packed]) -> dict[Group | None, deque[Ref | list[Ref]]]:
         return {self._group(scope): deque(self._value(v) for v in values) for scope, values in side}

@@ -43,8 +43,8 @@ class Group:
     parent: "Group | None"
     origin: StepPlan | None = None
     is_item: bool = False
-    counts: dict[int, int] = field(default_factory=dict)
-    gathered: dict[tuple[int, int], list["Ref"]] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict[int, int])
+    gathered: dict[tuple[int, int], list["Ref"]] = field(default_factory=dict[tuple[int, int], list["Ref"]])
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +115,7 @@ class Run:
     halting: bool = False
     status: Status = Status.RUNNING
     root: Group | None = None
-    deliveries: dict[int, Delivery] = field(default_factory=dict)
+    deliveries: dict[int, Delivery] = field(default_factory=dict[int, Delivery])
     joins: dict[int, Join] | None = None
     results: list[Ref] | None = None
     errors: list[tuple[str, Failure]] | None = None
@@ -129,8 +129,10 @@ class State:
     fresh: deliveries that became ready since the loop looked last. size_bytes: the packed events held.
     """
 
-    runs: dict[bytes, Run] = field(default_factory=dict)
-    key_queues: dict[tuple[str, str, str], deque[Delivery]] = field(default_factory=dict)
-    fresh: list[Delivery] = field(default_factory=list)
+    runs: dict[bytes, Run] = field(default_factory=dict[bytes, Run])
+    key_queues: dict[tuple[str, str, str], deque[Delivery]] = field(
+        default_factory=dict[tuple[str, str, str], deque[Delivery]]
+    )
+    fresh: list[Delivery] = field(default_factory=list[Delivery])
     order: int = 0
     size_bytes: int = 0

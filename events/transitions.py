@@ -202,7 +202,9 @@ def _create(state: State, run: Run, step: StepPlan, inputs: Inputs, scope: Group
     _enqueue(state, delivery)
 
 
-def _join(state: State, run: Run, step: StepPlan, parameter: int, value: Ref | list[Ref], scope: Group | None) -> None:
+def _join(  # noqa: PLR0917 - a value and the place that it is for
+    state: State, run: Run, step: StepPlan, parameter: int, value: Ref | list[Ref], scope: Group | None
+) -> None:
     match = offer(run, step, parameter, value, scope)
     if match is not None:
         _create(state, run, step, match.inputs, match.scope)

@@ -154,7 +154,8 @@ def print_error(error: "ErrorOut") -> None:
     what = f"{error.error}: {error.message}" if error.message else error.error
     tries = f"{error.attempts} attempt{'' if error.attempts == 1 else 's'}"
     place = place_of(error.trace)
-    text = Text.assemble("  ", (error.step, "bold red"), " ", plain(" ".join(what.split())))
+    step = f"{error.step} " if error.step else ""
+    text = Text.assemble("  ", (step, "bold red"), plain(" ".join(what.split())))
     text.append(f"  ({error.kind}, {tries}{', ' + place if place else ''})", style="dim")
     say(stdout(), text)
 

@@ -159,6 +159,17 @@ async def test_a_retry_strategy_that_breaks_ends_the_attempts(rig: Rig) -> None:
     )
 
 
+async def test_a_message_that_is_no_unicode_fails_only_its_step(rig: Rig) -> None:
+    flow = Pipeline("no-unicode")
+
+    @flow.step(retry=1)
+    def fail(event: Order) -> None:
+        raise OSError("no file \udcff.txt")
+
+    outcome = await rig.run(flow, Order())
+    assert (outcome.status, outcome.errors[0].message) == ("failed", "no file \\udcff.txt")
+
+
 async def test_the_failure_of_a_step_is_heard_by_its_handler_and_the_run_completes(rig: Rig) -> None:
     flow = Pipeline("handled")
 

@@ -297,6 +297,43 @@ async def test_an_async_generator_of_thousands_comes_in_order(rig: Rig) -> None:
     )
 
 
+async def test_a_generator_that_hears_its_own_events_is_never_held_back_by_itself(rig: Rig) -> None:
+    flow = Pipeline("crawl")
+
+    @flow.step(concurrency=1)
+    async def crawl(event: Order) -> AsyncIterator[Order | Item]:
+        for _ in range(400 if event.n == 2 else 3 if event.n == 1 else 0):
+            yield Order(n=event.n - 1)
+        yield Item(n=event.n)
+
+    engine = await rig.start(flow, limits=Limits(backlog=20))
+    outcome = await (await engine.emit(Order(n=2))).result(30)
+    assert len(outcome.events) == 1 + 400 + 1200
+
+
+async def test_a_generator_is_held_back_while_much_waits_for_workers(rig: Rig, trace: Trace) -> None:
+    flow = Pipeline("held-back")
+
+    @flow.step
+    async def count(event: Order) -> AsyncIterator[Item]:
+        for n in range(event.n):
+            if n % 100 == 0:
+                trace.note(n)
+            yield Item(n=n)
+
+    @flow.step(concurrency=4)
+    async def work(event: Item) -> None:
+        while "go on" not in trace.lines:
+            await asyncio.sleep(0.01)
+
+    engine = await rig.start(flow, limits=Limits(backlog=100))
+    run = await engine.emit(Order(n=2000))
+    await until(lambda: len(trace.lines) >= 3)
+    assert "1000" not in trace.lines
+    trace.note("go on")
+    assert (await run.result(30)).status == "completed"
+
+
 async def test_two_pipelines_share_an_engine_and_a_type_that_both_hear_needs_a_name(rig: Rig) -> None:
     one, two = Pipeline("one"), Pipeline("two")
 

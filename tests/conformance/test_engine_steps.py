@@ -210,6 +210,17 @@ async def test_what_a_step_logs_reaches_whoever_runs_the_engine(rig: Rig, caplog
         await until(lambda: f"talk: low stock left=2 run={outcome.run_id} attempt=1" in caplog.text)
 
 
+async def test_whatever_a_step_logs_fails_no_step(rig: Rig) -> None:
+    flow = Pipeline("odd-log")
+
+    @flow.step(retry=1)
+    def talk(event: Order, ctx: Context) -> Item:
+        ctx.log.info("a name \udcff", number=10**30, thing=object(), text="\udcff", none=None)
+        return Item(n=1)
+
+    assert (await rig.run(flow, Order())).events == [Item(n=1)]
+
+
 async def test_progress_shows_while_a_step_runs_and_is_forgotten_with_its_run(rig: Rig, trace: Trace) -> None:
     flow = Pipeline("progress")
 

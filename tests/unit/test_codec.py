@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, computed_field, field_validator
 
@@ -100,6 +100,7 @@ riches = st.builds(
 )
 
 
+@settings(max_examples=25)
 @given(flats | riches)
 def test_an_event_of_any_types_reads_back_equal_and_of_the_same_types(event: Flat | Rich) -> None:
     data = encode(event)
@@ -235,6 +236,7 @@ def test_python_that_is_too_deep_is_refused() -> None:
         encode(Tree(root=_nested(100_000, lambda v: [v])))
 
 
+@settings(max_examples=25)
 @given(flats, st.data())
 def test_a_message_cut_short_is_refused(event: Flat, data: st.DataObject) -> None:
     whole = encode(event)
@@ -243,6 +245,7 @@ def test_a_message_cut_short_is_refused(event: Flat, data: st.DataObject) -> Non
         decode(Flat, whole[:cut], 1)
 
 
+@settings(max_examples=25)
 @given(st.binary(max_size=60))
 def test_whatever_the_bytes_nothing_but_our_errors_comes_out(data: bytes) -> None:
     for model in (Flat, Rich, Tree):

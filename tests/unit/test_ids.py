@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue.events.errors import EnsueError
@@ -15,6 +15,7 @@ ids = st.builds(uuid7, times, noise)
 names = st.text(min_size=1, max_size=20).filter(lambda name: name.isprintable())
 
 
+@settings(max_examples=25)
 @given(times, noise)
 def test_it_is_a_uuid_of_version_7_that_carries_its_time(time_ms: int, randomness: bytes) -> None:
     read = uuid.UUID(bytes=uuid7(time_ms, randomness))
@@ -22,6 +23,7 @@ def test_it_is_a_uuid_of_version_7_that_carries_its_time(time_ms: int, randomnes
     assert time_ms_of(read.bytes) == time_ms
 
 
+@settings(max_examples=25)
 @given(times, times, noise, noise)
 def test_ids_and_their_texts_sort_by_time(one: int, other: int, a: bytes, b: bytes) -> None:
     first, second = uuid7(one, a), uuid7(other, b)
@@ -30,6 +32,7 @@ def test_ids_and_their_texts_sort_by_time(one: int, other: int, a: bytes, b: byt
     assert (format_id(first) < format_id(second)) == (first < second)
 
 
+@settings(max_examples=25)
 @given(ids)
 def test_the_text_is_the_usual_one_and_reads_back(identifier: bytes) -> None:
     text = format_id(identifier)
@@ -57,6 +60,7 @@ def test_what_is_not_written_like_an_id_is_none(text: str) -> None:
     assert len(str(caught.value)) < 200
 
 
+@settings(max_examples=25)
 @given(ids, names, st.integers(0, 10_000))
 def test_a_derived_id_is_the_same_again_and_has_the_time_of_its_cause(cause: bytes, step: str, index: int) -> None:
     derived = derived_id(cause, step, index)
@@ -65,6 +69,7 @@ def test_a_derived_id_is_the_same_again_and_has_the_time_of_its_cause(cause: byt
     assert time_ms_of(derived) == time_ms_of(cause)
 
 
+@settings(max_examples=25)
 @given(ids, ids, names, names, st.integers(0, 10_000), st.integers(0, 10_000))
 def test_another_cause_step_or_index_gives_another_id(a: bytes, b: bytes, s: str, t: str, i: int, j: int) -> None:
     assert (derived_id(a, s, i) == derived_id(b, t, j)) == ((a, s, i) == (b, t, j))
@@ -75,6 +80,7 @@ def test_a_step_whose_name_ends_in_a_digit_does_not_borrow_from_the_index() -> N
     assert derived_id(cause, "step1", 1) != derived_id(cause, "step", 11)
 
 
+@settings(max_examples=25)
 @given(ids, names, st.binary(min_size=16, max_size=48))
 def test_an_idempotency_key_is_32_digits_and_depends_on_run_step_and_inputs(run: bytes, step: str, inputs: bytes) -> None:
     key = idempotency_key(run, step, inputs)

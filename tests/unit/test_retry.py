@@ -1,0 +1,113 @@
+"""How long is waited after which attempt, and which policies are none."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensue.events.errors import PipelineInvalid
+from ensue.events.retry import NO_RETRY, Backoff, Retry, spread
+
+SEED = bytes(range(16))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (7, 64), (8, 100), (9, 100), (64, 100), (10**9, 100)]
+)
+def test_the_default_doubles_from_one_second_to_a_hundred(attempt: int, seconds: float) -> None:
+    assert Backoff().seconds(attempt, 0.0) == seconds
+
+
+@pytest.mark.parametrize(("jitter", "fraction", "seconds"), [(1, 0.75, 2), (0.5, 0.5, 6), (0, 0.9, 8), (1, 0, 8)])
+def test_jitter_takes_a_share_of_the_wait_away(jitter: float, fraction: float, seconds: float) -> None:
+    assert Backoff(jitter=jitter).seconds(4, fraction) == seconds
+
+
+@settings(max_examples=25)
+@given(
+    st.builds(
+        Backoff,
+        first_seconds=st.floats(0, 1e6),
+        factor=st.floats(1, 1e300),
+        max_seconds=st.floats(0, 1e6),
+        jitter=st.floats(0, 1),
+    ),
+    st.integers(1, 10**6),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_a_wait_is_never_negative_and_never_over_its_most(backoff: Backoff, attempt: int, fraction: float) -> None:
+    assert 0 <= backoff.seconds(attempt, fraction) <= backoff.max_seconds
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"first_seconds": -1},
+        {"first_seconds": math.nan},
+        {"max_seconds": math.inf},
+        {"factor": 0.5},
+        {"factor": math.inf},
+        {"jitter": 1.1},
+        {"jitter": -0.1},
+    ],
+)
+def test_a_backoff_that_makes_no_sense_is_refused(figures: dict[str, float]) -> None:
+    with pytest.raises(PipelineInvalid, match="at least"):
+        Backoff(**figures)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"attempts": 0}, "at least 1 attempt is needed"),
+        ({"attempts": -3}, "at least 1 attempt is needed"),
+        ({"wait": -1}, "a wait is at least 0 seconds"),
+        ({"wait": math.nan}, "a wait is at least 0 seconds"),
+        ({"wait": math.inf}, "not endless"),
+        ({"on": [OSError]}, r"Retry\(on=.*write an exception, a tuple of them"),
+        ({"on": (OSError, "x")}, r"Retry\(on="),
+        ({"give_up_on": "OSError"}, r"Retry\(give_up_on="),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineInvalid, match=message):
+        Retry(**policy)
+
+
+@pytest.mark.parametrize(
+    ("retry", "waits"),
+    [
+        (Retry(attempts=3, wait=2), [2, 2, None, None]),
+        (Retry(attempts=4, wait=Backoff(jitter=0)), [1, 2, 4, None]),
+        (Retry(attempts=2, wait=0), [0, None]),
+        (NO_RETRY, [None]),
+    ],
+)
+def test_waits_end_with_the_last_attempt(retry: Retry, waits: list[float | None]) -> None:
+    assert [retry.wait_without_exception(attempt, SEED) for attempt in range(1, len(waits) + 1)] == waits
+
+
+def test_where_tenacity_decides_the_default_figures_stand_in_for_a_dead_process() -> None:
+    def strategy(state: object) -> float:
+        raise AssertionError(state)
+
+    retry = Retry(attempts=strategy, wait=strategy)
+    waits = [retry.wait_without_exception(attempt, SEED) for attempt in range(1, 6)]
+    assert waits[:4] == [Backoff().seconds(attempt, spread(SEED, attempt)) for attempt in range(1, 5)]
+    assert waits[4] is None
+
+
+@settings(max_examples=25)
+@given(st.binary(min_size=16, max_size=16), st.integers(1, 100))
+def test_the_spread_is_a_share_and_the_same_again(seed: bytes, attempt: int) -> None:
+    assert 0 <= spread(seed, attempt) < 1
+    assert spread(seed, attempt) == spread(seed, attempt)
+
+
+def test_the_spread_is_even_over_deliveries_and_differs_by_attempt() -> None:
+    shares = [spread((number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(16, "big"), 1) for number in range(1_000)]
+    for tenth in range(10):
+        assert 60 < sum(tenth / 10 <= share < (tenth + 1) / 10 for share in shares) < 140
+    assert len({spread(SEED, attempt) for attempt in range(1, 6)}) == 5

@@ -1,0 +1,196 @@
+"""Which failures are tried again, after what wait, and as what they are recorded."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from math import inf, nan
+from typing import Any
+
+import httpx
+import pytest
+import tenacity
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ensue import Backoff, Event, GiveUp, Retry
+from ensue.actors.retrying import UndeclaredEvent, classify, failure_of, wait_seconds
+from ensue.events.codec import pack, unpack
+from ensue.events.errors import CodecError, EventInvalid
+from ensue.events.failure import FailureKind
+from ensue.events.retry import spread
+
+YEAR = 366 * 86_400.0
+
+
+class Order(Event):
+    n: int
+
+
+def invalid() -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"n": "x"})
+    return caught.value
+
+
+def http(status: int, **headers: str) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "http://x")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(status, headers=headers, request=request))
+
+
+def wait(retry: Retry, error: BaseException, attempt: int = 1, elapsed: float = 0.0) -> float | None:
+    return wait_seconds(retry, error, attempt, elapsed, bytes(16))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectionError("x"), FailureKind.TRANSIENT),
+        (ValueError("x"), FailureKind.TRANSIENT),
+        (TimeoutError(), FailureKind.TIMEOUT),
+        (MemoryError(), FailureKind.RESOURCE),
+        (GiveUp("x"), FailureKind.PERMANENT),
+        (UndeclaredEvent("x"), FailureKind.PERMANENT),
+        (CodecError("x"), FailureKind.PERMANENT),
+        (EventInvalid("x"), FailureKind.PERMANENT),
+        (invalid(), FailureKind.PERMANENT),
+        (http(404), FailureKind.PERMANENT),
+        (http(422), FailureKind.PERMANENT),
+        (http(408), FailureKind.TRANSIENT),
+        (http(425), FailureKind.TRANSIENT),
+        (http(429), FailureKind.TRANSIENT),
+        (http(503), FailureKind.TRANSIENT),
+    ],
+    ids=repr,
+)
+def test_every_exception_has_its_class(error: BaseException, kind: FailureKind) -> None:
+    assert classify(error) is kind
+
+
+def test_a_permanent_failure_is_never_tried_again_whatever_the_policy_says() -> None:
+    assert wait(Retry(attempts=99, on=Exception), GiveUp("no")) is None
+
+
+def test_what_memory_ran_out_for_is_tried_twice_in_all() -> None:
+    assert wait(Retry(attempts=9, wait=1.0), MemoryError(), attempt=1) == 1.0
+    assert wait(Retry(attempts=9, wait=1.0), MemoryError(), attempt=2) is None
+
+
+def test_the_last_attempt_is_followed_by_none() -> None:
+    assert [wait(Retry(attempts=3, wait=2.0), OSError(), attempt=n) for n in (1, 2, 3, 4)] == [2.0, 2.0, None, None]
+
+
+def test_a_backoff_doubles_to_its_most_without_jitter() -> None:
+    retry = Retry(attempts=9, wait=Backoff(first_seconds=1, factor=2, max_seconds=10, jitter=0))
+    assert [wait(retry, OSError(), attempt=n) for n in range(1, 7)] == [1, 2, 4, 8, 10, 10]
+
+
+@given(seed=st.binary(min_size=16, max_size=16), attempt=st.integers(1, 50))
+def test_jitter_spreads_within_the_full_wait_and_is_the_same_every_time(seed: bytes, attempt: int) -> None:
+    retry = Retry(attempts=99)
+    seconds = wait_seconds(retry, OSError(), attempt, 0.0, seed)
+    assert seconds is not None
+    assert 0.0 <= seconds <= min(2.0 ** (attempt - 1), 100.0)
+    assert seconds == wait_seconds(retry, OSError(), attempt, 0.0, seed)
+    assert 0.0 <= spread(seed, attempt) < 1.0
+
+
+def test_jitter_differs_from_run_to_run() -> None:
+    seeds = [n.to_bytes(16, "big") for n in range(1, 200)]
+    assert len({round(spread(seed, 1), 3) for seed in seeds}) > 100
+
+
+def test_retry_after_in_seconds_is_obeyed_where_it_is_longer() -> None:
+    assert wait(Retry(wait=2.0), http(429, **{"Retry-After": "30"})) == 30.0
+    assert wait(Retry(wait=60.0), http(429, **{"Retry-After": "30"})) == 60.0
+
+
+def test_retry_after_as_a_date_is_obeyed() -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    assert wait(Retry(wait=0.0), http(503, **{"Retry-After": at})) == pytest.approx(90, abs=3)
+
+
+@pytest.mark.parametrize("text", ["soon", "", "-5", "1.5", "Mon, 99 Foo", "1e3"])
+def test_a_retry_after_that_says_nothing_is_passed_over(text: str) -> None:
+    assert wait(Retry(wait=2.0), http(503, **{"Retry-After": text})) == 2.0
+
+
+def test_no_wait_is_longer_than_a_year() -> None:
+    assert wait(Retry(wait=0.0), http(503, **{"Retry-After": "9" * 400})) == YEAR
+    assert wait(Retry(wait=1e300), OSError()) == YEAR
+
+
+@pytest.mark.parametrize(
+    ("strategy", "seconds"),
+    [
+        (lambda _: nan, 0.0),
+        (lambda _: -1.0, 0.0),
+        (lambda _: inf, YEAR),
+        (lambda _: 1 / 0, None),
+        (lambda _: "soon", None),
+    ],
+    ids=["nan", "negative", "endless", "raises", "text"],
+)
+def test_a_strategy_of_the_author_s_own_breaks_nothing(strategy: Callable[[Any], Any], seconds: float | None) -> None:
+    assert wait(Retry(wait=strategy), OSError()) == seconds
+
+
+@pytest.mark.parametrize(
+    ("retry", "attempt", "elapsed", "seconds"),
+    [
+        (Retry(attempts=tenacity.stop_after_attempt(2), wait=1.0), 1, 0.0, 1.0),
+        (Retry(attempts=tenacity.stop_after_attempt(2), wait=1.0), 2, 0.0, None),
+        (Retry(attempts=tenacity.stop_after_delay(10), wait=1.0), 7, 9.0, 1.0),
+        (Retry(attempts=tenacity.stop_after_delay(10), wait=1.0), 1, 11.0, None),
+        (Retry(attempts=tenacity.stop_after_attempt(9) | tenacity.stop_after_delay(5), wait=1.0), 1, 6.0, None),
+        (Retry(wait=tenacity.wait_exponential(multiplier=1, min=2, max=5)), 1, 0.0, 2.0),
+        (Retry(attempts=9, wait=tenacity.wait_exponential(multiplier=1, max=5)), 6, 0.0, 5.0),
+        (Retry(wait=tenacity.wait_fixed(3) + tenacity.wait_fixed(4)), 1, 0.0, 7.0),
+        (Retry(wait=tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_fixed(9))), 2, 0.0, 9.0),
+        (Retry(wait=1.0, on=tenacity.retry_if_exception_type(OSError)), 1, 0.0, 1.0),
+        (Retry(wait=1.0, on=tenacity.retry_if_not_exception_type(OSError)), 1, 0.0, None),
+        (Retry(wait=1.0, on=tenacity.retry_if_exception_message(match="disk.*")), 1, 0.0, 1.0),
+        (Retry(wait=1.0, on=tenacity.retry_if_exception(lambda e: "nothing" in str(e))), 1, 0.0, None),
+    ],
+)
+def test_tenacity_strategies_say_the_same_here_as_in_tenacity(
+    retry: Retry, attempt: int, elapsed: float, seconds: float | None
+) -> None:
+    assert wait(retry, OSError("disk gone"), attempt, elapsed) == seconds
+
+
+def test_a_failure_as_data_is_bounded_and_keeps_the_end_of_its_trace() -> None:
+    def deep(n: int) -> None:
+        if n:
+            deep(n - 1)
+        raise ValueError("x" * 100_000)
+
+    with pytest.raises(ValueError, match="x") as caught:
+        deep(50)
+    failure = failure_of(caught.value)
+    assert (failure.kind, failure.error, len(failure.message), len(failure.trace)) == (
+        "transient",
+        "ValueError",
+        1000,
+        4000,
+    )
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_recorded_all_the_same() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    assert failure_of(Mute())[:3] == ("transient", "Mute", "Mute, which cannot say what it is")
+
+
+def test_a_message_that_is_no_unicode_can_still_travel() -> None:
+    failure = failure_of(OSError("no file \udcff.txt"))
+    assert failure.message == "no file \\udcff.txt"
+    assert unpack(pack(list(failure)))[2] == failure.message
+
+
+def test_the_wait_after_a_process_died_needs_no_exception() -> None:
+    assert Retry(attempts=2, wait=3.0).wait_without_exception(1, bytes(16)) == 3.0
+    assert Retry(attempts=2, wait=3.0).wait_without_exception(2, bytes(16)) is None
+    assert Retry(attempts=tenacity.stop_never, wait=1.0).wait_without_exception(5, bytes(16)) is None
