@@ -143,9 +143,10 @@ class _Reader:
         self.run.errors = [(str(e[0]), Failure(*e[1:])) for e in errors] or None
 
     def _delivery(self, packed: Packed) -> Delivery:
-        number, order, step, inputs, scope, group, key, status, *life = packed
+        number, order, _, inputs, scope, group, key, status, *life = packed
+        step = self._plan.steps[packed[2]]
         values = tuple(self._value(value) for value in inputs)
-        delivery = Delivery(self.run, number, order, self._plan.steps[step], values, self._group(scope), key)
+        delivery = Delivery(self.run, number, order, step, values, self._group(scope), key)
         delivery.status = DeliveryStatus(status)
         delivery.attempt, delivery.crashes, delivery.lost, delivery.emitted, delivery.first_us, delivery.due_us = life
         delivery.group = self._group(group)
