@@ -57,4 +57,4 @@ def format_line(line: LogLine) -> str:
     """A log line as text."""
     _, message, fields, step, run_id, attempt = line
     extra = "".join(f" {name}={value}" for name, value in fields.items())
-    return f"{step}: {message}{extra} run={run_id} attempt={attempt}"
+    return f"{step}: {message}{extra}" + (f" run={run_id} attempt={attempt}" if run_id else "")

@@ -19,6 +19,7 @@ from .coroutines import TaskExecutor
 from .executor import Executor
 from .invoke import Invoker
 from .outbox import Outbox
+from .printing import forward_prints
 from .steplog import LogLine
 from .threads import ThreadExecutor
 from .wire import Tag, unpack_message
@@ -43,7 +44,7 @@ class WorkerCore:
         _limit_memory(step)
         self.outbox = Outbox(ring)
         self._registry = Registry(models)
-        self.executor = make_executor(Invoker(step, self._registry, self, self._log), self.outbox)
+        self.executor = make_executor(Invoker(step, self._registry, self, self.log), self.outbox)
         self.stopping = threading.Event()
         self._questions: dict[int, tuple[threading.Event, list[Any]]] = {}
         self._question = 0
@@ -93,7 +94,8 @@ class WorkerCore:
             waiting[1].extend(events)
             waiting[0].set()
 
-    def _log(self, line: LogLine) -> None:
+    def log(self, line: LogLine) -> None:
+        """Pass on what a step says."""
         self.outbox.say(Tag.LOG, line)
 
 
@@ -105,6 +107,7 @@ class Worker:
         self._bell = threading.Event()
         self._ring: Callable[[], None] = self._bell.set
         self._core = WorkerCore(step, models, self._wake)
+        forward_prints(self._core.log, step.name)
         self._last_nudge = 0.0
         self._closed = False
 

@@ -19,7 +19,7 @@ from .webhooks import is_here
 
 __all__ = ["Run", "run_cases"]
 
-_TOLD_CHARACTERS = 600
+_TOLD_CHARACTERS = 300
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -64,5 +64,12 @@ def _run_one(name: str, case: Case, parent: Path | None, *, quick: bool) -> list
                 end_tree(process)
         if code != 0:
             text = said.read_text(encoding="utf-8", errors="replace").strip()
-            raise RuntimeError(f"exit code {code}: {text[-_TOLD_CHARACTERS:]}")
+            raise RuntimeError(f"exit code {code}: {_reason(text)}")
         return from_json(json.loads((Path(folder) / FIGURES_FILE).read_text(encoding="utf-8")))
+
+
+def _reason(text: str) -> str:
+    """The last line of a traceback that names an error, or the last line."""
+    lines = [line.strip(" |+-") for line in text.splitlines()]
+    named = [line for line in lines if "Error" in line.partition(":")[0]]
+    return (named or lines or ["it said nothing"])[-1][:_TOLD_CHARACTERS]

@@ -72,7 +72,9 @@ def _measure_one(settings: Settings, kind: str, what: str, column: Column) -> li
         visit = _visit(url, body, "main", settings.size(8, 2))
         finished = _counts(store)[1] if kind == "ensue" else 0
     if not visit.answered or visit.broken:
-        raise RuntimeError(f"{kind}: {visit.answered} deliveries were accepted, {visit.broken} connections broke")
+        raise RuntimeError(
+            f"{kind}: {visit.answered} deliveries were accepted, {visit.refused} refused, {visit.broken} broken off"
+        )
     key = f"webhooks.{kind}.{column}"
     figures = [
         Figure(key, WEBHOOKS, what, column, "requests/s", visit.rate),

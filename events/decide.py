@@ -68,7 +68,9 @@ class Core:
     def __init__(self, plans: Mapping[str, Plan], book: Book, limits: Limits | None = None) -> None:
         self.plans = dict(plans)
         self.pools = {
-            (plan.pipeline, step.name): Pool(plan.pipeline, step.name) for plan in plans.values() for step in plan.steps
+            (plan.pipeline, step.name): Pool(plan.pipeline, step.name, step.step.style.endswith("stream"))
+            for plan in plans.values()
+            for step in plan.steps
         }
         self.workers: dict[int, tuple[WorkerSlot, Pool]] = {}
         self.draining = False
@@ -115,8 +117,11 @@ class Core:
 
     @property
     def backlog(self) -> int:
-        """How many deliveries wait for a worker."""
-        return sum(len(pool.ready) + len(pool.suspects) for pool in self.pools.values())
+        """How many deliveries wait for a worker, but for those that wait for a generator.
+
+        Those may wait for the very generator that is held back, and then it would be held back for ever.
+        """
+        return sum(len(pool.ready) + len(pool.suspects) for pool in self.pools.values() if not pool.streams)
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 

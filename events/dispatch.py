@@ -48,10 +48,14 @@ class WorkerSlot:
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """The workers of one step, and what waits for them. broken: why no worker starts, after several that did not."""
+    """The workers of one step, and what waits for them.
+
+    streams: the step is a generator. broken: why no worker starts, after several that did not.
+    """
 
     pipeline: str
     step: str
+    streams: bool = False
     ready: deque[Delivery] = field(default_factory=deque[Delivery])
     suspects: deque[Delivery] = field(default_factory=deque[Delivery])
     workers: list[WorkerSlot] = field(default_factory=list[WorkerSlot])

@@ -103,7 +103,7 @@ class History:
         step.running += not delivery.is_running
         step.attempts += 1
         delivery.step, delivery.attempt, delivery.is_running = name, attempt, True
-        delivery.inputs = inputs
+        delivery.inputs = inputs or delivery.inputs
         self._heard.update(inputs)
         if number in self._given_up:
             self._given_up.remove(number)
@@ -116,6 +116,7 @@ class History:
 
     def _failed(self, _offset: int, record: Record) -> None:
         _, number, attempt, kind, error, message, trace, time_us, retry_at_us = record[:9]
+        self._name(number, record[9] if len(record) > 9 else "")  # noqa: PLR2004 - it was added to the record later
         step = self._ended_attempt(number)
         if retry_at_us is not None:
             step.retried += 1
@@ -146,6 +147,11 @@ class History:
     def _revived(self, _offset: int, _record: Record) -> None:
         self.status, self.finished_us = Status.RUNNING, None
         self._errors.clear()
+
+    def _name(self, number: int, step: str) -> None:
+        """A delivery that failed before any attempt of it: its step never came up."""
+        delivery = self._deliveries.setdefault(number, _Delivery())
+        delivery.step = delivery.step or step
 
     def _ended_attempt(self, number: int) -> StepView:
         return self._ended_attempt_of(self._deliveries.setdefault(number, _Delivery()))

@@ -8,7 +8,8 @@ that one commit wrote for one run, in order; the offset of a record is the entry
     EVENT     [kind, event id, type, version, data, key, cause's event id, delivery (0: from outside), index, time_us]
     ATTEMPT   [kind, delivery, step, attempt, time_us, ids of the input events]
     DONE      [kind, delivery, attempt, number of events emitted, time_us, duration_us, emitted as a list]
-    FAILED    [kind, delivery, attempt, failure kind, error, message, trace, time_us, retry at (us) or None: gave up]
+    FAILED    [kind, delivery, attempt, failure kind, error, message, trace, time_us, retry at (us) or None: gave up,
+               step]
     RELEASED  [kind, delivery, attempt, time_us]               handed back unrun: no attempt is counted
     CRASHED   [kind, delivery, attempt, message, time_us, retry at (us)]    its process died
     ENDED     [kind, status, time_us]

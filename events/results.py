@@ -126,7 +126,7 @@ def _derived(delivery: Delivery, cause: bytes, index: int) -> bytes:
 
 
 def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: int | None) -> Record:
-    return [FAILED, delivery.number, delivery.attempt, *failure, now_us, retry_us]
+    return [FAILED, delivery.number, delivery.attempt, *failure, now_us, retry_us, delivery.step.name]
 
 
 def _failure_event(delivery: Delivery, failure: Failure) -> Ref:

@@ -180,7 +180,9 @@ async def test_the_failure_of_a_step_is_heard_by_its_handler_and_the_run_complet
     @flow.on_error(charge)
     def mend(failure: StepFailed) -> Mended:
         data = failure.data["n"]
-        return Mended(text=f"{failure.step} {failure.event_type} {data} {failure.kind} {failure.error} {failure.attempts}")
+        return Mended(
+            text=f"{failure.step} {failure.event_type} {data} {failure.kind} {failure.error} {failure.attempts}"
+        )
 
     outcome = await rig.run(flow, Order(n=7))
     assert (outcome.status, outcome.events) == (

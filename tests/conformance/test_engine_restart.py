@@ -443,8 +443,7 @@ async def test_whoever_waits_for_a_result_of_an_engine_that_failed_hears_of_it(r
 
     @flow.step
     async def work(event: Order) -> Item:
-        while "go on" not in trace.lines:
-            await asyncio.sleep(0.01)
+        await until(lambda: "go on" in trace.lines)
         return Item(n=event.n)
 
     first = await rig.start(flow)

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from ensue import Context, EnsueError, Event, Pipeline, Retry, StepFailed
-from ensue.events.errors import DeliveryConflict, EventTypeUnknown, Overloaded, RunFinished, RunUnknown
 from ensue.events.decide import Limits
+from ensue.events.errors import DeliveryConflict, EventTypeUnknown, Overloaded, RunFinished, RunUnknown
 
 from .engines import Rig, Trace, ray_session, rig, trace, until
 
@@ -228,8 +228,8 @@ async def test_only_a_run_that_failed_or_was_cancelled_can_be_retried(rig: Rig, 
 
     @flow.step
     async def work(event: Order) -> Item:
-        while event.n and not trace.lines:
-            await asyncio.sleep(0.01)
+        if event.n:
+            await until(lambda: bool(trace.lines))
         return Item(n=event.n)
 
     engine = await rig.start(flow)
@@ -323,8 +323,7 @@ async def test_a_generator_is_held_back_while_much_waits_for_workers(rig: Rig, t
 
     @flow.step(concurrency=4)
     async def work(event: Item) -> None:
-        while "go on" not in trace.lines:
-            await asyncio.sleep(0.01)
+        await until(lambda: "go on" in trace.lines)
 
     engine = await rig.start(flow, limits=Limits(backlog=100))
     run = await engine.emit(Order(n=2000))
@@ -450,8 +449,7 @@ async def test_a_result_that_is_late_is_a_timeout_and_the_run_goes_on(rig: Rig, 
 
     @flow.step
     async def work(event: Order) -> Item:
-        while not trace.lines:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(trace.lines))
         return Item(n=1)
 
     engine = await rig.start(flow)
@@ -469,8 +467,7 @@ async def test_over_its_high_water_mark_an_engine_refuses_a_gateway_and_holds_a_
 
     @flow.step
     async def work(event: Order) -> Item:
-        while not trace.lines:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(trace.lines))
         return Item(n=event.n)
 
     engine = await rig.start(flow, limits=Limits(runs=3))

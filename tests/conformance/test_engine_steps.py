@@ -227,8 +227,7 @@ async def test_progress_shows_while_a_step_runs_and_is_forgotten_with_its_run(ri
     @flow.step
     async def work(event: Order, ctx: Context) -> None:
         ctx.progress(1, 4)
-        while not trace.lines:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(trace.lines))
 
     engine = await rig.start(flow)
     assert isinstance(engine, Engine | LocalEngine)
@@ -274,8 +273,8 @@ async def test_one_slow_event_holds_back_no_other(rig: Rig, trace: Trace) -> Non
 
     @flow.step
     async def work(event: Order) -> Item:
-        while event.n == 0 and not trace.lines:
-            await asyncio.sleep(0.01)
+        if event.n == 0:
+            await until(lambda: bool(trace.lines))
         return Item(n=event.n)
 
     engine = await rig.start(flow)

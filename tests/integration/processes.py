@@ -39,7 +39,7 @@ class EngineProcess:
 
     def expect(self, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
         """Wait for a condition; show what the program printed where it does not come."""
-        wait_until(lambda: condition() or self.process.poll() is not None, seconds, lambda: self.output.read_text())
+        wait_until(lambda: condition() or self.process.poll() is not None, seconds, self.output.read_text)
         assert condition(), self.output.read_text()
 
     def kill(self) -> set[int]:

@@ -34,9 +34,7 @@ class Total(Event):
 
 
 @pytest.fixture
-async def remote(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Rig]:
+async def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     """An engine that takes every worker to be on another node."""
     monkeypatch.setattr(crew, "_is_here", lambda node, session: False)
     made = make_rig(request, "ray-sqlite", tmp_path)
@@ -133,10 +131,12 @@ def foreign_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     log = tmp_path_factory.mktemp("ray") / "head.txt"
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with log.open("wb") as output:
-        head = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+        head = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
+        )
     family: set[int] = set()
     try:
-        wait_until(lambda: "Ray runtime started" in log.read_text(), 60, lambda: log.read_text())
+        wait_until(lambda: "Ray runtime started" in log.read_text(), 60, log.read_text)
         family = descendants(head.pid)
         found = re.search(r"Local node IP: ([\d.]+)", log.read_text())
         assert found, log.read_text()
@@ -164,11 +164,11 @@ def test_on_a_ray_that_somebody_else_runs_a_killed_engine_leaves_no_worker_and_g
         assert alive(workers) == workers
         first.kill()
         wait_until(lambda: not alive(workers), 30)
-        assert alive(family) >= {pid for pid in family if pid not in workers and pid in alive(family)}
+        assert alive(family)
         (tmp_path / "hold").unlink()
-        second = EngineProcess(tmp_path, "address", address)
-        second.expect(lambda: second is not None and second.said("left"))
-        ended = {int(line.split()[1]) for line in second.lines() if "second" in line}
+        second = again = EngineProcess(tmp_path, "address", address)
+        again.expect(lambda: again.said("left"))
+        ended = {int(line.split()[1]) for line in again.lines() if "second" in line}
         assert ended == set(range(10))
     finally:
         first.end()

@@ -40,12 +40,12 @@ def test_two_models_of_one_name_are_refused_with_both_their_places() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(EventTypeUnknown, match="'OrderPlacd' is unknown; did you mean 'OrderPlaced'?"):
+    with pytest.raises(EventTypeUnknown, match=r"'OrderPlacd' is unknown; did you mean 'OrderPlaced'\?"):
         Registry([OrderPlaced])["OrderPlacd"]
 
 
 def test_or_with_all_that_are_known() -> None:
-    with pytest.raises(EventTypeUnknown, match="known here: OrderPlaced, orders.charged"):
+    with pytest.raises(EventTypeUnknown, match=r"known here: OrderPlaced, orders\.charged"):
         Registry([OrderPlaced, Charged])["Zzz"]
     with pytest.raises(EventTypeUnknown, match="known here: none"):
         Registry()["Zzz"]

@@ -35,7 +35,9 @@ def invalid() -> ValidationError:
 
 def http(status: int, **headers: str) -> httpx.HTTPStatusError:
     request = httpx.Request("GET", "http://x")
-    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(status, headers=headers, request=request))
+    return httpx.HTTPStatusError(
+        "no", request=request, response=httpx.Response(status, headers=headers, request=request)
+    )
 
 
 def wait(retry: Retry, error: BaseException, attempt: int = 1, elapsed: float = 0.0) -> float | None:

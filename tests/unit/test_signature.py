@@ -1,10 +1,14 @@
 """The signature is the subscription: every form that may be written, and what is said about every other."""
 
+# ruff: noqa: UP006, UP007, UP045 - users write `typing.List` and `typing.Optional` too
+# pyright: reportDeprecated=none, reportUnknownArgumentType=none, reportMissingTypeArgument=none
+# pyright: reportUnknownParameterType=none, reportMissingParameterType=none
+
 from __future__ import annotations
 
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Annotated, Any, List, Optional, Union  # noqa: UP035 - users write these too
+from typing import Annotated, Any
 
 import pytest
 
@@ -14,7 +18,7 @@ from ensue.events.event import Event
 from ensue.events.signature import Emission, Parameter, Signature, read_emission, read_signature
 
 if typing.TYPE_CHECKING:
-    from somewhere import Elsewhere  # type: ignore[import-not-found]  # pyright: ignore
+    from fractions import Fraction as Elsewhere
 
 
 class A(Event): ...
@@ -35,9 +39,11 @@ def _emission(hint: Any) -> Emission:
 
 
 def test_one_event_in_and_one_out() -> None:
-    async def charge(event: A) -> B: ...  # type: ignore[empty-body]  # pyright: ignore
+    async def charge(event: A) -> B: ...  # type: ignore[empty-body]
 
-    assert _read(charge) == Signature((Parameter("event", (A,), is_list=False),), None, Emission((B,), (), optional=False))
+    assert _read(charge) == Signature(
+        (Parameter("event", (A,), is_list=False),), None, Emission((B,), (), optional=False)
+    )
 
 
 def test_a_union_hears_either() -> None:
@@ -49,13 +55,20 @@ def test_a_union_hears_either() -> None:
 def test_two_parameters_are_a_join_and_keep_their_order() -> None:
     def charge(second: B, /, first: A, *, third: C) -> None: ...
 
-    assert [(p.name, p.models) for p in _read(charge).parameters] == [("second", (B,)), ("first", (A,)), ("third", (C,))]
+    assert [(p.name, p.models) for p in _read(charge).parameters] == [
+        ("second", (B,)),
+        ("first", (A,)),
+        ("third", (C,)),
+    ]
 
 
 def test_a_list_hears_all_of_a_fan_out() -> None:
-    def charge(events: list[A | B], more: List[C]) -> None: ...  # noqa: UP006
+    def charge(events: list[A | B], more: typing.List[C]) -> None: ...
 
-    assert _read(charge).parameters == (Parameter("events", (A, B), is_list=True), Parameter("more", (C,), is_list=True))
+    assert _read(charge).parameters == (
+        Parameter("events", (A, B), is_list=True),
+        Parameter("more", (C,), is_list=True),
+    )
 
 
 def test_the_context_is_no_subscription() -> None:
@@ -73,9 +86,11 @@ def test_annotations_may_carry_more_than_the_type() -> None:
 
 def test_a_class_hears_what_its_call_hears() -> None:
     class Charge:
-        def __call__(self, event: A, ctx: Context) -> B: ...  # type: ignore[empty-body]  # pyright: ignore
+        def __call__(self, event: A, ctx: Context) -> B: ...  # type: ignore[empty-body]
 
-    assert _read(Charge.__call__) == Signature((Parameter("event", (A,), is_list=False),), "ctx", Emission((B,), (), False))
+    assert _read(Charge.__call__) == Signature(
+        (Parameter("event", (A,), is_list=False),), "ctx", Emission((B,), (), False)
+    )
 
 
 def test_events_of_a_function_are_found_where_the_step_was_declared() -> None:
@@ -84,7 +99,7 @@ def test_events_of_a_function_are_found_where_the_step_was_declared() -> None:
     def charge(event: Local) -> None: ...
 
     assert read_signature(charge, "charge", locals()).parameters[0].models == (Local,)
-    with pytest.raises(PipelineInvalid, match="step charge: an annotation cannot be resolved .*Local.*; import it"):
+    with pytest.raises(PipelineInvalid, match=r"step charge: an annotation cannot be resolved .*Local.*; import it"):
         _read(charge)
 
 
@@ -96,8 +111,8 @@ def test_events_of_a_function_are_found_where_the_step_was_declared() -> None:
         (A, (A,), (), False),
         (A | B, (A, B), (), False),
         (A | None, (A,), (), True),
-        (Optional[A], (A,), (), True),
-        (Union[A, B, None], (A, B), (), True),
+        (typing.Optional[A], (A,), (), True),
+        (typing.Union[A, B, None], (A, B), (), True),
         (list[A], (), (A,), False),
         (list[A | B], (), (A, B), False),
         (list[A] | B | None, (B,), (A,), True),
@@ -122,7 +137,7 @@ def test_the_return_says_what_may_be_emitted(hint: Any, single: Any, many: Any, 
         (int, "annotated int, which is no Event"),
         (Event, "annotated Event, which stands for no event in particular"),
         (list, "annotated list, which does not say of what"),
-        (List, "which does not say of what"),
+        (typing.List, "which does not say of what"),
         (Iterator, "annotated Iterator, which does not say of what"),
         (typing.Iterator, "which does not say of what"),
         (dict[str, A], "which is no Event"),
@@ -133,12 +148,14 @@ def test_the_return_says_what_may_be_emitted(hint: Any, single: Any, many: Any, 
     ],
 )
 def test_any_other_return_is_refused(hint: Any, why: str) -> None:
-    with pytest.raises(PipelineInvalid, match=f"step charge: the return is {why}|step charge: the return .*{why}") as caught:
+    with pytest.raises(
+        PipelineInvalid, match=f"step charge: the return is {why}|step charge: the return .*{why}"
+    ) as caught:
         _emission(hint)
     assert "write e.g." in str(caught.value)
 
 
-def _no_annotation(event) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001  # pyright: ignore
+def _no_annotation(event) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 def _no_return(event: A): ...  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -165,13 +182,13 @@ def _any_event(event: Event) -> None: ...
 def _optional(event: A | None) -> None: ...
 
 
-def _bare_list(events: list) -> None: ...  # type: ignore[type-arg]  # pyright: ignore
+def _bare_list(events: list) -> None: ...  # type: ignore[type-arg]
 
 
-def _bare_typing_list(events: List) -> None: ...  # type: ignore[type-arg]  # noqa: UP006  # pyright: ignore
+def _bare_typing_list(events: typing.List) -> None: ...  # type: ignore[type-arg]
 
 
-def _nowhere(event: Elsewhere) -> None: ...  # pyright: ignore
+def _nowhere(event: Elsewhere) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -206,8 +223,8 @@ def test_an_annotation_that_is_no_python_is_refused() -> None:
 
 
 def test_an_object_that_can_be_called_is_no_step() -> None:
-    class Callable_:
+    class Caller:
         def __call__(self, event: A) -> None: ...
 
-    with pytest.raises(PipelineInvalid, match="step charge is a Callable_: a step is a function, or a class"):
-        _read(Callable_())
+    with pytest.raises(PipelineInvalid, match="step charge is a Caller: a step is a function, or a class"):
+        _read(Caller())

@@ -1,0 +1,8 @@
+"""The order of the integration tests: those that want a process without a Ray come before those that share one."""
+
+import pytest
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name != "test_session.py")
