@@ -25,6 +25,7 @@ from ..events.event import Event
 from ..events.inputs import Input, StepBroken, WorkerDown, WorkerUp
 from ..events.pipeline import Pipeline
 from ..events.step import Step
+from .deaths import first_line, how_it_ended
 from .links import RayLinks
 from .ray_lane import RemoteLane
 from .wire import Tag
@@ -259,11 +260,11 @@ class Crew:
             return
         self._links.forget(worker)
         error = outcome.exception()
-        message = member.ended or (_first_line(error) if error else "it stopped")
+        message = member.ended or (how_it_ended(error) if error else "it stopped")
         self._kill(member, gently=error is None)
         if member.up:
             expected = self._stopping or (member.ended is not None and not member.blamed)
-            self._post(WorkerDown(worker, f"worker of step {member.step.name} died: {message}", expected))
+            self._post(WorkerDown(worker, f"worker of step {member.step.name} ended: {message}", expected))
         elif not self._stopping:
             self._did_not_start(member, message)
         with self._ready:
@@ -332,7 +333,7 @@ def check_sendable(pipelines: Iterable[Pipeline]) -> None:
             try:
                 dumps((step, list(pipeline.registry)))
             except Exception as error:  # whatever the author's objects raise
-                reason = _first_line(error)
+                reason = first_line(error)
                 raise PipelineInvalid(
                     f"step {step.name} cannot be sent to a worker, since what it refers to cannot be pickled ({reason}): "
                     "open files, connections and locks inside the step, or in __init__ of a step class"
@@ -355,8 +356,3 @@ def _actor_class(step: Step) -> Any:
         "max_concurrency": 8,  # serve or attend, collect, 4 deliver, hello, stop
     }
     return ray_module().remote(**{k: v for k, v in options.items() if v is not None})(Worker)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

@@ -127,5 +127,5 @@ class RunHandle:
 def outcome_of(run: Run, status: Status, registry: Registry) -> Outcome:
     """The outcome of a run that left the state."""
     events = [registry.decode(ref.type, ref.version, ref.data) for ref in run.results or ()]
-    errors = [RunError(step, *failure) for step, failure in run.errors or ()]
+    errors = [RunError(step, str(failure.kind), *failure[1:]) for step, failure in run.errors or ()]
     return Outcome(format_id(run.run_id), status.wire, events, errors)

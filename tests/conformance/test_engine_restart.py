@@ -7,17 +7,24 @@ processes is in `tests/integration`.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ensue import Context, Event, Pipeline, Retry
 from ensue.actors.face import EngineFace
-from ensue.actors.local import LocalEngine
+from ensue.actors.local import LocalEngine, ManualClock
+from ensue.actors.partition import Partition
+from ensue.actors.recovery import recover
+from ensue.actors.wire import Tag, unpack_message
+from ensue.cluster.memory_log import MemoryLog, MemoryStore
 from ensue.cluster.stores import open_log
 from ensue.events.codec import pack
+from ensue.events.commands import Answer, RunEnded
 from ensue.events.errors import DeliveryConflict, EnsueError
 from ensue.events.ids import derived_id, format_id, uuid7
-from ensue.events.inputs import Emit
+from ensue.events.inputs import Completed, Emit, Op, WorkerUp
+from ensue.events.plan import compile_plan
 from ensue.events.records import Kind, unpack_records
 from ensue.events.status import Status
 
@@ -223,31 +230,32 @@ async def test_a_run_that_waits_for_its_retry_still_waits_after_a_restart(rig: R
     assert (await (await engine.run(run_id)).result(20)).events == [Item(n=2)]
 
 
-async def test_a_run_that_waits_no_more_is_shown_as_running(rig: Rig, trace: Trace) -> None:
+async def test_a_run_that_waits_no_more_is_shown_as_running_though_no_worker_is_free(rig: Rig, trace: Trace) -> None:
     flow = Pipeline("shown")
 
     @flow.step(retry=Retry(wait=60.0), concurrency=1)
-    async def work(event: Order, ctx: Context) -> Item:
-        if ctx.attempt == 1:
+    async def work(event: Order) -> Item:
+        if event.n == 1:
             raise ConnectionError("no")
-        trace.note("again")
+        trace.note("busy")
         await asyncio.sleep(60)
-        return Item(n=ctx.attempt)
+        return Item(n=event.n)
 
     engine = await rig.start(flow)
     assert isinstance(engine, LocalEngine)
-    first, second = await engine.emit_many([Order(n=1), Order(n=2)])
+    run = await engine.emit(Order(n=1))
     reader = engine.reader()
 
-    def status(run_id: bytes) -> Status:
-        row = reader.run(run_id)
+    def status() -> Status:
+        row = reader.run(run.raw_id)
         assert row is not None
         return Status(row.status)
 
-    await until(lambda: {status(first.raw_id), status(second.raw_id)} == {Status.WAITING})
+    await until(lambda: status() == Status.WAITING)
+    await engine.emit(Order(n=2))
+    await until(lambda: trace.lines == ["busy"])
     engine.advance(61)
-    await until(lambda: trace.lines == ["again"])
-    assert {status(first.raw_id), status(second.raw_id)} == {Status.RUNNING}
+    await until(lambda: status() == Status.RUNNING)
     await rig.crash()
 
 
@@ -503,3 +511,107 @@ async def test_a_crash_at_every_commit_leads_to_the_same_result(rig: Rig, tmp_pa
         if over:
             return
     pytest.fail("the run never came to its end by itself")
+
+
+class Desk:
+    """Stands in for workers and callers of a partition: keeps what is sent, and says what it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, list[list[Any]]] = {}
+
+    def send(self, worker: int, message: bytes) -> None:
+        tag, body = unpack_message(message)
+        if tag == Tag.DELIVER:
+            self.sent.setdefault(worker, []).extend(body)
+
+    def receive(self) -> list[tuple[int, bytes]]:
+        return []
+
+    def end(self, worker: int, reason: str) -> None:
+        raise AssertionError
+
+    def wait(self, timeout_seconds: float | None) -> None:
+        raise AssertionError
+
+    def wake(self) -> None:
+        """Nobody sleeps here."""
+
+    def settle(self, answers: list[Answer], ended: list[RunEnded]) -> None:
+        """Nobody waits here."""
+
+    def hear(self, worker: int, tag: int, body: Any) -> None:
+        """Nobody asks here."""
+
+
+def test_two_of_one_key_whose_records_changed_places_in_their_commit_still_go_one_at_a_time() -> None:
+    flow = Pipeline("places")
+
+    @flow.step
+    def left(event: Order) -> Item:
+        return Item(n=event.n)
+
+    @flow.step
+    def right(event: Order) -> Move:
+        return Move(account="a", n=event.n)
+
+    @flow.step
+    def apply(event: Move) -> None:
+        return None
+
+    plans = {"places": compile_plan(flow, "1")}
+    store, desk, clock = MemoryStore(), Desk(), ManualClock()
+
+    def own() -> Partition:
+        log = MemoryLog(store)
+        epoch = log.acquire("test")
+        core = recover(log, epoch, plans).core
+        partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=clock)
+        partition.resume()
+        return partition
+
+    first = own()
+    first.post_all([WorkerUp(n, "places", step, 9) for n, step in enumerate(("left", "right", "apply"))])
+    ids = [uuid7(n, bytes(10)) for n in range(4)]
+    first.post_all([Emit("places", ids[n], ids[n + 2], "Order", 1, pack({"n": n})) for n in range(2)])
+    first.turn()
+    (a_left, _), (a_right, b_right) = desk.sent[0], desk.sent[1]
+    move = [["Move", 1, pack({"account": "a", "n": 0}), "a"]]
+    first.post_all(
+        [
+            Completed(0, [[Op.DONE, a_left[0], 1, [["Item", 1, pack({"n": 0}), None]], False]]),
+            Completed(1, [[Op.DONE, token[0], 1, move, False] for token in (b_right, a_right)]),
+        ]
+    )
+    first.turn()
+    assert [item[1] for item in desk.sent[2]] == [ids[1]]
+    second = own()
+    second.post(WorkerUp(7, "places", "apply", 9))
+    second.turn()
+    assert len(desk.sent[7]) == 1
+    second.post(Completed(7, [[Op.DONE, desk.sent[7][0][0], 1, [], False]]))
+    second.turn()
+    assert len(desk.sent[7]) == 2
+
+
+def test_a_draining_engine_leases_nothing_more() -> None:
+    flow = Pipeline("drains")
+
+    @flow.step
+    def work(event: Order) -> None:
+        return None
+
+    plans = {"drains": compile_plan(flow, "1")}
+    log, desk = MemoryLog(MemoryStore()), Desk()
+    core = recover(log, log.acquire("test"), plans).core
+    partition = Partition(core, log, 1, links=desk, watcher=desk, clock=ManualClock())
+    partition.post_all(
+        [
+            WorkerUp(0, "drains", "work", 9),
+            Emit("drains", uuid7(1, bytes(10)), uuid7(2, bytes(10)), "Order", 1, pack({"n": 0})),
+        ]
+    )
+    partition.turn()
+    core.draining = True
+    partition.post(Completed(0, [[Op.RELEASE, desk.sent[0][0][0]]]))
+    partition.turn()
+    assert (len(desk.sent[0]), core.backlog) == (1, 1)

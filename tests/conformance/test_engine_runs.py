@@ -1,7 +1,8 @@
 """Keys, cancelling, retrying, duplicates, bulk and several pipelines, on every engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -9,9 +10,9 @@ from ensue import Context, EnsueError, Event, Pipeline, Retry, StepFailed
 from ensue.events.decide import Limits
 from ensue.events.errors import DeliveryConflict, EventTypeUnknown, Overloaded, RunFinished, RunUnknown
 
-from .engines import Rig, Trace, ray_session, rig, trace, until
+from .engines import Rig, Trace, local, ray_session, rig, trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
+__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -86,6 +87,32 @@ async def test_an_event_that_gives_up_lets_the_next_of_its_key_go(rig: Rig, trac
     runs = await engine.emit_many([Move(account="a", n=n) for n in range(3)])
     assert [(await run.result(20)).status for run in runs] == ["failed", "completed", "completed"]
     assert trace.lines == ["0", "1", "2"]
+
+
+async def test_a_run_that_is_failing_lets_the_next_of_its_key_go_before_it_is_over(rig: Rig, trace: Trace) -> None:
+    flow = Pipeline("key-halting")
+
+    @flow.step(retry=1)
+    def apply(event: Move) -> None:
+        trace.note(f"apply {event.n}")
+        if event.n == 0:
+            raise ValueError("no")
+
+    @flow.step
+    async def slow(event: Stranger | Order) -> None:
+        await until(lambda: "go on" in trace.lines)
+
+    @flow.step
+    def both(event: Item) -> list[Move | Order]:
+        return [Order(), Move(account="a", n=0)]
+
+    engine = await rig.start(flow)
+    failing = await engine.emit(Item(n=0))
+    await until(lambda: trace.lines == ["apply 0"])
+    behind = await engine.emit(Move(account="a", n=1))
+    assert (await behind.result(20)).status == "completed"
+    trace.note("go on")
+    assert (await failing.result(20)).status == "failed"
 
 
 async def test_a_cancelled_run_lets_the_next_of_its_key_go(rig: Rig, trace: Trace) -> None:
@@ -262,6 +289,35 @@ async def test_a_run_is_retried_once_by_two_who_ask_at_once(rig: Rig, trace: Tra
     assert sorted(type(answer).__name__ for answer in answers) == ["RunFinished", "RunHandle"]
     outcome = await (await engine.run(run.id)).result(20)
     assert (outcome.events, trace.lines) == ([Item(n=1)], ["work", "work"])
+
+
+async def test_a_retry_is_refused_while_another_reads_what_to_retry(
+    local: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Pipeline("retry-reads")
+
+    @flow.step(retry=1)
+    def work(event: Order) -> Item:
+        raise ValueError("no")
+
+    engine = await local.start(flow)
+    run = await engine.emit(Order())
+    await run.result(20)
+    gate = asyncio.Event()
+    read = engine._aside
+
+    async def slowly(function: Callable[..., Any], *arguments: Any) -> Any:
+        answer = await read(function, *arguments)
+        await gate.wait()
+        return answer
+
+    monkeypatch.setattr(engine, "_aside", slowly)
+    first = asyncio.create_task(engine.retry(run.id))
+    await asyncio.sleep(0)
+    with pytest.raises(RunFinished, match="is being retried already"):
+        await engine.retry(run.id)
+    gate.set()
+    assert (await (await first).result(20)).status == "failed"
 
 
 async def test_a_generator_of_thousands_is_taken_in_without_loss_or_disorder(rig: Rig) -> None:

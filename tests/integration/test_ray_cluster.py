@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ensue import Context, Event, Pipeline, Retry
+from ensue import Context, Engine, Event, Pipeline, Retry
 from ensue.actors import crew
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
@@ -90,7 +90,7 @@ async def test_over_ray_calls_a_hanging_step_loses_its_process(remote: Rig) -> N
 async def test_over_ray_calls_an_idle_worker_is_not_taken_for_dead(
     remote: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_SILENT_SECONDS", 4.0)
+    monkeypatch.setattr(crew, "_SILENT_SECONDS", 3.0)
     monkeypatch.setattr(crew, "_CHECK_SECONDS", 0.2)
     flow = Pipeline("remote-idle")
 
@@ -100,7 +100,9 @@ async def test_over_ray_calls_an_idle_worker_is_not_taken_for_dead(
 
     engine = await remote.start(flow)
     before = (await (await engine.emit(Order())).result(20)).events
-    await asyncio.sleep(6.0)  # longer than silence is borne
+    assert isinstance(engine, Engine)
+    times: set[float] = set()
+    await until(lambda: times.update(engine._links.heard.values()) is None and len(times) > 2)
     assert (await (await engine.emit(Order())).result(20)).events == before
 
 

@@ -1,0 +1,24 @@
+"""Deaths: what Ray says of the end of a worker, in a sentence that helps."""
+
+__all__ = ["first_line", "how_it_ended"]
+
+_ENDS = (
+    ("memory monitor", "its node ran out of memory, and Ray ended it: give the step `memory=`, or its node more"),
+    ("OOM", "its node ran out of memory, and Ray ended it: give the step `memory=`, or its node more"),
+    ("INTENDED_USER_EXIT", "it ended itself"),
+    ("connection error code", "its process was gone at once: killed, out of memory, or a crash in native code"),
+    ("node has died", "its node is gone"),
+)
+"""What Ray says of a death, in its own many words, and what it means; the first that fits counts."""
+
+
+def how_it_ended(error: BaseException) -> str:
+    """How a worker came to its end."""
+    text = str(error).partition("Some common causes")[0]
+    return next((meaning for mark, meaning in _ENDS if mark in text), "") or first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The line of an error that names it: the last one, as in a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
