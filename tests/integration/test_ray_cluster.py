@@ -101,8 +101,13 @@ async def test_over_ray_calls_an_idle_worker_is_not_taken_for_dead(
     engine = await remote.start(flow)
     before = (await (await engine.emit(Order())).result(20)).events
     assert isinstance(engine, Engine)
-    times: set[float] = set()
-    await until(lambda: times.update(engine._links.heard.values()) is None and len(times) > 2)
+    links, times = engine._links, set[float]()
+
+    def heard_thrice() -> bool:
+        times.update(links.heard.values())
+        return len(times) > 2
+
+    await until(heard_thrice)  # longer than silence is borne
     assert (await (await engine.emit(Order())).result(20)).events == before
 
 
