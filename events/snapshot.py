@@ -11,7 +11,7 @@ from typing import Any, TypeGuard, cast
 from .codec import pack
 from .errors import LogCorrupt
 from .failure import Failure
-from .plan import Plan
+from .plan import Plan, StepPlan
 from .state import Delivery, DeliveryStatus, Group, Ref, Run, State
 from .status import Status
 
@@ -144,7 +144,7 @@ class _Reader:
 
     def _delivery(self, packed: Packed) -> Delivery:
         number, order, _, inputs, scope, group, key, status, *life = packed
-        step = self._plan.steps[packed[2]]
+        step: StepPlan = self._plan.steps[int(packed[2])]
         values = tuple(self._value(value) for value in inputs)
         delivery = Delivery(self.run, number, order, step, values, self._group(scope), key)
         delivery.status = DeliveryStatus(status)

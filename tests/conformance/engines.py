@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -138,7 +139,7 @@ def make_rig(request: pytest.FixtureRequest, kind: str, folder: Path) -> Rig:
     if kind.startswith("ray"):
         request.getfixturevalue("ray_session")
         by_value(__name__)
-        by_value(request.module.__name__)
+        by_value(cast("str", request.module.__name__))
     return Rig(kind, folder)
 
 

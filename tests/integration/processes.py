@@ -89,7 +89,7 @@ def descendants(pid: int) -> set[int]:
 
 def alive(pids: set[int]) -> set[int]:
     """Those of the processes that still run (a zombie does not)."""
-    running = set()
+    running: set[int] = set()
     for pid in pids:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":

@@ -36,7 +36,11 @@ class Total(Event):
 @pytest.fixture
 async def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     """An engine that takes every worker to be on another node."""
-    monkeypatch.setattr(crew, "_is_here", lambda node, session: False)
+
+    def nowhere(_node: str, _session: object) -> bool:
+        return False
+
+    monkeypatch.setattr(crew, "_is_here", nowhere)
     made = make_rig(request, "ray-sqlite", tmp_path)
     by_value("tests.conformance.engines")
     yield made

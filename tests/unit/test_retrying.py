@@ -1,6 +1,5 @@
 """Which failures are tried again, after what wait, and as what they are recorded."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from math import inf, nan
@@ -123,17 +122,22 @@ def test_no_wait_is_longer_than_a_year() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "seconds"),
+    ("says", "seconds"),
     [
-        (lambda _: nan, 0.0),
-        (lambda _: -1.0, 0.0),
-        (lambda _: inf, YEAR),
-        (lambda _: 1 / 0, None),
-        (lambda _: "soon", None),
+        (nan, 0.0),
+        (-1.0, 0.0),
+        (inf, YEAR),
+        ("soon", None),
+        (ZeroDivisionError(), None),
     ],
-    ids=["nan", "negative", "endless", "raises", "text"],
+    ids=["nan", "negative", "endless", "text", "raises"],
 )
-def test_a_strategy_of_the_author_s_own_breaks_nothing(strategy: Callable[[Any], Any], seconds: float | None) -> None:
+def test_a_strategy_of_the_author_s_own_breaks_nothing(says: Any, seconds: float | None) -> None:
+    def strategy(_state: Any) -> Any:
+        if isinstance(says, Exception):
+            raise says
+        return says
+
     assert wait(Retry(wait=strategy), OSError()) == seconds
 
 
