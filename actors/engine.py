@@ -10,8 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from ..cluster import session as ray_session
 from ..cluster.clock import SystemClock
@@ -68,15 +67,6 @@ class Engine(EngineFace):
         self._outgoing: list[Input] = []
         self._exits = ExitStack()
         self._grace_seconds = 0.0
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Open the log, resume what it holds, connect to Ray and start all workers."""

@@ -6,7 +6,8 @@ Rules: what an `await` here returns is committed. Answers come back in bulk: `se
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from ..cluster.clock import Clock, IdSource
@@ -54,6 +55,23 @@ class EngineFace(ABC):
         self._waiting: set[asyncio.Future[Any]] = set()
         self._retrying: set[bytes] = set()
         self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Open the log, resume what it holds, and get ready."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Accept nothing more, let what runs finish, and end."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
 
     @abstractmethod
     def _post_all(self, entries: Sequence[Input]) -> None:

@@ -9,8 +9,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from ..cluster.clock import Clock
 from ..cluster.stores import open_log
@@ -80,15 +79,6 @@ class LocalEngine(EngineFace):
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
         self.log_lines: list[LogLine] = []
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Open the log and resume what it holds."""

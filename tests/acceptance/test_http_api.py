@@ -16,7 +16,8 @@ from ensue.events.records import Kind, unpack_records
 from ensue.events.status import Status
 from ensue.gateway.app import Gateway, create_app
 from ensue.gateway.settings import GatewaySettings
-from ensue.gateway.stand_in import StandInEngine
+
+from .stand_in import StandInEngine
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 EMITTED = bytes(15) + b"\x09"

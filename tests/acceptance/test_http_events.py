@@ -11,7 +11,8 @@ import pytest
 from ensue import Event, Pipeline, StepFailed
 from ensue.events.errors import LogUnavailable
 from ensue.gateway.app import create_app
-from ensue.gateway.stand_in import StandInEngine
+
+from .stand_in import StandInEngine
 
 BATCH = "application/cloudevents-batch+json"
 STRUCTURED = "application/cloudevents+json"

@@ -15,7 +15,8 @@ import pytest
 from ensue import Event, Pipeline, Webhook, hooks
 from ensue.gateway.app import create_app
 from ensue.gateway.settings import GatewaySettings
-from ensue.gateway.stand_in import StandInEngine
+
+from .stand_in import StandInEngine
 
 GITHUB = Path(__file__).resolve().parents[3] / "shared" / "data" / "github"
 SECRET = "canary-secret-2718"

@@ -16,7 +16,8 @@ from ensue.gateway.body import read_body
 from ensue.gateway.deadlines import Deadlines
 from ensue.gateway.problems import Refused, problem_of
 from ensue.gateway.settings import GatewaySettings
-from ensue.gateway.stand_in import StandInEngine
+
+from .stand_in import StandInEngine
 
 SECRET = "canary-secret-2718"
 ENVIRONMENT = {"GITHUB_SECRET": SECRET}

@@ -1,6 +1,7 @@
 """One real server: what only sockets, signals and time can show."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from hmac import digest
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -19,7 +21,8 @@ from ensue.gateway.listen import check_exposure, is_loopback, listen
 from ensue.gateway.protocol import HEAD_LIMIT_BYTES
 from ensue.gateway.server import Phase, Served, serve_async
 from ensue.gateway.settings import GatewaySettings
-from ensue.gateway.stand_in import StandInEngine
+
+from .stand_in import StandInEngine
 
 SECRET = "a-secret"
 BODY = b'{"order_id": "o-1"}'
@@ -266,7 +269,7 @@ PROGRAM = """
 import asyncio, sys
 from ensue import Event, Pipeline
 from ensue.gateway.server import serve
-from ensue.gateway.stand_in import StandInEngine
+from stand_in import StandInEngine
 
 class Ping(Event): ...
 
@@ -287,7 +290,8 @@ serve(lambda: Engine([pipeline]), port=0, environment={}, observe=lambda served:
 def _program(tmp_path: Any, *arguments: str) -> "subprocess.Popen[str]":
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
-    return subprocess.Popen([sys.executable, path, *arguments], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen([sys.executable, path, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def _read_until(process: "subprocess.Popen[str]", phase: Phase) -> None:

@@ -5,4 +5,4 @@ import pytest
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name != "test_session.py")
+    items.sort(key=lambda item: not item.path.name.startswith("test_session_"))

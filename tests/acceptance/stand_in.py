@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from ..cluster.log import Batch, Entry, Reader, RunChange, RunStart, Seen
-from ..cluster.memory_log import MemoryLog
-from ..events.codec import encode
-from ..events.errors import DeliveryConflict, RunUnknown
-from ..events.event import Event
-from ..events.ids import uuid7
-from ..events.inputs import Accepted
-from ..events.pipeline import Pipeline
-from ..events.records import Kind, Record, pack_records
-from ..events.status import Status
+from ensue.cluster.log import Batch, Entry, Reader, RunChange, RunStart, Seen
+from ensue.cluster.memory_log import MemoryLog
+from ensue.events.codec import encode
+from ensue.events.errors import DeliveryConflict, RunUnknown
+from ensue.events.event import Event
+from ensue.events.ids import uuid7
+from ensue.events.inputs import Accepted
+from ensue.events.pipeline import Pipeline
+from ensue.events.records import Kind, Record, pack_records
+from ensue.events.status import Status
 
 __all__ = ["StandInEngine"]
 

@@ -1,0 +1,100 @@
+"""Scripts that start or attach to a Ray, each in a process of its own, and what tests ask of them.
+
+Ray is one per process and is read-once in many ways, so each session lives in a script of its own; a script prints one
+JSON document of what it saw. The pytest process itself never connects to Ray.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CLEAN", "PRELUDE", "eventually", "launch", "run", "runs", "said", "two_lines"]
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+PRELUDE = """
+import json, os, stat, sys, threading
+from pathlib import Path
+from ensue.cluster import session
+from ensue.events.errors import RayUnavailable
+
+def say(**facts): print(json.dumps(facts), flush=True)
+
+def refusal(*args, **kwargs):
+    try: session.start(*args, **kwargs)
+    except RayUnavailable as error: return str(error)
+
+def workers(count):
+    ray = session.ray_module()
+    @ray.remote(num_cpus=0)
+    class Worker:
+        def pid(self): return os.getpid()
+    handles = [Worker.remote() for _ in range(count)]
+    return handles, ray.get([handle.pid.remote() for handle in handles])
+
+def mode(path): return stat.S_IMODE(Path(path).stat().st_mode)
+"""
+
+
+def run(
+    script: str, *arguments: str, environment: Mapping[str, str] = CLEAN, timeout_seconds: float = 60
+) -> dict[str, Any]:
+    """What the script said last."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + script, *arguments],
+        env=CLEAN | {**environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout_seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return facts
+
+
+def launch(script: str) -> subprocess.Popen[str]:
+    """Runs the script in a process group of its own, as a terminal would."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + script],
+        env=CLEAN,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def said(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    facts: dict[str, Any] = json.loads(process.stdout.readline())
+    return facts
+
+
+def eventually(condition: Callable[[], bool], deadline_seconds: float) -> bool:
+    """Looks often, until it holds or time is up."""
+    ends = time.monotonic() + deadline_seconds
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        pause.wait(0.05)
+    return True
+
+
+def runs(pid: int) -> bool:
+    """A zombie that nobody has reaped yet runs no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def two_lines(message: str) -> bool:
+    return len(message.splitlines()) == 2

@@ -1,0 +1,54 @@
+"""The folder of a session is private, and goes away with its session and nothing else."""
+
+import os
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ensue.cluster.ray_folder import SessionFolder
+
+
+@pytest.fixture
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+def test_a_folder_whose_session_has_died_is_swept_by_the_next_and_a_living_one_is_not(base: Path) -> None:
+    dead = base / "ensue-00000000"
+    dead.mkdir()
+    (dead / "lock").touch()
+    living = SessionFolder.create()
+    next_one = SessionFolder.create()
+    assert sorted(base.iterdir()) == sorted([living.path, next_one.path])
+    living.remove()
+    next_one.remove()
+    assert list(base.iterdir()) == []
+
+
+@pytest.mark.usefixtures("base")
+def test_modes_do_not_depend_on_the_umask() -> None:
+    before = os.umask(0)
+    try:
+        folder = SessionFolder.create()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.token.stat().st_mode) == 0o600
+    folder.remove()
+
+
+@pytest.mark.usefixtures("base")
+def test_the_undertaker_spares_a_process_that_is_not_of_the_session() -> None:
+    stranger = subprocess.Popen(["sleep", "60"])
+    folder = SessionFolder.create()
+    folder.bury([stranger.pid])
+    folder.remove()
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
