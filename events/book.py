@@ -83,6 +83,7 @@ class Book:
             return
         self.record(run, [_ENDED, int(status), self.now_us])
         transitions.finish(self.state, run)
+        run.deliveries.clear()  # a run and its deliveries know each other: no cycle is left for the collector
         self.change(run, status, self.now_us)
         self.decision.ended.append(RunEnded(run, status))
 
