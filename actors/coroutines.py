@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from ..events.inputs import Op
+from ..events.inputs import Completion, Op
 from .executor import Executor, Running, most_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
@@ -24,11 +24,19 @@ class TaskExecutor(Executor):
         super().__init__(invoker, outbox)
         self._streams = invoker.step.style.endswith("stream")
         self._scheduled = False
+        self._flushing = False
         self._thread: threading.Thread | None = None
         self.loop = loop or asyncio.new_event_loop()
         if loop is None:
             self._thread = threading.Thread(target=self._serve, name=f"step-{invoker.step.name}", daemon=True)
             self._thread.start()
+
+    def tell(self, completion: Completion) -> None:
+        """Say what became of an attempt, together with what else ends in this turn of the loop."""
+        self.outbox.put(completion)
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
 
     def submit(self, items: list[Item]) -> None:
         self.queue.extend(items)
@@ -68,6 +76,10 @@ class TaskExecutor(Executor):
             running = Running(item, now, now, credit=item[5])
             self.running[item[0]] = running
             running.task = self.loop.create_task(self._stream(running) if self._streams else self._run(running))
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self.outbox.flush()
 
     def _ended(self) -> None:
         if self.queue and not self.stopping:

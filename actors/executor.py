@@ -137,6 +137,10 @@ class Executor(ABC):
         while self.queue:
             self.outbox.add([Op.RELEASE, self.queue.popleft()[0]])
 
+    def tell(self, completion: Completion) -> None:
+        """Say what became of an attempt."""
+        self.outbox.add(completion)
+
     def finished(self, running: Running, completion: Completion) -> None:
         """An attempt ended."""
         self.running.pop(running.item[0], None)
@@ -144,7 +148,7 @@ class Executor(ABC):
             return  # its process is being ended
         if running.cancelled:
             completion = [Op.RELEASE, running.item[0]]
-        self.outbox.add(completion)
+        self.tell(completion)
 
     def raised(self, running: Running, error: BaseException) -> None:
         """An attempt ended with an exception."""

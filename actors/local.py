@@ -281,7 +281,7 @@ class LocalWorker:
     @property
     def busy(self) -> bool:
         """Whether it has something to do."""
-        return bool(self.executor.queue or self.executor.running)
+        return bool(self.executor.queue or self.executor.running or self.outbox.is_waiting)
 
     def hear(self, message: bytes) -> None:
         """Take a message of the partition."""

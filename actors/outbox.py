@@ -1,5 +1,12 @@
-"""Outbox: what a worker has to say, gathered until the lane's thread takes it; the first to speak rings the bell."""
+"""Outbox: what a worker has to say, gathered from its threads until it is sent.
 
+Rules: whoever has nothing else to do sends what is there (`flush`), which spares a switch of threads an event; whoever
+goes on working rings instead, and the lane's thread sends. One at a time takes and sends, so what one thread said
+first arrives first.
+"""
+
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,36 +21,64 @@ _MOST_BYTES = MAX_MESSAGE_BYTES // 2
 
 
 class Outbox:
-    """Completions and other messages, from any thread to the lane's."""
+    """Completions and other messages, from any thread.
+
+    ring: wakes the lane's thread. send: sends messages from any thread; None where only the lane's thread can.
+    """
 
     def __init__(self, ring: Callable[[], None]) -> None:
+        self.send: Callable[[list[bytes]], None] | None = None
         self._ring = ring
-        self._completions: list[Completion] = []
-        self._others: list[bytes] = []
+        self._completions: deque[Completion] = deque()
+        self._others: deque[bytes] = deque()
         self._rung = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was said that nobody has taken."""
+        return bool(self._completions or self._others)
+
+    def put(self, completion: Completion) -> None:
+        """Say what became of a delivery; the caller rings or flushes."""
+        self._completions.append(completion)
 
     def add(self, completion: Completion) -> None:
-        """Say what became of a delivery."""
+        """Say what became of a delivery, and ring."""
         self._completions.append(completion)
-        if not self._rung:
-            self._rung = True
-            self._ring()
+        self.ring()
 
     def say(self, tag: Tag, body: Any) -> None:
-        """Say something else."""
+        """Say something else, and ring."""
         self._others.append(pack([int(tag), body]))
+        self.ring()
+
+    def ring(self) -> None:
+        """Have the lane's thread send what is there, soon."""
         if not self._rung:
             self._rung = True
             self._ring()
 
+    def flush(self) -> bool:
+        """Send what is there now, or ring where that is not possible from here; whether something was sent."""
+        send = self.send
+        if send is None:
+            self.ring()
+            return False
+        with self._lock:
+            messages = self.take()
+            if messages:
+                send(messages)
+        return bool(messages)
+
     def take(self) -> list[bytes]:
-        """Everything said so far, as messages; only the lane's thread calls this."""
+        """Everything said so far, as messages, for one taker at a time."""
         self._rung = False
-        others, self._others = self._others, []
-        completions, self._completions = self._completions, []
+        messages = [self._others.popleft() for _ in range(len(self._others))]
+        completions = [self._completions.popleft() for _ in range(len(self._completions))]
         for start in range(0, len(completions), MAX_BATCH):
-            others += _pack(completions[start : start + MAX_BATCH])
-        return others
+            messages += _pack(completions[start : start + MAX_BATCH])
+        return messages
 
 
 def _pack(completions: list[Completion]) -> list[bytes]:

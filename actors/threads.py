@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 
-from ..events.inputs import Op
+from ..events.inputs import Completion, Op
 from .executor import Executor, Running, most_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
@@ -25,9 +25,13 @@ class ThreadExecutor(Executor):
     def __init__(self, invoker: Invoker, outbox: Outbox) -> None:
         super().__init__(invoker, outbox)
         self._streams = invoker.step.style.endswith("stream")
-        self._idle: list[threading.Semaphore] = []
+        self._idle: list[threading.Lock] = []
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
+
+    def tell(self, completion: Completion) -> None:
+        """Say what became of an attempt; `_work` sends it."""
+        self.outbox.put(completion)
 
     def submit(self, items: list[Item]) -> None:
         self.queue.extend(items)
@@ -51,8 +55,9 @@ class ThreadExecutor(Executor):
         self.stopping = True
         self.hand_back()
         deadline = time.monotonic() + grace_seconds
-        for semaphore in list(self._idle):
-            semaphore.release()
+        with self._lock:
+            while self._idle:
+                self._idle.pop().release()
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         asyncio.run(self.close_step())
@@ -69,30 +74,37 @@ class ThreadExecutor(Executor):
 
     def _work(self) -> None:
         run = self._stream if self._streams else self._run
-        signal = threading.Semaphore(0)
+        signal = threading.Lock()
+        signal.acquire()
         while True:
             try:
                 item = self.queue.popleft()
             except IndexError:
+                self.outbox.flush()
                 if self._rest(signal):
                     continue
                 return
             run(item)
+            if self.queue:
+                self.outbox.ring()
 
-    def _rest(self, signal: threading.Semaphore) -> bool:
+    def _rest(self, signal: threading.Lock) -> bool:
         """Wait for work; False where the thread should end."""
         with self._lock:
             self._idle.append(signal)
             if self.queue:
                 self._idle.remove(signal)
                 return True
-        if self.stopping or not signal.acquire(timeout=_IDLE_SECONDS):
-            with self._lock:
-                if signal in self._idle:
-                    self._idle.remove(signal)
-                    if self.stopping or len(self._threads) > 1:
-                        self._threads.discard(threading.current_thread())
-                        return False
+        if not self.stopping and signal.acquire(timeout=_IDLE_SECONDS):
+            return True
+        with self._lock:
+            if signal not in self._idle:
+                signal.acquire()  # woken at this very moment
+                return True
+            self._idle.remove(signal)
+            if self.stopping or len(self._threads) > 1:
+                self._threads.discard(threading.current_thread())
+                return False
         return True
 
     def _run(self, item: Item) -> None:

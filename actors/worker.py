@@ -124,24 +124,24 @@ class Worker:
         """Talk to the partition over a local socket until told to stop; returns why it ended."""
         from .zmq_lane import WorkerSocket  # noqa: PLC0415 - a worker on another node has no use for it
 
+        outbox, executor = self._core.outbox, self._core.executor
         with WorkerSocket(address, self._worker) as socket:
             self._ring = socket.ring
-            socket.send(_hello(self._worker))
+            socket.greet(_hello(self._worker))
+            outbox.send = socket.send
             spoke = time.monotonic()
             while not self._core.stopping.is_set():
                 for message in socket.receive(self._pause_seconds()):
                     self._core.hear(message)
                 self._tend()
-                messages = self._core.outbox.take()
                 now = time.monotonic()
-                if not messages and now - spoke > _ALIVE_SECONDS:
-                    messages = [_alive(self._worker)]
-                for message in messages:
-                    socket.send(message)
+                if outbox.flush():
                     spoke = now
-            self._core.executor.close(_STOP_GRACE_SECONDS)
-            for message in self._core.outbox.take():
-                socket.send(message)
+                elif now - spoke > _ALIVE_SECONDS:
+                    outbox.say(Tag.ALIVE, self._worker)
+            executor.close(_STOP_GRACE_SECONDS)
+            outbox.flush()
+            outbox.send = None
         return "stopped"
 
     def deliver(self, message: bytes) -> None:

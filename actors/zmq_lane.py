@@ -105,7 +105,7 @@ class PartitionSocket:
 
 
 class WorkerSocket:
-    """A worker's end."""
+    """A worker's end: one socket to hear, and one to speak from whichever thread has something to say."""
 
     def __init__(self, address: str, worker: int) -> None:
         self._context = zmq.Context()
@@ -115,6 +115,11 @@ class WorkerSocket:
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.IDENTITY, _name(worker))
         self._socket.connect(address)
+        self._voice = self._context.socket(zmq.DEALER)
+        self._voice.setsockopt(zmq.LINGER, 1000)
+        self._voice.setsockopt(zmq.SNDHWM, 0)
+        self._voice.setsockopt(zmq.IDENTITY, _name(worker, b"v"))
+        self._voice.connect(address)
         self._bell = _Bell()
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -126,13 +131,19 @@ class WorkerSocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._voice.close()
         self._socket.close()
         self._context.term()
         self._bell.close()
 
-    def send(self, message: bytes) -> None:
-        """Send a message to the partition."""
+    def greet(self, message: bytes) -> None:
+        """Send the first message: over the socket that answers come to, so that the partition knows it by then."""
         self._socket.send(message)
+
+    def send(self, messages: list[bytes]) -> None:
+        """Send messages to the partition, from one thread at a time."""
+        for message in messages:
+            self._voice.send(message)
 
     def ring(self) -> None:
         """End a `receive`, from any thread."""
@@ -166,5 +177,5 @@ def _make_folder(parent: str) -> Path:
     return folder
 
 
-def _name(worker: int) -> bytes:
-    return b"w" + worker.to_bytes(4, "big")
+def _name(worker: int, kind: bytes = b"w") -> bytes:
+    return kind + worker.to_bytes(4, "big")
