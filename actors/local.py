@@ -197,7 +197,7 @@ class LocalEngine(EngineFace):
         """Earlier events of a run."""
         decode = Registry([model]).decode
         found = earlier_events(self._reader, self._plans, run_id, model.__event_type__)
-        return [decode(model.__event_type__, version, data) for version, data in found]  # type: ignore[misc]
+        return [decode(model.__event_type__, version, data) for version, data in found]  # type: ignore[misc]  # the registry gives the model of that name
 
     def _turn(self) -> None:
         self._scheduled = False

@@ -23,6 +23,7 @@ _RESOURCE_ATTEMPTS = 2
 _MOST_WAIT_SECONDS = 366 * 86_400.0
 _TRACE_CHARACTERS = 4000
 _MESSAGE_CHARACTERS = 1000
+_CLIENT_ERRORS = range(400, 500)
 _RETRYABLE_HTTP = frozenset({408, 425, 429})
 _PERMANENT = (GiveUp, ValidationError, CodecError, EventInvalid)
 
@@ -40,7 +41,7 @@ def classify(error: BaseException) -> FailureKind:
     if isinstance(error, TimeoutError):
         return FailureKind.TIMEOUT
     status = _http_status(error)
-    if status is not None and 400 <= status < 500 and status not in _RETRYABLE_HTTP:  # noqa: PLR2004
+    if status in _CLIENT_ERRORS and status not in _RETRYABLE_HTTP:
         return FailureKind.PERMANENT
     return FailureKind.TRANSIENT
 

@@ -9,6 +9,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..events.codec import pack
@@ -77,7 +78,7 @@ class WorkerCore:
         if not waiting[0].wait(_ANSWER_SECONDS):
             raise TimeoutError(f"the log did not answer within {_ANSWER_SECONDS:g} s")
         decode = self._registry.decode if model.__event_type__ in self._registry else Registry([model]).decode
-        return [decode(model.__event_type__, version, data) for version, data in waiting[1]]  # type: ignore[misc]
+        return [decode(model.__event_type__, version, data) for version, data in waiting[1]]  # type: ignore[misc]  # the registry gives the model of that name
 
     def progress(self, token: int, done: float, total: float) -> None:
         """Pass on how far a step is."""
@@ -206,8 +207,8 @@ def _limit_memory(step: Step) -> None:
     claimed = step.resources.memory_bytes
     if claimed is None:
         return
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-        used = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmData")), 0)
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    used = next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmData")), 0)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     own = _OWN_BYTES + (_OWN_THREADS + step.concurrency) * _STACK_BYTES  # the kernel counts stacks that nobody fills
     resource.setrlimit(resource.RLIMIT_DATA, (used + own + claimed, hard))
