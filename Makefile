@@ -16,7 +16,7 @@ MAKEFLAGS += --no-print-directory
 quietly = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench coverage wheel lock clean distclean
+.PHONY: help demo test lint types format bench torture coverage wheel lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,13 @@ format: $(DEV) ## what ruff can put right by itself: imports, layout, safe fixes
 
 bench: $(DEV) ## the benchmarks, as one table
 	@$(BIN)/python -m benchmarks
+
+TORTURE_MINUTES ?= 60
+torture: $(DEV) ## 50,000 seeds, and an hour of kills; what was lost; TORTURE_MINUTES=10 for less
+	@mkdir -p build
+	@set -o pipefail; $(BIN)/python tests/simulation/seeds.py --seeds 0:50000 --minutes $(TORTURE_MINUTES) | tee build/seeds.txt
+	@$(BIN)/python tests/faults/torture.py --minutes $(TORTURE_MINUTES) --output build/torture.json
+	@$(BIN)/python -m benchmarks.faults build/torture.json build/seeds.txt
 
 coverage: $(DEV) ## lines and branches that no test reaches
 	@$(BIN)/coverage erase

@@ -6,12 +6,23 @@ The signature is the subscription, every step is its own cluster worker, and no 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .events.breaker import Breaker
 from .events.context import Context
 from .events.errors import EnsueError, GiveUp
 from .events.event import Event
-from .events.failure import StepFailed
+from .events.failure import StepError, StepFailed
+from .events.notices import (
+    BreakerClosed,
+    BreakerHalfOpen,
+    BreakerOpened,
+    CompensationBlocked,
+    PartitionTakenOver,
+    StepEscalated,
+    StepRestarted,
+)
 from .events.pipeline import Pipeline
 from .events.retry import Backoff, Retry
+from .events.supervision import Supervision
 from .events.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -24,16 +35,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backoff",
+    "Breaker",
+    "BreakerClosed",
+    "BreakerHalfOpen",
+    "BreakerOpened",
+    "CompensationBlocked",
     "Context",
     "Engine",
     "EnsueError",
     "Event",
     "GiveUp",
     "Outcome",
+    "PartitionTakenOver",
     "Pipeline",
     "Retry",
     "RunHandle",
+    "StepError",
+    "StepEscalated",
     "StepFailed",
+    "StepRestarted",
+    "Supervision",
     "Webhook",
     "__version__",
     "hooks",

@@ -6,7 +6,6 @@ that blocks the loop: the lane's thread sees both, since it runs no user code.
 
 import asyncio
 import threading
-import time
 from typing import Any
 
 from ..events.inputs import Completion, Op
@@ -72,7 +71,7 @@ class TaskExecutor(Executor):
         self._scheduled = False
         while self.queue and len(self.running) < self.concurrency:
             item = self.queue.popleft()
-            now = time.monotonic()
+            now = self.monotonic()
             running = Running(item, now, now, credit=item[5])
             self.running[item[0]] = running
             running.task = self.loop.create_task(self._stream(running) if self._streams else self._run(running))
@@ -90,7 +89,7 @@ class TaskExecutor(Executor):
         try:
             function, arguments = self.invoker.call(item, self.wall())
             result = await function(**arguments)
-            duration_us = int((time.monotonic() - running.started) * 1e6)
+            duration_us = int((self.monotonic() - running.started) * 1e6)
             completion = self.invoker.done(item, result, duration_us)
         except BaseException as error:  # noqa: BLE001 - every end of an attempt is reported, cancellation included
             self.raised(running, error)
@@ -104,8 +103,8 @@ class TaskExecutor(Executor):
         except BaseException as error:  # noqa: BLE001 - as in `_run`
             self.raised(running, error)
         else:
-            duration_us = int((time.monotonic() - running.started) * 1e6)
-            self.finished(running, self.invoker.streamed(running.item, duration_us))
+            duration_us = int((self.monotonic() - running.started) * 1e6)
+            self.finished(running, self.invoker.streamed(running, duration_us))
         self._ended()
 
     async def _iterate(self, running: Running) -> None:
@@ -113,10 +112,11 @@ class TaskExecutor(Executor):
         function, arguments = self.invoker.call(running.item, self.wall())
         index = -1
         async for event in function(**arguments):
-            running.touched = time.monotonic()
+            running.touched = self.monotonic()
             if event is None:
                 continue
             index += 1
+            running.emitted = index + 1
             output = self.invoker.output(event, many=True)
             self.outbox.add([Op.STREAM, running.item[0], index, [output]])
             ahead = most_ahead(output)
@@ -124,7 +124,7 @@ class TaskExecutor(Executor):
                 running.paused = True
                 running.wake.clear()
                 await running.wake.wait()
-                running.touched = time.monotonic()
+                running.touched = self.monotonic()
                 running.paused = False
 
     def _cancel_task(self, running: Running) -> None:

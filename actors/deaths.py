@@ -1,11 +1,12 @@
 """Deaths: what Ray says of the end of a worker, in a sentence that helps."""
 
-__all__ = ["first_line", "how_it_ended"]
+__all__ = ["first_line", "how_it_ended", "is_orderly"]
 
+_ORDERLY = "INTENDED_USER_EXIT"
 _ENDS = (
     ("memory monitor", "its node ran out of memory, and Ray ended it: give the step `memory=`, or its node more"),
     ("OOM", "its node ran out of memory, and Ray ended it: give the step `memory=`, or its node more"),
-    ("INTENDED_USER_EXIT", "it ended itself"),
+    (_ORDERLY, "it ended itself"),
     ("connection error code", "its process was gone at once: killed, out of memory, or a crash in native code"),
     ("node has died", "its node is gone"),
 )
@@ -16,6 +17,11 @@ def how_it_ended(error: BaseException) -> str:
     """How a worker came to its end."""
     text = str(error).partition("Some common causes")[0]
     return next((meaning for mark, meaning in _ENDS if mark in text), "") or first_line(error)
+
+
+def is_orderly(error: BaseException) -> bool:
+    """Whether it ended of its own accord and in order."""
+    return _ORDERLY in str(error)
 
 
 def first_line(error: BaseException) -> str:

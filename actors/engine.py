@@ -1,7 +1,7 @@
 """Engine: the one place that wires log, core, partition, Ray and workers together.
 
 Rules: the partition has a thread of its own; callers live in an event loop, and the two meet in bulk. An engine that
-loses its log or its partition begins again from the log; one that was fenced off stays down.
+loses its log, its partition or its Ray begins again from the log; one that was fenced off stays down.
 """
 
 import asyncio
@@ -15,19 +15,25 @@ from typing import Any, TypeVar
 from ..cluster import session as ray_session
 from ..cluster.clock import SystemClock
 from ..cluster.stores import open_log
-from ..events.codec import pack
+from ..events.codec import pack, unpack
 from ..events.decide import Limits
-from ..events.errors import EnsueError, LogUnavailable, StaleEpoch
-from ..events.inputs import Input
+from ..events.errors import EnsueError, RayUnavailable, StaleEpoch
+from ..events.inputs import Audit, Input, Note
+from ..events.notices import PartitionTakenOver, announcement
 from ..events.pipeline import Pipeline
-from .crew import Crew, check_sendable
+from .branches import Branches, forgiven, pack_steps
+from .crew import Crew
 from .face import EngineFace
 from .garbage import CalmCollector
 from .links import RayLinks
 from .partition import Partition
+from .partition_thread import PartitionThread
 from .past import earlier_events, finished_run
+from .reconcile import Reconciler
 from .recovery import recover
 from .steplog import format_line
+from .supervising import Patience
+from .tree import TreeNode, node
 from .wire import Tag
 
 __all__ = ["Engine"]
@@ -37,8 +43,8 @@ logger = logging.getLogger("ensue")
 steps_logger = logging.getLogger("ensue.steps")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _READY_SECONDS = 120.0
-_RETRY_SECONDS = 1.0
 _JOIN_SECONDS = 10.0
+_MENDS = 3
 
 
 class Engine(EngineFace):
@@ -63,15 +69,19 @@ class Engine(EngineFace):
         self._address = address
         self._num_cpus = num_cpus
         self._limits = limits
-        self._ended = threading.Event()
         self._outgoing: list[Input] = []
         self._exits = ExitStack()
         self._grace_seconds = 0.0
+        self._patience = Patience()
+        self._early: list[Input] | None = []
+        self._gate = threading.Lock()
+        self._trouble = ""
+        self._failed_mends = 0
 
     async def start(self) -> None:
         """Open the log, resume what it holds, connect to Ray and start all workers."""
         self._state = "starting"
-        self._ended.clear()
+        self._early = []
         self._loop = asyncio.get_running_loop()
         try:
             await asyncio.to_thread(self._open)
@@ -102,9 +112,31 @@ class Engine(EngineFace):
     def workers(self) -> list[dict[str, Any]]:
         """The workers as they are now: number, pipeline, step, process id, whether they are up."""
         return [
-            {"worker": m.worker, "pipeline": m.pipeline.name, "step": m.step.name, "pid": m.pid, "up": m.up}
-            for m in self._crew.members
+            {"worker": m.worker, "pipeline": m.pipeline, "step": m.step, "pid": m.mark.pid, "up": m.up}
+            for m in self._crew.roster.members
         ]
+
+    def state(self) -> str:
+        """As `EngineFace.state`; `recovering: ...` while events are taken in and the workers are not there."""
+        return f"recovering: {self._trouble}" if self._state == "ready" and self._trouble else self._state
+
+    def tree(self) -> TreeNode:
+        """Everything that is supervised, as it stands now."""
+        if self._state in ("new", "stopped"):
+            return node("engine", "engine", "down")
+        state = self.state()
+        status = "up" if state == "ready" else "failed" if state.startswith("failed") else "starting"
+        reason = "" if state == "ready" else state
+        children = [self._turning.tree(), *self._crew.tree()] if self._early is None else []
+        return node("engine", "engine", status, pid=os.getpid(), reason=reason, children=children)
+
+    async def restart_pipeline(self, name: str, *, who: str = "python") -> None:
+        """Begin anew with a pipeline that was given up, or that is to be given new workers; its history is forgotten."""
+        if name not in self.pipelines:
+            raise EnsueError(f"no pipeline {name!r} is served here")
+        logger.warning("pipeline %s is restarted by %s", name, who)
+        self._post(Audit(who, "pipeline restart", name))
+        self._crew.restart(name)
 
     def hear(self, worker: int, tag: int, body: Any) -> None:
         """Called by the partition with what a worker says besides completions."""
@@ -138,6 +170,11 @@ class Engine(EngineFace):
         return await asyncio.to_thread(function, *arguments)
 
     def _post(self, entry: Input) -> None:
+        """Tell the partition; before there is one, it is kept."""
+        with self._gate:
+            if self._early is not None:
+                self._early.append(entry)
+                return
         self._partition.post(entry)
 
     def _open(self) -> None:
@@ -148,66 +185,126 @@ class Engine(EngineFace):
         CalmCollector.begin()
         self._exits.callback(CalmCollector.end)
         self._session = ray_session.start(self._address, num_cpus=self._num_cpus)
-        self._exits.callback(ray_session.stop, self._session)
-        check_sendable(self.pipelines.values())
-        self._epoch = self._take_over(self._log, f"{os.uname().nodename}:{os.getpid()}")
+        self._exits.callback(lambda: ray_session.stop(self._session))
+        codes = pack_steps(self.pipelines.values())
+        owner = f"{os.uname().nodename}:{os.getpid()}"
+        _, previous = self._log.owner()
+        self._epoch = self._take_over(self._log, owner)
         self._exits.callback(self._reader.close)
         self._links = RayLinks(self._session.folder)
         self._exits.callback(self._links.close)
-        self._crew = Crew(self._session, self._links, self._post)
-        self._partition = self._recover()
-        self._thread = threading.Thread(target=self._turn, name="ensue-partition", daemon=True)
-        self._thread.start()
-        self._exits.callback(self._end_partition)
-        self._crew.start(self.pipelines.values())
+        histories = self._histories(after_crash=bool(previous))
+        self._crew = self._make_crew(codes, histories)
+        self._crew.start(self._session)
+        self._exits.callback(self._crew.stop, 0.0)  # for a start that fails before there is a partition
+        self._turn(previous, owner, histories.get("partition"))
         self._exits.callback(lambda: self._crew.stop(self._grace_seconds))
+        self._reconciler = Reconciler(
+            {"Ray": self._mend_ray, "the owner of the log": self._see_owner, "the partition": self._see_partition}
+        )
+        self._exits.callback(lambda: self._reconciler.end(_JOIN_SECONDS))
+        self._crew.ray_lost = self._reconciler.hurry
+        self._reconciler.start()
 
-    def _recover(self) -> Partition:
+    def _make_crew(self, codes: dict[tuple[str, str], bytes], histories: dict[str, Any]) -> Crew:
+        pipelines = list(self.pipelines.values())
+        store = self.store if self._log.durability != "memory" else f"{self.store}{os.getpid()}-{id(self._log)}"
+        branches = Branches(pipelines, codes, (store, self._epoch), histories, self._patience)
+        return Crew(self._links, branches, pipelines, self._post)
+
+    def _histories(self, *, after_crash: bool) -> dict[str, Any]:
+        """What supervisors have to remember; that one gave up only where nobody has stopped the engine in order since."""
+        found: dict[str, Any] = {f.name: unpack(f.body) for f in self._log.facts("supervision") if f.body is not None}
+        return found if after_crash else {name: forgiven(history) for name, history in found.items()}
+
+    def _turn(self, previous: str, owner: str, history: list[Any] | None) -> None:
+        """Start the thread of the partition."""
+        self._partition, resumed = self._recover()
+        self._turning = PartitionThread(self._partition, self._begin_again, self._failed, self._going, history)
+        with self._gate:
+            early, self._early = self._early or [], None
+            self._partition.post_all(early)
+        if previous:
+            logger.warning("took over %s from %s, which ended without giving it back", self.store, previous)
+            notice = PartitionTakenOver(epoch=self._epoch, previous=previous, owner=owner, resumed_runs=resumed)
+            self._post(announcement(notice))
+        self._exits.callback(self._end_partition)
+        self._turning.start()
+
+    def _recover(self) -> tuple[Partition, int]:
         recovered = recover(self._log, self._epoch, self._plans, self._limits)
         if recovered.alive:
             logger.info("resuming %d runs from %s", recovered.alive, self.store)
         if recovered.stranded:
             logger.warning("%d runs are of pipeline versions that are not loaded: needs_migration", recovered.stranded)
         recovered.core.draining = self._state == "draining"
-        return Partition(recovered.core, self._log, self._epoch, links=self._links, watcher=self, clock=self._clock)
+        partition = Partition(
+            recovered.core, self._log, self._epoch, links=self._links, watcher=self, clock=self._clock
+        )
+        return partition, recovered.alive
 
     async def _await_workers(self) -> None:
         if not await asyncio.to_thread(self._crew.wait_ready, _READY_SECONDS):
-            for (pipeline, step), message in self._crew.lacking().items():
+            for (pipeline, step), message in self._crew.roster.lacking().items():
                 logger.error(
                     "step %s of pipeline %s lacks workers, and goes on without them: %s", step, pipeline, message
                 )
         await asyncio.to_thread(ray_session.check_listeners, self._session)
 
-    def _turn(self) -> None:
-        """The partition's thread: turns the loop, and begins again from the log where the log could not be written."""
-        failed = False
-        while not self._ended.is_set():
-            try:
-                if failed:
-                    self._begin_again()
-                failed = True  # until it ended as it should
-                self._partition.resume()
-                self._partition.run(self._ended.is_set)
-            except StaleEpoch as error:
-                self._failed(error)
-                self._crew.abandon()
-                return
-            except LogUnavailable as error:
-                self._failed(error)
-            except Exception as error:
-                logger.exception("the partition failed")
-                self._failed(error)
-
-    def _begin_again(self) -> None:
+    def _begin_again(self) -> Partition:
         """What was being said when the partition failed is void: workers are ended, and their work is given out anew."""
         self._crew.end_all("the partition begins again from the log")
-        self._ended.wait(_RETRY_SECONDS)
-        self._partition = self._recover()
+        self._crew.wait_ended(_JOIN_SECONDS)
+        self._partition, _ = self._recover()
+        return self._partition
+
+    def _going(self, history: list[Any]) -> None:
+        self._post(Note("supervision", "partition", pack(history)))
         self._crew.introduce_all()
         self._loop.call_soon_threadsafe(self._recheck)
         if self._state.startswith("failed"):
             self._state = "ready"
+
+    def _mend_ray(self) -> None:
+        """An embedded Ray that is lost is replaced by another in this process; accepted events wait in the log."""
+        if self._state == "draining" or ray_session.alive(self._session):
+            return
+        self._trouble = "Ray was lost; another one is being started"
+        logger.error("Ray was lost: its control store or its raylet ended; starting another")
+        self._crew.lose(_JOIN_SECONDS)
+        try:
+            self._session = ray_session.renew(self._session)
+        except RayUnavailable as error:
+            self._cannot_mend(error)
+            return
+        self._failed_mends = 0
+        self._loop.call_soon_threadsafe(self.on_ray_renewed)
+        self._links.move(self._session.folder)
+        self._crew.begin_again(self._session)
+        self._crew.wait_ready(_READY_SECONDS)
+        self._trouble = ""
+        ray_session.check_listeners(self._session)
+
+    def _cannot_mend(self, error: RayUnavailable) -> None:
+        """A new process may succeed where this one does not; Ray itself ends a process that has lost it."""
+        self._failed_mends += 1
+        logger.error("%s", error)
+        if self._failed_mends >= _MENDS:
+            logger.critical(
+                "Ray cannot be started again in this process, which ends; the log has all that was accepted"
+            )
+            os._exit(os.EX_UNAVAILABLE)
+
+    def _see_owner(self) -> None:
+        """An engine with nothing to commit would never learn that another one has taken its log."""
+        epoch, owner = self._reader.owner()
+        if epoch > self._epoch and not self._state.startswith("failed"):
+            logger.warning("%s has taken over the log", owner or "another engine")
+            self._failed(StaleEpoch(f"{self.store} is at epoch {epoch}, this owner at {self._epoch}: it must stop"))
+
+    def _see_partition(self) -> None:
+        if self._turning.hung_seconds:
+            logger.error("the partition has not turned for %.0f s, and inputs wait", self._turning.hung_seconds)
 
     def _recheck(self) -> None:
         """Handles of runs that ended in the commit whose outcome nobody heard."""
@@ -224,6 +321,8 @@ class Engine(EngineFace):
 
     def _failed(self, error: Exception) -> None:
         logger.error("the partition stopped: %s", error)
+        if isinstance(error, StaleEpoch):
+            self._crew.abandon()
         if self._state != "draining":
             self._state = f"failed: {error}"
         self._loop.call_soon_threadsafe(self._fail_waiting, error)
@@ -234,12 +333,12 @@ class Engine(EngineFace):
         self._exits.close()
 
     def _end_partition(self) -> None:
-        self._ended.set()
-        self._links.wake()
-        self._thread.join(_JOIN_SECONDS)
+        ended = self._turning.end(_JOIN_SECONDS, self._links.wake)
         try:
-            if not self._thread.is_alive() and self._partition.core.state.runs:
+            if ended and self._partition.core.state.runs:
                 self._partition.save_snapshot()
+            if ended and not self._state.startswith("failed"):
+                self._log.release(self._epoch)
         except EnsueError as error:  # fenced off, or the disk is full: the log alone leads to the same state
             logger.warning("no snapshot was saved: %s", error)
 

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from ..events.inputs import Completion, Op
@@ -22,6 +23,9 @@ __all__ = ["Executor", "Running", "most_ahead"]
 STREAM_AHEAD = 256
 """How many events a generator may be ahead of the log."""
 _AHEAD_BYTES = 8 * 1024 * 1024
+_REPEAT_SECONDS = 5.0
+"""A worker that is stuck says so again until its process is ended."""
+_STALLED_OFTEN = 3
 
 
 def most_ahead(output: list[Any]) -> int:
@@ -33,7 +37,8 @@ def most_ahead(output: list[Any]) -> int:
 class Running:
     """An attempt that is running: when it started (monotonic seconds), how to stop it, how far its events are in the log.
 
-    paused: a generator that waits for the log, which is not its own time.
+    paused: a generator that waits for the log, which is not its own time. emitted: how many events a generator has
+    said. stalled: how often it was told where the log is and that had not moved, while it waited for it.
     """
 
     item: Item
@@ -46,6 +51,8 @@ class Running:
     reported: bool = False
     wake: Any = None
     paused: bool = False
+    emitted: int = 0
+    stalled: int = 0
 
     @property
     def unwanted(self) -> bool:
@@ -61,10 +68,17 @@ class Executor(ABC):
         self.outbox = outbox
         self.queue: deque[Item] = deque()
         self.running: dict[int, Running] = {}
+        self._stuck: dict[int, float] = {}
         self.concurrency = invoker.step.concurrency
         self.timeout_seconds = invoker.step.timeout_seconds
         self.stopping = False
         self.wall: Callable[[], float] = time.time
+        self.monotonic: Callable[[], float] = time.monotonic
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether an attempt in here could not be stopped: the process has to end."""
+        return bool(self._stuck)
 
     @abstractmethod
     def submit(self, items: list[Item]) -> None:
@@ -87,11 +101,20 @@ class Executor(ABC):
         """Stop: what is queued is handed back, what runs gets its grace, then the step's own `close`."""
 
     def credit(self, token: int, upto: int) -> None:
-        """A generator's events up to this index are in the log."""
+        """A generator's events up to this index are in the log.
+
+        One that waits and is told the same again and again has lost an event on the way: it is handed back, and what
+        runs it next begins where the log ends.
+        """
         running = self.running.get(token)
-        if running is not None:
-            running.credit = max(running.credit, upto)
-            self.resume_stream(running)
+        if running is None:
+            return
+        running.stalled = running.stalled + 1 if running.paused and upto <= running.credit else 0
+        running.credit = max(running.credit, upto)
+        if running.stalled >= _STALLED_OFTEN:
+            running.cancelled = True
+            self.interrupt(running)
+        self.resume_stream(running)
 
     def cancel(self, tokens: list[int]) -> None:
         """Stop working on deliveries of a run that is over."""
@@ -112,11 +135,11 @@ class Executor(ABC):
         """An attempt says that it is alive."""
         running = self.running.get(token)
         if running is not None:
-            running.touched = time.monotonic()
+            running.touched = self.monotonic()
 
     def watch(self) -> None:
         """Deal with attempts that are over their time; called by the lane's thread now and then."""
-        now = time.monotonic()
+        now = self.monotonic()
         for running in list(self.running.values()):
             over = now - running.touched - self.timeout_seconds
             if over < 0 or running.reported or (running.paused and not running.cancelled):
@@ -127,7 +150,11 @@ class Executor(ABC):
                     continue
             if over >= self._grace_seconds(running):
                 running.reported = True
-                self.outbox.add([Op.STUCK, running.item[0]])
+                self._stuck[running.item[0]] = -inf
+        for token, told in self._stuck.items():
+            if now - told >= _REPEAT_SECONDS:  # the lane may lose it, and nothing else is said of this attempt
+                self._stuck[token] = now
+                self.outbox.add([Op.STUCK, token])
 
     def _grace_seconds(self, running: Running) -> float:
         return 5.0 if running.task is not None else 0.0
@@ -146,7 +173,7 @@ class Executor(ABC):
         self.running.pop(running.item[0], None)
         if running.reported:
             return  # its process is being ended
-        if running.cancelled:
+        if running.cancelled and (completion[0] != Op.DONE or running.wake is not None):
             completion = [Op.RELEASE, running.item[0]]
         self.tell(completion)
 

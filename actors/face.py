@@ -4,7 +4,7 @@ Rules: what an `await` here returns is committed. Answers come back in bulk: `se
 """
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -14,18 +14,19 @@ from ..cluster.clock import Clock, IdSource
 from ..cluster.log import Log, Reader
 from ..events.check import Finding
 from ..events.commands import Answer, RunEnded
-from ..events.errors import Overloaded, RunFinished, RunUnknown, StaleEpoch
+from ..events.errors import Overloaded, RunUnknown, StaleEpoch
 from ..events.event import Event
 from ..events.graph import version_of
-from ..events.ids import format_id, parse_id
-from ..events.inputs import Accepted, Cancel, Emit, Input, Revive
+from ..events.ids import format_id
+from ..events.inputs import Accepted, Emit, Input
 from ..events.pipeline import Pipeline
 from ..events.plan import Plan, compile_plan
 from ..events.registry import Registry
 from ..events.status import LIVE
 from .handles import Outcome, RunHandle, outcome_of
 from .intake import Intake, check_pipelines
-from .past import finished_run, revive_input
+from .operating import Operating, raw_id
+from .past import finished_run
 
 __all__ = ["EngineFace"]
 
@@ -34,26 +35,30 @@ _DEDUP_US = 7 * 86_400 * 1_000_000
 """How long a sender's id is remembered."""
 
 
-class EngineFace(ABC):
-    """The caller's side of an engine. `Engine` runs steps under Ray, `LocalEngine` in this process."""
+class EngineFace(Operating):
+    """The caller's side of an engine. `Engine` runs steps under Ray, `LocalEngine` in this process.
+
+    on_ray_renewed: called in the event loop when a lost Ray was replaced; its start takes this process's signals, and
+    whoever wants them takes them back.
+    """
 
     _log: Log
-    _reader: Reader
-    _loop: asyncio.AbstractEventLoop
 
-    def __init__(self, pipelines: Sequence[Pipeline], store: str, clock: Clock) -> None:
-        self.pipelines: Mapping[str, Pipeline] = check_pipelines(tuple(pipelines))
+    def __init__(self, pipelines: Sequence[Pipeline], store: str, clock: Clock, ids: IdSource | None = None) -> None:
+        super().__init__()
+        self.pipelines = check_pipelines(tuple(pipelines))
         self.store = store
         self._clock = clock
-        self._intake = Intake(self.pipelines, IdSource(clock))
+        self._ids = ids or IdSource(clock)
+        self._intake = Intake(self.pipelines, self._ids)
         self._versions = {name: version_of(pipeline) for name, pipeline in self.pipelines.items()}
         self._plans: dict[str, Plan] = {
             name: compile_plan(pipeline, self._versions[name]) for name, pipeline in self.pipelines.items()
         }
         self._state = "new"
-        self._handles: WeakValueDictionary[bytes, RunHandle] = WeakValueDictionary()
+        self._handles = WeakValueDictionary()
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._retrying: set[bytes] = set()
+        self.on_ray_renewed: Callable[[], None] = lambda: None
         self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
 
     @abstractmethod
@@ -77,15 +82,11 @@ class EngineFace(ABC):
     def _post_all(self, entries: Sequence[Input]) -> None:
         """Tell the partition."""
 
-    @abstractmethod
-    async def _aside(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call something that reads the disk."""
-
-    def result_awaited(self) -> None:  # noqa: B027 - most engines need not know
+    def result_awaited(self) -> None:
         """A caller begins to wait for a result."""
 
     def state(self) -> str:
-        """`new`, `starting`, `ready`, `draining`, `stopped`, or `failed: ...` with the reason."""
+        """`new`, `starting`, `ready`, `recovering: ...`, `draining`, `stopped`, or `failed: ...`, with the reason."""
         return self._state
 
     @property
@@ -157,38 +158,9 @@ class EngineFace(ABC):
         self._post_waiting(entry, future)
         return await future
 
-    async def cancel(self, run_id: bytes | str) -> None:
-        """End a run. Raises `RunUnknown`, or `RunFinished` where it is over."""
-        raw = _raw(run_id)
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._post_waiting(Cancel(raw, future), future)
-        try:
-            await future
-        except RunUnknown:
-            await self._aside(self._known_run, raw)
-            raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
-
-    async def retry(self, run_id: bytes | str) -> RunHandle:
-        """Retry what failed of a run that failed or was cancelled. Raises `RunUnknown`, `RunFinished`."""
-        raw = _raw(run_id)
-        if raw in self._retrying:  # two at once would each begin from what the log held before the other
-            raise RunFinished(f"run {format_id(raw)} is being retried already")
-        self._retrying.add(raw)
-        try:
-            entry: Revive = await self._aside(revive_input, self._reader, raw)
-            future: asyncio.Future[None] = self._loop.create_future()
-            entry.reply = future
-            handle = RunHandle(self, raw)
-            self._handles[raw] = handle
-            self._post_waiting(entry, future)
-            await future
-        finally:
-            self._retrying.discard(raw)
-        return handle
-
     async def run(self, run_id: bytes | str) -> RunHandle:
         """The handle of a run that was started before. Raises `RunUnknown`."""
-        raw = _raw(run_id)
+        raw = raw_id(run_id)
         await self._aside(self._known_run, raw)
         handle = self._handles.get(raw)
         if handle is None:
@@ -258,6 +230,9 @@ class EngineFace(ABC):
         if self._state not in ("ready", "starting"):
             raise Overloaded(f"the engine is {self._state}: send it again", retry_after_seconds=2.0)
 
+    def _make_handle(self, raw: bytes) -> RunHandle:
+        return RunHandle(self, raw)
+
     def _known_run(self, raw: bytes) -> None:
         row = self._reader.run(raw)
         if row is None:
@@ -308,7 +283,3 @@ class Bundle:
         if self._left == 0 and not self.future.done():
             self.future.set_result(None)
         return self._left == 0
-
-
-def _raw(run_id: bytes | str) -> bytes:
-    return run_id if isinstance(run_id, bytes) else parse_id(run_id)

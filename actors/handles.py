@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..events.event import Event
+from ..events.failure import StepError
 from ..events.ids import format_id
 from ..events.registry import Registry
-from ..events.state import Run
+from ..events.state import Fault, Run
 from ..events.status import Status
 
 if TYPE_CHECKING:
@@ -16,20 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "RunError", "RunHandle", "outcome_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunError:
-    """A step that gave up: its name, the failure's kind, the exception's type, its message, its trace."""
-
-    step: str
-    kind: str
-    error: str
-    message: str
-    trace: str = ""
+RunError = StepError
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: status (`completed`, `failed`, `cancelled`), result events, and errors (also those handled)."""
+    """How a run ended: status (`completed`, `failed`, `cancelled`, `compensated`), result events, all errors.
+
+    errors: the steps that gave up, oldest first, also those that another step handled.
+    """
 
     run_id: str
     status: str
@@ -101,6 +97,11 @@ class RunHandle:
             waiting.set_exception(TimeoutError(f"run {self.id} is not over after {timeout_seconds:g} s; it goes on"))
 
     @property
+    def is_over(self) -> bool:
+        """Whether the outcome is known."""
+        return self._outcome is not None
+
+    @property
     def is_awaited(self) -> bool:
         """Whether a caller waits for the result."""
         return any(not waiting.done() for waiting in self._waiting)
@@ -127,5 +128,11 @@ class RunHandle:
 def outcome_of(run: Run, status: Status, registry: Registry) -> Outcome:
     """The outcome of a run that left the state."""
     events = [registry.decode(ref.type, ref.version, ref.data) for ref in run.results or ()]
-    errors = [RunError(step, str(failure.kind), *failure[1:]) for step, failure in run.errors or ()]
+    errors = [_error_of(fault) for fault in run.errors or ()]
     return Outcome(format_id(run.run_id), status.wire, events, errors)
+
+
+def _error_of(fault: Fault) -> StepError:
+    kind, error, message, trace = fault.failure
+    event_id = format_id(fault.event_id) if fault.event_id else ""
+    return StepError(fault.step, str(kind), error, message, trace, fault.attempts, event_id, fault.handled)

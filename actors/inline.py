@@ -56,8 +56,9 @@ class InlineExecutor(Executor):
         result = function(**arguments)
         if self._streams:
             for index, event in enumerate(e for e in result if e is not None):
+                running.emitted = index + 1
                 self.outbox.add([Op.STREAM, item[0], index, [self.invoker.output(event, many=True)]])
-            result_of = self.invoker.streamed(item, _since(running))
+            result_of = self.invoker.streamed(running, _since(running))
         else:
             result_of = self.invoker.done(item, result, _since(running))
         self.finished(running, result_of)

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..cluster.clock import IdSource
+from ..events.breaker import Breaker
 from ..events.codec import encode
 from ..events.errors import EnsueError, EventInvalid, EventTypeUnknown, PipelineInvalid
 from ..events.event import Event, key_of
+from ..events.ids import check_id
 from ..events.inputs import Emit
 from ..events.pipeline import Pipeline
 
 __all__ = ["Intake", "check_pipelines"]
+
+_LONGEST_SENDER_ID = 256
+"""The sender's own, and what a gateway adds to one that is not signed."""
 
 
 class Intake:
@@ -34,6 +39,8 @@ class Intake:
     ) -> Emit:
         """The input for an event; `EventTypeUnknown` where no pipeline hears it, `EventInvalid` where several do."""
         model = type(event)
+        if sender_id is not None:
+            check_id(sender_id, "sender_id", _LONGEST_SENDER_ID)
         if pipeline is not None:
             self._check_served(pipeline, model)
         run_id, event_id = self._ids.pair()
@@ -92,6 +99,22 @@ def check_pipelines(pipelines: tuple[Pipeline, ...]) -> dict[str, Pipeline]:
         if errors:
             more = f" (and {len(errors) - 1} more: run `ensue check`)" if len(errors) > 1 else ""
             raise PipelineInvalid(f"pipeline {pipeline.name}: {errors[0].message}; {errors[0].hint}{more}")
+    _check_breakers(pipelines)
     if not by_name:
         raise EnsueError("an engine needs at least one pipeline: Engine(pipeline)")
     return by_name
+
+
+def _check_breakers(pipelines: tuple[Pipeline, ...]) -> None:
+    """Pipelines that name the same dependency agree on its breaker."""
+    named: dict[str, tuple[str, Breaker]] = {}
+    for pipeline in pipelines:
+        for step in pipeline.steps.values():
+            breaker = step.breaker
+            if breaker is None or breaker.name is None:
+                continue
+            first, known = named.setdefault(breaker.name, (pipeline.name, breaker))
+            if known != breaker:
+                raise PipelineInvalid(
+                    f"breaker {breaker.name} has other settings in {first} than in {pipeline.name}: make them the same"
+                )

@@ -5,17 +5,18 @@ here, so that nothing undeclared reaches the log.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from ..events.codec import MAX_MESSAGE_BYTES, encode
 from ..events.context import Context, Host
 from ..events.errors import CodecError
 from ..events.event import Event, key_of
+from ..events.failure import StepError
 from ..events.ids import format_id, idempotency_key
 from ..events.inputs import Completion, Op
 from ..events.registry import Registry
 from ..events.step import Step
-from .retrying import UndeclaredEvent, failure_of, wait_seconds
+from .retrying import UndeclaredEvent, feeds_breaker, judge
 from .steplog import BoundLog, LogSink
 
 __all__ = ["Call", "Invoker", "Item"]
@@ -23,7 +24,7 @@ __all__ = ["Call", "Invoker", "Item"]
 Item = list[Any]
 _MOST_RESULT_BYTES = MAX_MESSAGE_BYTES // 4
 """A completion has to fit into a message, and its events into an entry of the log."""
-_TOKEN, _RUN, _NUMBER, _ATTEMPT, _FIRST_US, _EMITTED, _INPUTS = range(7)
+_TOKEN, _RUN, _NUMBER, _ATTEMPT, _FIRST_US, _EMITTED, _INPUTS, _ERRORS, _EDITED = range(9)
 
 
 class Call(NamedTuple):
@@ -31,6 +32,20 @@ class Call(NamedTuple):
 
     function: Callable[..., Any]
     arguments: dict[str, Any]
+
+
+class Streamed(Protocol):
+    """What is known of a generator that ended: its delivery, and how many events it emitted."""
+
+    @property
+    def item(self) -> Item:
+        """The delivery."""
+        ...
+
+    @property
+    def emitted(self) -> int:
+        """How many events."""
+        ...
 
 
 class Invoker:
@@ -44,6 +59,7 @@ class Invoker:
         self._sink = sink
         self._single = step.parameters[0].name if len(step.parameters) == 1 and not step.parameters[0].is_list else None
         self._context = step.signature.context
+        self._counts = step.breaker.counts if step.breaker is not None else None
         self._alone = frozenset(step.emission.single)
         self._among_many = frozenset(step.emission.many)
 
@@ -79,9 +95,9 @@ class Invoker:
         """Say what concerns the step but no attempt of it."""
         self._sink(["error", message, {}, self.step.name, "", 0])
 
-    def streamed(self, item: Item, duration_us: int) -> Completion:
-        """The completion of a generator that ended; its events went ahead."""
-        return [Op.DONE, item[_TOKEN], duration_us, [], True]
+    def streamed(self, ended: "Streamed", duration_us: int) -> Completion:
+        """The completion of a generator that ended; its events went ahead, and are counted here."""
+        return [Op.DONE, ended.item[_TOKEN], duration_us, [], True, ended.emitted]
 
     def output(self, event: Any, *, many: bool) -> list[Any]:
         """An emitted event as it travels."""
@@ -91,10 +107,10 @@ class Invoker:
         return [model.__event_type__, model.__event_version__, encode(event), key_of(event)]
 
     def failed(self, item: Item, error: BaseException, now_us: int) -> Completion:
-        """The completion of a call that raised, with the decision of the retry policy."""
+        """The completion of a call that raised, with the decision of the retry policy and whether a breaker counts it."""
         elapsed = max(0.0, (now_us - item[_FIRST_US]) / 1e6)
-        wait = wait_seconds(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN])
-        return [Op.FAIL, item[_TOKEN], *failure_of(error), wait]
+        failure, wait = judge(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN])
+        return [Op.FAIL, item[_TOKEN], *failure, wait, feeds_breaker(error, self._counts)]
 
     def _outputs(self, events: list[Any] | tuple[Any, ...]) -> list[list[Any]]:
         outputs = [self.output(event, many=True) for event in events]
@@ -121,6 +137,7 @@ class Invoker:
 
     def _make_context(self, item: Item, now_seconds: float) -> Context:
         run_id, number = item[_RUN], item[_NUMBER]
+        edited = item[_EDITED] if len(item) > _EDITED else b""  # another event is another call to the outside
         last = item[_INPUTS][-1]
         event_id = (last[-1][0] if last else b"") if self.step.parameters[-1].is_list else last[0]
         return Context(
@@ -129,9 +146,24 @@ class Invoker:
             step=self.step.name,
             attempt=item[_ATTEMPT],
             deadline=now_seconds + self.step.timeout_seconds,
-            idempotency_key=idempotency_key(run_id, self.step.name, number.to_bytes(8, "big")),
+            idempotency_key=idempotency_key(run_id, self.step.name, number.to_bytes(8, "big") + edited),
             log=BoundLog(self._sink, self.step.name, format_id(run_id), item[_ATTEMPT]),
             host=self._host,
             token=item[_TOKEN],
             raw_run_id=run_id,
+            errors=tuple(_error_of(packed) for packed in item[_ERRORS]) if len(item) > _ERRORS else (),
         )
+
+
+def _error_of(packed: list[Any]) -> StepError:
+    step, (kind, error, message, trace), attempts, event_id, handled = packed
+    return StepError(
+        step,
+        kind,
+        error,
+        message,
+        trace,
+        attempts=attempts,
+        event_id=format_id(event_id) if event_id else "",
+        handled=handled,
+    )

@@ -4,10 +4,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ..events.codec import pack
 from .ray_lane import RemoteLane
+from .wire import Tag
 from .zmq_lane import PartitionSocket
 
 __all__ = ["RayLinks"]
+
+_COMPLETIONS = pack([int(Tag.COMPLETIONS), None])[:2]
 
 
 class RayLinks:
@@ -18,6 +22,10 @@ class RayLinks:
         self.heard: dict[int, float] = {}
         self.listened = time.monotonic()
         self.ender: Callable[[int, str], None] | None = None
+        self.worked_first: Callable[[int], None] | None = None
+        self._worked: set[int] = set()
+        self._next: PartitionSocket | None = None
+        self._outgoing: deque[tuple[int, bytes]] = deque()
         self._remote: dict[int, RemoteLane] = {}
         self._inbox: deque[tuple[int, bytes]] = deque()
 
@@ -29,15 +37,46 @@ class RayLinks:
         else:
             lane.send(message)
 
+    def send_soon(self, worker: int, message: bytes) -> None:
+        """As `send`, from any thread: a socket belongs to one."""
+        self._outgoing.append((worker, message))
+        self.socket.wake()
+
+    @property
+    def address(self) -> str:
+        """Where workers on this node reach the partition."""
+        return (self._next or self.socket).address
+
     def receive(self) -> list[tuple[int, bytes]]:
         """What workers have sent since the last call."""
+        if self._next is not None:
+            self._move()
+        while self._outgoing:
+            self.send(*self._outgoing.popleft())
         messages = self.socket.receive()
         while self._inbox:
             messages.append(self._inbox.popleft())
         now = self.listened = time.monotonic()
-        for worker, _ in messages:
+        for worker, message in messages:
             self.heard[worker] = now
+            if worker not in self._worked and message.startswith(_COMPLETIONS):
+                self._note_work(worker)
         return messages
+
+    def move(self, folder: str) -> None:
+        """Listen in another folder from now on: that of the old one is gone, and all workers with it; from any thread."""
+        self._next = PartitionSocket(folder)
+        self.socket.wake()
+
+    def _move(self) -> None:
+        old, self.socket, self._next = self.socket, self._next or self.socket, None
+        if old is not self.socket:
+            old.close()
+
+    def _note_work(self, worker: int) -> None:
+        self._worked.add(worker)
+        if self.worked_first is not None:
+            self.worked_first(worker)
 
     def end(self, worker: int, reason: str) -> None:
         """End a worker's process for certain."""
@@ -65,6 +104,7 @@ class RayLinks:
     def forget(self, worker: int) -> None:
         """A worker is gone."""
         self.heard.pop(worker, None)
+        self._worked.discard(worker)
         lane = self._remote.pop(worker, None)
         if lane is not None:
             lane.close()

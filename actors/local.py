@@ -7,6 +7,8 @@ enforced here. Messages between partition and workers are packed as they would b
 
 import asyncio
 import itertools
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -29,6 +31,8 @@ from .partition import Partition
 from .past import earlier_events
 from .recovery import recover
 from .steplog import LogLine
+from .tokens import SeenTokens
+from .tree import TreeNode, node
 from .wire import Tag, unpack_message
 
 __all__ = ["LocalEngine", "ManualClock"]
@@ -83,9 +87,14 @@ class LocalEngine(EngineFace):
     async def start(self) -> None:
         """Open the log and resume what it holds."""
         self._loop = asyncio.get_running_loop()
-        self._epoch = self._take_over(open_log(self.store), "local")
-        core = recover(self._log, self._epoch, self._plans, self._limits).core
-        self._partition = Partition(core, self._log, self._epoch, links=self, watcher=self, clock=self._clock)
+        log = open_log(self.store)
+        try:
+            self._epoch = self._take_over(log, "local")
+            core = recover(log, self._epoch, self._plans, self._limits).core
+        except BaseException:
+            log.close()
+            raise
+        self._partition = Partition(core, log, self._epoch, links=self, watcher=self, clock=self._clock)
         for pipeline in self.pipelines.values():
             for step in pipeline.steps.values():
                 for _ in range(step.replicas):
@@ -124,6 +133,22 @@ class LocalEngine(EngineFace):
     def now_us(self) -> int:
         """The time on the engine's clock."""
         return self._clock.now_us()
+
+    def tree(self) -> TreeNode:
+        """The steps and their workers; nobody supervises them here, since nothing of it can end alone."""
+        pipelines = [
+            node("pipeline", name, "up", children=[node("step", step, "up") for step in pipeline.steps])
+            for name, pipeline in self.pipelines.items()
+        ]
+        status = "up" if self._state == "ready" else "failed" if self._state.startswith("failed") else "down"
+        reason = "" if self._state == "ready" else self._state
+        return node("engine", "engine", status, pid=os.getpid(), reason=reason, children=pipelines)
+
+    async def restart_pipeline(self, name: str, *, who: str = "python") -> None:
+        """Nothing to do: a pipeline is never given up here."""
+        del who
+        if name not in self.pipelines:
+            raise EnsueError(f"no pipeline {name!r} is served here")
 
     async def idle(self) -> None:
         """Return when nothing can happen without an event from outside or a turn of the clock."""
@@ -271,7 +296,10 @@ class LocalWorker:
         self.step = step
         self._engine = engine
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._seen = SeenTokens()
         self.outbox = Outbox(self._ring)
+        self.outbox.leaving = self._seen.answered
         invoker = Invoker(step, pipeline.registry, self, lambda line: self.outbox.say(Tag.LOG, line))
         make = TaskExecutor if step.style.startswith("async") else InlineExecutor
         self.executor = make(invoker, self.outbox, self._loop)
@@ -287,11 +315,17 @@ class LocalWorker:
         """Take a message of the partition."""
         tag, body = unpack_message(message)
         if tag == Tag.DELIVER:
-            self.executor.submit(body)
+            fresh = self._seen.fresh(body)
+            if fresh:
+                self.executor.submit(fresh)
         elif tag == Tag.CREDIT:
             self.executor.credit(body[0], body[1])
         elif tag == Tag.CANCEL:
             self.executor.cancel(body)
+        elif tag == Tag.INQUIRE:
+            missing = self._seen.missing(body)
+            if missing:
+                self.outbox.say(Tag.MISSING, missing)
 
     def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
         """Earlier events of a run."""
@@ -325,7 +359,10 @@ class LocalWorker:
                 running.task.cancel()
 
     def _ring(self) -> None:
-        self._loop.call_soon(self._flush)
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._flush)
+        else:  # a step may report its progress from a thread of its own
+            self._loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
         messages = self.outbox.take()

@@ -24,10 +24,12 @@ class Outbox:
     """Completions and other messages, from any thread.
 
     ring: wakes the lane's thread. send: sends messages from any thread; None where only the lane's thread can.
+    leaving: told of the completions that are taken, before anything said later can be.
     """
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self.send: Callable[[list[bytes]], None] | None = None
+        self.leaving: Callable[[list[Completion]], None] | None = None
         self._ring = ring
         self._completions: deque[Completion] = deque()
         self._others: deque[bytes] = deque()
@@ -76,6 +78,8 @@ class Outbox:
         self._rung = False
         messages = [self._others.popleft() for _ in range(len(self._others))]
         completions = [self._completions.popleft() for _ in range(len(self._completions))]
+        if completions and self.leaving is not None:
+            self.leaving(completions)
         for start in range(0, len(completions), MAX_BATCH):
             messages += _pack(completions[start : start + MAX_BATCH])
         return messages

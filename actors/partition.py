@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from ..cluster.clock import Clock
-from ..cluster.log import Batch, Log, RunChange, RunStart, Seen, Snapshot
+from ..cluster.log import AuditRow, Batch, DeadLetter, Fact, LetterSettled, Log, RunChange, RunStart, Seen, Snapshot
 from ..events.codec import pack
-from ..events.commands import Answer, Decision, RunEnded
+from ..events.commands import Answer, Decision, Died, RunEnded
 from ..events.decide import Core
 from ..events.errors import CodecError
-from ..events.inputs import Completed, Emit, Input, Known
+from ..events.inputs import Completed, Emit, Input, Known, Missing
 from ..events.snapshot import dump
 from .wire import Tag, unpack_message
 
@@ -169,6 +169,8 @@ class Partition:
             return
         if tag == Tag.COMPLETIONS:
             inputs.append(Completed(worker, body))
+        elif tag == Tag.MISSING:
+            inputs.append(Missing(worker, body))
         else:
             self._watcher.hear(worker, tag, body)
 
@@ -190,6 +192,8 @@ class Partition:
             self._links.send(credit.worker, pack([Tag.CREDIT, [credit.token, credit.upto]]))
         for cancel in decision.cancel:
             self._links.send(cancel.worker, pack([Tag.CANCEL, cancel.tokens]))
+        for inquiry in decision.inquire:
+            self._links.send(inquiry.worker, pack([Tag.INQUIRE, inquiry.tokens]))
         for kill in decision.kill:
             self._links.end(kill.worker, kill.reason)
         if decision.answers or decision.ended:
@@ -205,4 +209,36 @@ class Partition:
             Seen(source, sender_id, digest, run_id, event_id, decision.now_us)
             for source, sender_id, digest, run_id, event_id in decision.seen
         ]
-        return Batch(self.epoch, decision.entries, started, changed, seen)
+        batch = Batch(self.epoch, decision.entries, started, changed, seen)
+        if decision.facts or decision.dead or decision.settled or decision.audit:
+            _add_operations(batch, decision)
+        return batch
+
+
+def _add_operations(batch: Batch, decision: Decision) -> None:
+    """What is not part of every batch: what to remember, dead letters, and what operators did."""
+    now_us = decision.now_us
+    batch.facts = [Fact(kind, name, body, now_us) for kind, name, body in decision.facts]
+    batch.dead = [_letter(died) for died in decision.dead]
+    batch.settled = [LetterSettled(letter_id, state) for letter_id, state in decision.settled]
+    batch.audit = [AuditRow(now_us, who, action, subject, detail) for who, action, subject, detail in decision.audit]
+
+
+def _letter(died: Died) -> DeadLetter:
+    run, fault = died.run, died.fault
+    return DeadLetter(
+        letter_id=died.letter_id,
+        run=run.number,
+        run_id=run.run_id,
+        delivery=died.delivery,
+        pipeline=run.plan.pipeline,
+        step=fault.step,
+        event_type=died.event_type,
+        event_id=died.event_id,
+        kind=str(fault.failure.kind),
+        error=fault.failure.error,
+        message=fault.failure.message,
+        attempts=fault.attempts,
+        time_us=died.time_us,
+        blocked=died.blocked,
+    )

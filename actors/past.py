@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..cluster.log import Reader
+from ..cluster.log import DeadFilter, DeadLetter, Reader
 from ..events.errors import RunFinished, RunUnknown
 from ..events.ids import format_id
-from ..events.inputs import Revive
+from ..events.inputs import Redrive, Revive
 from ..events.plan import Plan
 from ..events.records import Kind, unpack_records
 from ..events.replay import fold
 from ..events.state import Run, State
 from ..events.status import LIVE, Status
 
-__all__ = ["earlier_events", "finished_run", "revive_input"]
+__all__ = ["all_letters", "earlier_events", "finished_run", "redrive_input", "revive_input"]
+
+_PAGE = 200
 
 
 def finished_run(reader: Reader, plans: Mapping[str, Plan], run_id: bytes) -> tuple[Run, Status] | None:
@@ -41,7 +43,30 @@ def revive_input(reader: Reader, run_id: bytes) -> Revive:
         raise RunUnknown(f"no run has the id {format_id(run_id)}")
     if row.status in LIVE:
         raise RunFinished(f"run {format_id(run_id)} is in flight: there is nothing to retry")
-    return Revive(run_id, row.run, [unpack_records(entry.body) for entry in reader.entries(row.run)])
+    as_of = reader.end()  # before the records: what is read may be newer than it says, never older
+    letters = frozenset(letter.delivery for letter in all_letters(reader, DeadFilter(run_id=run_id)))
+    entries = [unpack_records(entry.body) for entry in reader.entries(row.run)]
+    return Revive(run_id, row.run, entries, as_of=as_of, letters=letters)
+
+
+def redrive_input(reader: Reader, letter: DeadLetter) -> Redrive:
+    """The input that decides on a dead letter; who decides what is for the caller to say."""
+    as_of = reader.end()  # as above
+    entries = [unpack_records(entry.body) for entry in reader.entries(letter.run)]
+    return Redrive(
+        letter.run_id, letter.run, letter.delivery, "python", entries=entries, as_of=as_of, blocked=letter.blocked
+    )
+
+
+def all_letters(reader: Reader, wanted: DeadFilter, limit: int | None = None) -> list[DeadLetter]:
+    """All of these dead letters at once, newest first: one that dies again meanwhile does not come up anew."""
+    found: list[DeadLetter] = []
+    while limit is None or len(found) < limit:
+        page = reader.dead(wanted, after=found[-1].letter_id if found else None, limit=_PAGE)
+        found += page
+        if len(page) < _PAGE:
+            break
+    return found[:limit]
 
 
 def earlier_events(reader: Reader, plans: Mapping[str, Plan], run_id: bytes, type_: str) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..cluster.log import Batch, Log, RunChange
 from ..events import transitions
 from ..events.book import Book
+from ..events.circuits import FACT
 from ..events.codec import unpack
 from ..events.decide import Core, Limits
 from ..events.errors import CodecError, LogCorrupt
@@ -47,7 +48,8 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
     _mark(log, epoch, plans, runs, stranded)
     book = Book(log.end())
     book.state = state
-    return Recovered(Core(plans, book, limits), len(state.runs), len(stranded))
+    facts = {fact.name: fact.body for fact in log.facts(FACT) if fact.body is not None}
+    return Recovered(Core(plans, book, limits, facts), len(state.runs), len(stranded))
 
 
 def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int]:
@@ -66,7 +68,7 @@ def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], 
 def _forget_ended(state: State, runs: dict[int, Run], live: set[int]) -> None:
     """Runs that were alive in the snapshot and ended since: the log has no live entries of them to say so."""
     for number in [number for number in runs if number not in live]:
-        transitions.finish(state, runs.pop(number))
+        transitions.finish(state, runs.pop(number), Status.COMPLETED)
 
 
 def _records(body: bytes, offset: int) -> list[list[object]]:

@@ -1,60 +1,67 @@
 """Retrying: what a failed attempt is, and whether another one follows, decided where the exception lives.
 
-Rules: the decision (a wait in seconds, or none) leaves this file; the exception does not.
+Rules: the decision (a wait in seconds, or none) leaves this file; the exception does not. The class of an exception
+(`taxonomy.py`) binds the policy: what is permanent is not tried again, what used up a resource at most once more.
 """
 
 import logging
 import traceback
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
 
 import tenacity
-from pydantic import ValidationError
 
-from ..events.errors import CodecError, EventInvalid, GiveUp
+from ..events.errors import GiveUp
 from ..events.failure import Failure, FailureKind
-from ..events.retry import Backoff, Retry, spread
+from ..events.retry import Backoff, ExceptionTypes, Retry, spread
+from .taxonomy import attribute, causes, row_of
 
-__all__ = ["UndeclaredEvent", "classify", "failure_of", "wait_seconds"]
+__all__ = ["UndeclaredEvent", "Verdict", "classify", "failure_of", "feeds_breaker", "judge", "wait_seconds"]
 
 logger = logging.getLogger("ensue.steps")
 _RESOURCE_ATTEMPTS = 2
 _MOST_WAIT_SECONDS = 366 * 86_400.0
 _TRACE_CHARACTERS = 4000
 _MESSAGE_CHARACTERS = 1000
-_CLIENT_ERRORS = range(400, 500)
-_RETRYABLE_HTTP = frozenset({408, 425, 429})
-_PERMANENT = (GiveUp, ValidationError, CodecError, EventInvalid)
 
 
 class UndeclaredEvent(GiveUp):
     """A step emitted what its return annotation does not name."""
 
 
+class Verdict(NamedTuple):
+    """What became of a failed attempt: the failure, the wait before the next one (None to give up)."""
+
+    failure: Failure
+    wait_seconds: float | None
+
+
 def classify(error: BaseException) -> FailureKind:
-    """The class of an exception."""
-    if isinstance(error, _PERMANENT):
-        return FailureKind.PERMANENT
-    if isinstance(error, MemoryError):
-        return FailureKind.RESOURCE
-    if isinstance(error, TimeoutError):
-        return FailureKind.TIMEOUT
-    status = _http_status(error)
-    if status in _CLIENT_ERRORS and status not in _RETRYABLE_HTTP:
-        return FailureKind.PERMANENT
-    return FailureKind.TRANSIENT
+    """The class of an exception; what no row of the table speaks of is transient."""
+    row = row_of(error)
+    return FailureKind.TRANSIENT if row is None else row.kind
 
 
-def failure_of(error: BaseException) -> Failure:
-    """An exception as data."""
+def feeds_breaker(error: BaseException, counts: ExceptionTypes | None) -> bool:
+    """Whether a failure speaks against whoever was called: `counts` says so, else what is known to be transient."""
+    if counts is not None:
+        return isinstance(error, counts)
+    row = row_of(error)
+    return row is not None and row.kind in (FailureKind.TRANSIENT, FailureKind.TIMEOUT)
+
+
+def failure_of(error: BaseException, note: str = "") -> Failure:
+    """An exception as data; `note` stands at the end of its message."""
     name = type(error).__name__
     try:
         text = str(error) or name
         trace = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - an exception is the author's code too
         text, trace = f"{name}, which cannot say what it is", ""
-    return Failure(classify(error).value, name, _sent(text[:_MESSAGE_CHARACTERS]), _sent(trace[-_TRACE_CHARACTERS:]))
+    message = text[: _MESSAGE_CHARACTERS - len(note)] + note
+    return Failure(classify(error).value, name, _sent(message), _sent(trace[-_TRACE_CHARACTERS:]))
 
 
 def _sent(text: str) -> str:
@@ -62,17 +69,34 @@ def _sent(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def wait_seconds(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes) -> float | None:
-    """How long to wait before the next attempt, or None to give up.
+def judge(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes) -> Verdict:
+    """What a failed attempt is recorded as, and what follows it.
 
     `attempt` is the one that failed, from 1; `elapsed_seconds` since the first began; `seed` spreads the jitter.
     """
+    wait = _wait_seconds(retry, error, attempt, elapsed_seconds, seed)
+    if wait is not None:
+        for policy in (retry, retry.for_exception(type(error))):
+            if policy.is_too_late(elapsed_seconds, wait):
+                return Verdict(failure_of(error, policy.deadline_note), None)
+    return Verdict(failure_of(error), wait)
+
+
+def wait_seconds(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes) -> float | None:
+    """How long to wait before the next attempt, or None to give up; see `judge`."""
+    return judge(retry, error, attempt, elapsed_seconds, seed).wait_seconds
+
+
+def _wait_seconds(
+    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes
+) -> float | None:
     kind = classify(error)
-    if kind is FailureKind.PERMANENT or isinstance(error, retry.give_up_on or ()):
+    chosen = retry.for_exception(type(error))
+    if kind is FailureKind.PERMANENT or isinstance(error, (retry.give_up_on or (), chosen.give_up_on or ())):
         return None
     if kind is FailureKind.RESOURCE and attempt >= _RESOURCE_ATTEMPTS:
         return None
-    state = _State(retry, error, attempt, elapsed_seconds)
+    state = _State(chosen, error, attempt, elapsed_seconds)
     try:
         if not state.wants_more() or state.is_last():
             return None
@@ -121,20 +145,33 @@ class _State:
         return state
 
 
-def _http_status(error: BaseException) -> int | None:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
-
-
 def _retry_after(error: BaseException) -> float:
-    """The `Retry-After` of an HTTP error in seconds (RFC 9110, section 10.2.3), 0 where there is none."""
-    headers: Any = getattr(getattr(error, "response", None), "headers", None)
-    value = headers.get("Retry-After") if hasattr(headers, "get") else None
-    if not isinstance(value, str):
-        return 0.0
-    if value.isdecimal():
-        return float(value)
+    """When whoever was called wants to be asked again, in seconds; 0 where it did not say."""
+    return max(0.0, *(_said_after(one) for one in causes(error)))
+
+
+def _said_after(error: BaseException) -> float:
+    """`retry_after_seconds`, or the `Retry-After` of an HTTP error (RFC 9110, section 10.2.3)."""
+    seconds = attribute(error, "retry_after_seconds")
+    if isinstance(seconds, int | float) and 0 <= seconds < inf:
+        return float(seconds)
+    for path in ("response.headers", "headers", "response.ResponseMetadata.HTTPHeaders"):
+        value = _header(attribute(error, path))
+        if isinstance(value, str):
+            return float(value) if value.isdecimal() else _seconds_until(value)
+    return 0.0
+
+
+def _header(headers: Any) -> Any:
+    get = getattr(headers, "get", None)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        return get("Retry-After") or get("retry-after") if callable(get) else None
+    except Exception:  # noqa: BLE001 - an object of somebody else's that only looks like headers
+        return None
+
+
+def _seconds_until(date: str) -> float:
+    try:
+        return max(0.0, (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0

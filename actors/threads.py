@@ -135,6 +135,7 @@ class ThreadExecutor(Executor):
                 if event is None:
                     continue
                 index += 1
+                running.emitted = index + 1
                 output = self.invoker.output(event, many=True)
                 self.outbox.add([Op.STREAM, item[0], index, [output]])
                 ahead = most_ahead(output)
@@ -150,4 +151,4 @@ class ThreadExecutor(Executor):
         if running.overdue:
             self.raised(running, TimeoutError())
         else:
-            self.finished(running, self.invoker.streamed(item, duration_us))
+            self.finished(running, self.invoker.streamed(running, duration_us))

@@ -4,7 +4,9 @@ Rules: a lane may lose, double, delay or reorder a message; a token says which a
 an attempt that is over changes nothing.
 
     to a worker      DELIVER items (dispatch.item_of)   CREDIT [token, upto]   CANCEL tokens   STOP   ANSWER [id, events]
+                     INQUIRE tokens: which of these, leased to it some time ago, does the worker know nothing of?
     from a worker    HELLO   COMPLETIONS (inputs.Op)   PROGRESS [token, done, total]   LOG [...]   ASK [id, run id, type]
+                     MISSING tokens: those of an inquiry that never came; from then on it refuses them
 """
 
 from enum import IntEnum
@@ -24,12 +26,14 @@ class Tag(IntEnum):
     CANCEL = 3
     STOP = 4
     ANSWER = 5
+    INQUIRE = 6
     HELLO = 10
     COMPLETIONS = 11
     PROGRESS = 12
     LOG = 13
     ASK = 14
     ALIVE = 15
+    MISSING = 16
 
 
 def unpack_message(message: bytes) -> tuple[int, Any]:

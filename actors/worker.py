@@ -18,11 +18,12 @@ from ..events.registry import Registry
 from ..events.step import CallStyle, Step
 from .coroutines import TaskExecutor
 from .executor import Executor
-from .invoke import Invoker
+from .invoke import Invoker, Item
 from .outbox import Outbox
 from .printing import forward_prints
 from .steplog import LogLine
 from .threads import ThreadExecutor
+from .tokens import SeenTokens
 from .wire import Tag, unpack_message
 
 __all__ = ["Worker", "WorkerCore", "make_executor"]
@@ -47,6 +48,9 @@ class WorkerCore:
         self._registry = Registry(models)
         self.executor = make_executor(Invoker(step, self._registry, self, self.log), self.outbox)
         self.stopping = threading.Event()
+        self._seen = SeenTokens()
+        self.outbox.leaving = self._seen.answered
+        self._hearing = threading.Lock()  # a lane of Ray calls brings several messages at once
         self._questions: dict[int, tuple[threading.Event, list[Any]]] = {}
         self._question = 0
         self._lock = threading.Lock()
@@ -55,15 +59,15 @@ class WorkerCore:
         """Take a message of the partition."""
         tag, body = unpack_message(message)
         if tag == Tag.DELIVER:
-            self.executor.submit(body)
-            if self.executor.stopping:
-                self.executor.hand_back()
+            self._delivered(body)
         elif tag == Tag.CREDIT:
             self.executor.credit(body[0], body[1])
         elif tag == Tag.CANCEL:
             self.executor.cancel(body)
         elif tag == Tag.ANSWER:
             self._answered(body[0], body[1])
+        elif tag == Tag.INQUIRE:
+            self._inquired(body)
         elif tag == Tag.STOP:
             self.stopping.set()
 
@@ -88,6 +92,20 @@ class WorkerCore:
     def heartbeat(self, token: int) -> None:
         """Renew a step's time."""
         self.executor.heartbeat(token)
+
+    def _delivered(self, items: list[Item]) -> None:
+        with self._hearing:
+            fresh = self._seen.fresh(items)
+        if fresh:
+            self.executor.submit(fresh)
+        if self.executor.stopping:
+            self.executor.hand_back()
+
+    def _inquired(self, tokens: list[int]) -> None:
+        with self._hearing:
+            missing = self._seen.missing(tokens)
+        if missing:
+            self.outbox.say(Tag.MISSING, missing)
 
     def _answered(self, number: int, events: list[Any]) -> None:
         waiting = self._questions.pop(number, None)

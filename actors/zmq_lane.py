@@ -17,6 +17,8 @@ import zmq
 __all__ = ["PartitionSocket", "WorkerSocket"]
 
 _FOREVER_MS = -1
+_MOST_SECONDS = 3_600.0
+"""A longer wait is cut to this, and whoever waits asks again: ZeroMQ counts milliseconds in 32 bits."""
 _MAX_FOLDER_CHARACTERS = 95
 
 
@@ -88,7 +90,8 @@ class PartitionSocket:
 
     def wait(self, timeout_seconds: float | None) -> None:
         """Sleep until something has come, the bell rings, or the time is up."""
-        events = self._poller.poll(_FOREVER_MS if timeout_seconds is None else math.ceil(timeout_seconds * 1000))
+        wait_ms = _FOREVER_MS if timeout_seconds is None else math.ceil(min(timeout_seconds, _MOST_SECONDS) * 1000)
+        events = self._poller.poll(wait_ms)
         if any(source == self._bell.fileno() for source, _ in events):
             self._bell.silence()
 

@@ -15,6 +15,7 @@ from .machine import describe
 from .reach import judge
 from .report import as_document, as_markdown, show
 from .runner import run_cases
+from .sections import assemble
 
 _HERE = Path(__file__).resolve().parent
 _WIDTH = 160
@@ -41,7 +42,7 @@ def main() -> int:
     show(console, machine, run, reached)
     output = options.output or (_HERE if not options.quick and not options.only else None)
     if output is not None:
-        (output / "RESULTS.md").write_text(as_markdown(machine, run, reached), encoding="utf-8")
+        (output / "RESULTS.md").write_text(assemble(as_markdown(machine, run, reached)), encoding="utf-8")
         (output / "results.json").write_text(as_document(machine, run, reached), encoding="utf-8")
     return 1 if run.failed else 0
 

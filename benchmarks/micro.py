@@ -78,7 +78,9 @@ def measure_waiting(settings: Settings) -> list[Figure]:
     for _ in range(count // 500):
         decision = drive.turn([*drive.emits(500)])
         failed: list[Input] = [
-            Completed(d.worker, [[Op.FAIL, item[0], "transient", "E", "no", "", _HOUR_SECONDS] for item in d.items])
+            Completed(
+                d.worker, [[Op.FAIL, item[0], "transient", "E", "no", "", _HOUR_SECONDS, False] for item in d.items]
+            )
             for d in decision.deliver
         ]
         del decision

@@ -23,8 +23,14 @@ class Weight(NamedTuple):
 
 
 def weigh() -> dict[str, Weight]:
-    """This process and all below it, by group: `driver`, `workers` (Ray actors), `ray` (its own), and `all`."""
-    groups: dict[str, list[tuple[float, float]]] = {"driver": [], "workers": [], "ray": [], "all": []}
+    """This process and all below it, by group: `driver`, `workers`, `supervisors`, `ray` (its own), and `all`."""
+    groups: dict[str, list[tuple[float, float]]] = {
+        "driver": [],
+        "workers": [],
+        "supervisors": [],
+        "ray": [],
+        "all": [],
+    }
     me = psutil.Process()
     for process in (me, *me.children(recursive=True)):
         with contextlib.suppress(OSError, psutil.Error):
@@ -36,6 +42,8 @@ def weigh() -> dict[str, Weight]:
 
 def _group(process: psutil.Process) -> str:
     title = " ".join(process.cmdline())
+    if title.startswith("ray::") and "Supervisor" in title:
+        return "supervisors"
     return "workers" if title.startswith("ray::Worker") else "ray"
 
 

@@ -18,10 +18,15 @@ from ..events.errors import LogCorrupt
 from ..events.records import Entry
 
 __all__ = [
+    "AuditRow",
     "Batch",
+    "DeadFilter",
+    "DeadLetter",
     "Definition",
     "Durability",
     "Entry",
+    "Fact",
+    "LetterSettled",
     "Log",
     "Reader",
     "RunChange",
@@ -95,15 +100,91 @@ class Snapshot(NamedTuple):
     body: bytes
 
 
+class Fact(NamedTuple):
+    """What the engine remembers beside the runs, one value a (kind, name): the state of a breaker, a step's restarts.
+
+    body: None forgets it. The newest one written stands.
+    """
+
+    kind: str
+    name: str
+    body: bytes | None
+    time_us: int
+
+
+class DeadLetter(NamedTuple):
+    """A delivery that gave up and that nothing handles, as the index knows it. Writing one again replaces it.
+
+    letter_id: 16 bytes, derived from run and delivery. run: the run's number. delivery: its number in the run.
+    event_type, event_id: of the (last) input event, empty where there is none. kind: of the failure.
+    blocked: it is a compensation, and its run waits for the decision. state: `open`, `redriven` or `discarded`.
+    """
+
+    letter_id: bytes
+    run: int
+    run_id: bytes
+    delivery: int
+    pipeline: str
+    step: str
+    event_type: str
+    event_id: bytes
+    kind: str
+    error: str
+    message: str
+    attempts: int
+    time_us: int
+    blocked: bool = False
+    state: str = "open"
+
+
+class LetterSettled(NamedTuple):
+    """The new state of a dead letter: `redriven` or `discarded`."""
+
+    letter_id: bytes
+    state: str
+
+
+class AuditRow(NamedTuple):
+    """Who did what, when, to what: never changed, never deleted."""
+
+    time_us: int
+    who: str
+    action: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadFilter:
+    """Which dead letters: None of a field means any. before_us and after_us: `time_us` below, at or above."""
+
+    pipeline: str | None = None
+    step: str | None = None
+    kind: str | None = None
+    error: str | None = None
+    event_type: str | None = None
+    run_id: bytes | None = None
+    state: str | None = "open"
+    before_us: int | None = None
+    after_us: int | None = None
+
+
 @dataclass(slots=True)
 class Batch:
-    """What one commit writes, all or nothing, in the order: entries, started, changed, seen."""
+    """What one commit writes, all or nothing, in the order: entries, started, changed, seen, facts, dead, settled, audit.
+
+    `settled` of a letter that is not there is refused, as `changed` of a run is.
+    """
 
     epoch: int
     entries: list[Entry] = field(default_factory=list[Entry])
     started: list[RunStart] = field(default_factory=list[RunStart])
     changed: list[RunChange] = field(default_factory=list[RunChange])
     seen: list[Seen] = field(default_factory=list[Seen])
+    facts: list[Fact] = field(default_factory=list[Fact])
+    dead: list[DeadLetter] = field(default_factory=list[DeadLetter])
+    settled: list[LetterSettled] = field(default_factory=list[LetterSettled])
+    audit: list[AuditRow] = field(default_factory=list[AuditRow])
 
 
 class Reader(Protocol):
@@ -147,6 +228,30 @@ class Reader(Protocol):
         """The offset that the next record will have."""
         ...
 
+    def facts(self, kind: str) -> list[Fact]:
+        """All that is remembered of a kind, by name."""
+        ...
+
+    def dead(self, wanted: DeadFilter, *, after: bytes | None = None, limit: int = 50) -> list[DeadLetter]:
+        """At most `limit` dead letters, newest first; `after` is the id of the last one of the page before."""
+        ...
+
+    def dead_letter(self, letter_id: bytes) -> DeadLetter | None:
+        """The dead letter of this id, whatever its state, or None."""
+        ...
+
+    def dead_depth(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """By (pipeline, step): how many dead letters are open, and the time of the oldest (microseconds)."""
+        ...
+
+    def audit(self, *, subject: str | None = None, limit: int = 100) -> list[AuditRow]:
+        """The newest audit rows first, of one subject or of all."""
+        ...
+
+    def owner(self) -> tuple[int, str]:
+        """The epoch of the log, and the name of its owner; an empty name where the last one left in order."""
+        ...
+
     def close(self) -> None:
         """Give the connection back; a second call does nothing."""
         ...
@@ -173,11 +278,23 @@ class Log(Protocol):
         """Take the log over: bump the epoch durably and return it. Whoever had it before can commit nothing more."""
         ...
 
+    def release(self, epoch: int) -> None:
+        """Leave the log in order: the owner of this epoch names nobody any more. A newer owner is left as it is."""
+        ...
+
+    def owner(self) -> tuple[int, str]:
+        """As `Reader.owner`: ask before `acquire` to learn who had the log."""
+        ...
+
+    def facts(self, kind: str) -> list[Fact]:
+        """As `Reader.facts`."""
+        ...
+
     def commit(self, batch: Batch) -> None:
         """Write the batch in one transaction.
 
         Raises StaleEpoch when `batch.epoch` is not the epoch of the log, and LogCorrupt when the offsets leave a gap,
-        a run is started twice, a run that does not exist is changed, or a dedup row is there already.
+        a run is started twice, a run or a letter that does not exist is changed, or a dedup row is there already.
         """
         ...
 

@@ -14,10 +14,14 @@ from threading import Lock
 from ..events.errors import LogCorrupt, LogUnavailable, StaleEpoch
 from ..events.status import LIVE, Status
 from .log import (
+    AuditRow,
     Batch,
+    DeadFilter,
+    DeadLetter,
     Definition,
     Durability,
     Entry,
+    Fact,
     RunChange,
     RunRow,
     RunStart,
@@ -26,6 +30,7 @@ from .log import (
     end_after,
     snapshot_digest,
 )
+from .memory_operations import Operations
 
 __all__ = ["MemoryLog", "MemoryReader", "MemoryStore"]
 
@@ -48,6 +53,7 @@ class MemoryStore:
     seen: dict[tuple[str, str], Seen] = field(default_factory=dict[tuple[str, str], Seen])
     snapshots: dict[int, tuple[bytes, bytes]] = field(default_factory=dict[int, tuple[bytes, bytes]])
     definitions: dict[tuple[str, str], Definition] = field(default_factory=dict[tuple[str, str], Definition])
+    operations: Operations = field(default_factory=Operations)
 
 
 class MemoryReader:
@@ -107,6 +113,36 @@ class MemoryReader:
     def end(self) -> int:
         return self._open().end
 
+    def facts(self, kind: str) -> list[Fact]:
+        store = self._open()
+        with store.lock:
+            return store.operations.facts_of(kind)
+
+    def dead(self, wanted: DeadFilter, *, after: bytes | None = None, limit: int = 50) -> list[DeadLetter]:
+        store = self._open()
+        with store.lock:
+            return store.operations.page(wanted, after, limit)
+
+    def dead_letter(self, letter_id: bytes) -> DeadLetter | None:
+        store = self._open()
+        with store.lock:
+            return store.operations.dead.get(letter_id)
+
+    def dead_depth(self) -> dict[tuple[str, str], tuple[int, int]]:
+        store = self._open()
+        with store.lock:
+            return store.operations.depth()
+
+    def audit(self, *, subject: str | None = None, limit: int = 100) -> list[AuditRow]:
+        store = self._open()
+        with store.lock:
+            return store.operations.newest_audit(subject, limit)
+
+    def owner(self) -> tuple[int, str]:
+        store = self._open()
+        with store.lock:
+            return store.epoch, store.owner
+
     def close(self) -> None:
         self._store = None
 
@@ -141,6 +177,22 @@ class MemoryLog:
             self._epoch = store.epoch
         return self._epoch
 
+    def release(self, epoch: int) -> None:
+        store = self._open()
+        with store.lock:
+            if store.epoch == epoch:
+                store.owner = ""
+
+    def owner(self) -> tuple[int, str]:
+        store = self._open()
+        with store.lock:
+            return store.epoch, store.owner
+
+    def facts(self, kind: str) -> list[Fact]:
+        store = self._open()
+        with store.lock:
+            return store.operations.facts_of(kind)
+
     def commit(self, batch: Batch) -> None:
         store = self._open()
         with store.lock:
@@ -148,10 +200,12 @@ class MemoryLog:
             end = end_after(batch.entries, store.end)
             _check_runs(store, batch)
             _check_seen(store, batch.seen)
+            store.operations.check(batch)
             _append(store, batch.entries, end)
             _start(store, batch.started)
             _change(store, batch.changed)
             store.seen.update(((row.source, row.sender_id), row) for row in batch.seen)
+            store.operations.write(batch)
 
     def end(self) -> int:
         return self._open().end

@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from typing import Any
 
 from ..events.errors import RayUnavailable
 from . import ray_environment
 from .listeners import Listener, descendants, listeners_of
+from .processes import ProcessMark, end, is_gone, mark_of
 from .ray_folder import SessionFolder
 from .ray_job import job_config
 
@@ -37,6 +38,9 @@ _UNREAD = ("start_monitor", "start_log_monitor", "start_api_server")
 """Processes that Ray starts for itself, and that nobody reads here: 140 MiB and 1.5 s of CPU. A Ray that names
 them otherwise starts them: dearer, and right all the same."""
 
+_VITAL = ("gcs_server", "raylet")
+"""Without these there is no Ray any more."""
+
 
 @dataclass(slots=True)
 class Embedded:
@@ -46,6 +50,7 @@ class Embedded:
     _environment: dict[str, str | None]
     _own: frozenset[Listener] = frozenset()
     """What Ray opened in our own process; what else listens there is not Ray's."""
+    _vital: tuple[ProcessMark, ...] = ()
 
     @classmethod
     def start(cls, num_cpus: float | None, object_store_bytes: int) -> Embedded:
@@ -76,6 +81,7 @@ class Embedded:
                 _temp_dir=str(self.folder.ray),
             )
         self._own = frozenset(listeners_of([os.getpid()])) - before
+        self._vital = tuple(mark_of(pid) for pid in _ray_pids(_VITAL))
 
     def check_listeners(self) -> list[Listener]:
         """Every listener of this Ray: its processes, its workers, and what it opened in our own process.
@@ -90,6 +96,16 @@ class Embedded:
                 "ensue does not run on an exposed Ray: tell us your Ray version, or attach to a Ray of yours with --address."
             )
         return found
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its control store and its raylet run."""
+        return not any(is_gone(mark) for mark in self._vital)
+
+    def kill(self) -> None:
+        """End all its processes at once, workers included: what is left of a Ray that is lost would linger."""
+        for pid in descendants(_ray_pids()):
+            end(mark_of(pid))
 
     def end(self) -> None:
         """End Ray and all that is of it: processes, folder, token, environment. Blocking, about half a second."""
@@ -114,12 +130,16 @@ def _shut_down() -> None:
         ray.shutdown()
 
 
-def _ray_pids() -> list[int]:
-    """Ids of the processes that this process started for Ray; none once Ray is shut down."""
+def _ray_pids(names: Collection[str] | None = None) -> list[int]:
+    """Ids of the processes (of these names) that this process started for Ray; none once Ray is shut down."""
     from ray._private import worker  # noqa: PLC0415
 
     node: Any = worker._global_node  # noqa: SLF001
-    return [info.process.pid for infos in node.all_processes.values() for info in infos] if node else []
+    if not node:
+        return []
+    return [
+        info.process.pid for n, infos in node.all_processes.items() if names is None or n in names for info in infos
+    ]
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from .ray_embedded import Embedded
 from .ray_messages import redirect, restore
 from .ray_thread import RayThread
 
-__all__ = ["Session", "check_listeners", "ray_module", "start", "stop"]
+__all__ = ["Session", "alive", "check_listeners", "ray_module", "renew", "start", "stop"]
 
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 60.0
@@ -61,6 +61,10 @@ class _Current:
     environment: dict[str, str | None] = field(default_factory=dict[str, str | None])
     """Attached only: what to apply when disconnected."""
     users: int = 1
+    left: bool = False
+    """It is disconnected; it stays here where Ray was lost and no other has been started."""
+    shape: tuple[float | None, int] = (None, OBJECT_STORE_BYTES)
+    """Embedded only: CPUs and bytes of the object store."""
 
 
 _lock = threading.Lock()
@@ -112,6 +116,36 @@ def check_listeners(session: Session) -> list[Listener]:
     return current.embedded.check_listeners()
 
 
+def alive(session: Session) -> bool:
+    """Whether the control store and the raylet of an embedded Ray run; of a Ray that somebody else runs, True."""
+    current = _current
+    if current is None or current.embedded is None or not session.embedded:
+        return True
+    return current.session == session and current.embedded.is_alive
+
+
+def renew(session: Session) -> Session:
+    """A new embedded Ray in place of one that is lost: what is left of that one is killed. Blocking, some 8 s.
+
+    Whoever shares the session renews it too; the first one does it, the others get the same. Raises RayUnavailable.
+    """
+    global _current  # noqa: PLW0603 - as in `start`
+    with _lock:
+        current = _current
+        if current is None or current.embedded is None:
+            raise RayUnavailable(
+                f"The Ray at {session.address} is lost, and it is not ours to start.\nStart it, and then this process."
+            )
+        if current.session != session:
+            return current.session
+        current.embedded.kill()
+        _leave(current)
+        fresh = _begin("local", *current.shape)  # where this fails, the next call tries again
+        fresh.users = current.users
+        _current = fresh
+        return fresh.session
+
+
 def ray_module() -> ModuleType:
     """The `ray` module, imported when first asked for."""
     return importlib.import_module("ray")
@@ -138,7 +172,8 @@ def _connect(thread: RayThread, wanted: str, num_cpus: float | None, object_stor
     try:
         if wanted == "local":
             embedded = Embedded.start(num_cpus, object_store_bytes)
-            current = _Current(_session(embedded), thread, wanted, embedded=embedded)
+            shape = (num_cpus, object_store_bytes)
+            current = _Current(_session(embedded), thread, wanted, embedded=embedded, shape=shape)
         else:
             environment = attach(wanted)
             current = _Current(_session(), thread, wanted, environment=environment)
@@ -153,8 +188,14 @@ def _end_current() -> None:
     """On the thread that started it, so that nothing of it is cut short."""
     global _current
     current, _current = _current, None
-    if current is None:
+    if current is not None:
+        _leave(current)
+
+
+def _leave(current: _Current) -> None:
+    if current.left:
         return
+    current.left = True
     if current.session.owned:
         current.thread.call(lambda: _disconnect(current), STOP_TIMEOUT_SECONDS)
     current.thread.close()

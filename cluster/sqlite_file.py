@@ -4,6 +4,7 @@
 2. `user_version` is the number of the newest migration in it. Creating is migrating from nothing.
 3. A migration is one transaction. A newer file than this ensue is refused, not guessed at.
 4. A new file is readable by its owner only; SQLite gives its -wal and -shm the same mode.
+5. A SQLite with the WAL-reset bug (3.7.0 to 3.51.2), which can damage a store, opens none.
 """
 
 import os
@@ -21,6 +22,8 @@ __all__ = ["APPLICATION_ID", "connect_reader", "connect_writer", "migrations"]
 
 APPLICATION_ID = 0x656E7375  # "ensu"
 _BUSY_MILLISECONDS = 5_000
+_SOUND = (3, 51, 3)
+"""The first SQLite without the WAL-reset bug."""
 
 # Measured on two cores, FULL, 16 and 256 runs a commit: throughput is the same within noise for pages of 4, 8 and
 # 16 KiB, caches of 2, 16 and 64 MiB and with mmap, so those stay as SQLite has them but for a cache that holds one large
@@ -115,10 +118,19 @@ def _prepare_writer(connection: apsw.Connection, path: str, synchronous: str) ->
 
 def _guard(connection: apsw.Connection) -> None:
     """What every connection has: it waits for a lock, and trusts neither the schema nor the pages of the file."""
+    _refuse_damaging()
     connection.set_busy_timeout(_BUSY_MILLISECONDS)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.pragma("cell_size_check", 1)
+
+
+def _refuse_damaging() -> None:
+    version = apsw.sqlite_lib_version()
+    if tuple(int(part) for part in version.split(".")[:3]) < _SOUND:
+        raise LogUnavailable(
+            f"The SQLite {version} that apsw brings can damage a store (its WAL-reset bug): install apsw 3.53 or newer."
+        )
 
 
 def _migrate(connection: apsw.Connection, path: str) -> None:

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import apsw
 
 from ..events.errors import LogCorrupt, LogUnavailable, StaleEpoch
-from .log import Batch, Durability, Entry, RunChange, RunRow, Seen, Snapshot, end_after, snapshot_digest
+from .log import Batch, Durability, Entry, Fact, RunChange, RunRow, Seen, Snapshot, end_after, snapshot_digest
 from .sqlite_errors import transaction, translating
 from .sqlite_file import connect_reader, connect_writer
+from .sqlite_operations import OWNER, read_facts, write_operations
 from .sqlite_reader import SqliteReader
 from .sqlite_rows import Many, fetch
 
@@ -86,6 +87,20 @@ class SqliteLog:
         self._epoch = epoch
         return epoch
 
+    def release(self, epoch: int) -> None:
+        connection = self._open()
+        with transaction(connection, self._path):
+            connection.execute("UPDATE owner SET name = '' WHERE epoch = ?", (epoch,))
+
+    def owner(self) -> tuple[int, str]:
+        with translating(self._path):
+            epoch, name = fetch(self._open(), OWNER)[0]
+        return epoch, name
+
+    def facts(self, kind: str) -> list[Fact]:
+        with translating(self._path):
+            return read_facts(self._open(), kind)
+
     def commit(self, batch: Batch) -> None:
         connection = self._open()
         with transaction(connection, self._path):
@@ -95,6 +110,8 @@ class SqliteLog:
             _TALLY.run(connection, list(Counter(start.pipeline for start in batch.started).items()))
             self._change(connection, batch.changed)
             _SEE.run(connection, batch.seen)
+            if batch.facts or batch.dead or batch.settled or batch.audit:
+                write_operations(connection, batch, self._path)
 
     def end(self) -> int:
         with translating(self._path):

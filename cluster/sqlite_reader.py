@@ -13,9 +13,19 @@ import apsw
 
 from ..events.errors import LogUnavailable
 from ..events.status import Status
-from .log import Definition, Entry, RunRow
+from .log import AuditRow, DeadFilter, DeadLetter, Definition, Entry, Fact, RunRow
 from .sqlite_errors import translating
 from .sqlite_file import connect_reader
+from .sqlite_operations import (
+    AUDIT,
+    AUDIT_OF_SUBJECT,
+    DEAD_DEPTH,
+    DEAD_LETTER,
+    OWNER,
+    dead_letter,
+    dead_query,
+    read_facts,
+)
 from .sqlite_rows import Row, fetch
 
 __all__ = ["SqliteReader"]
@@ -80,6 +90,28 @@ class SqliteReader:
     def end(self) -> int:
         rows = self._rows(_END)
         return int(rows[0][0]) if rows else 1
+
+    def facts(self, kind: str) -> list[Fact]:
+        with self._lock, translating(self._path):
+            return read_facts(self._open(), kind)
+
+    def dead(self, wanted: DeadFilter, *, after: bytes | None = None, limit: int = 50) -> list[DeadLetter]:
+        return [dead_letter(row) for row in self._rows(*dead_query(wanted, after, limit))]
+
+    def dead_letter(self, letter_id: bytes) -> DeadLetter | None:
+        rows = self._rows(DEAD_LETTER, (letter_id,))
+        return dead_letter(rows[0]) if rows else None
+
+    def dead_depth(self) -> dict[tuple[str, str], tuple[int, int]]:
+        return {(pipeline, step): (count, oldest_us) for pipeline, step, count, oldest_us in self._rows(DEAD_DEPTH)}
+
+    def audit(self, *, subject: str | None = None, limit: int = 100) -> list[AuditRow]:
+        statement = AUDIT if subject is None else AUDIT_OF_SUBJECT
+        return [AuditRow(*row) for row in self._rows(statement, {"subject": subject, "limit": max(limit, 0)})]
+
+    def owner(self) -> tuple[int, str]:
+        epoch, name = self._rows(OWNER)[0]
+        return epoch, name
 
     def close(self) -> None:
         with self._lock:

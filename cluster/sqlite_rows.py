@@ -15,8 +15,7 @@ import apsw
 __all__ = ["STATEMENTS", "Many", "Row", "fetch"]
 
 _LARGEST = 256  # apsw keeps statements prepared up to 16 KiB of text
-STATEMENTS = 128  # how many a connection must keep: nine sizes of six, and the single ones
-
+STATEMENTS = 192  # how many a connection must keep: nine sizes of eleven, and the single ones
 
 Row = tuple[Any, ...]
 

@@ -1,35 +1,57 @@
 """Book: what one batch adds to the log, gathered run by run, and the timers of what waits.
 
 Rules: records are gathered here and numbered once, when the batch closes: all records of a run in a batch stand
-together as one entry (as several, where one could not be read back). A run that has nothing ahead of it ends here and nowhere else.
+together as one entry; as several, where one could not be read back, and where an event with a key comes after another
+run has recorded something, since such events are handled in the order of their offsets. A run that has nothing ahead of it ends here and nowhere else.
 """
 
-from heapq import heappop, heappush
+from hashlib import blake2b
+from heapq import heapify, heappop, heappush
 
-from . import transitions
+from . import keys, letters, transitions
 from .commands import Decision, RunEnded
+from .ids import uuid7
+from .inputs import Announce
+from .notices import Notice, announcement
+from .phases import Phase
 from .records import MAX_ENTRY_BYTES, Entry, Kind, Record, pack_records
 from .state import Delivery, DeliveryStatus, Run, State
 from .status import Status
 
 __all__ = ["Book"]
 
-_ENDED = int(Kind.ENDED)
+_ENDED, _UNDOING = int(Kind.ENDED), int(Kind.UNDOING)
 _WAITING = DeliveryStatus.WAITING
+_MOST_STALE = 64
+_STILL = (_WAITING, DeliveryStatus.FAILED, DeliveryStatus.PARKED)
 
 
 class Book:
     """The records, status changes and timers of a partition; `decision` is what the batch under way comes to."""
 
-    __slots__ = ("_changes", "_timers", "_touched", "decision", "next_offset", "now_us", "state")
+    __slots__ = (
+        "_changes",
+        "_ids",
+        "_stale",
+        "_timers",
+        "_touched",
+        "announced",
+        "decision",
+        "next_offset",
+        "now_us",
+        "state",
+    )
 
     def __init__(self, next_offset: int) -> None:
         self.state = State()
         self.next_offset = next_offset
         self.now_us = 0
         self.decision = Decision(0)
+        self.announced: list[Announce] = []
+        self._ids = 0
         self._timers: list[tuple[int, int, Delivery]] = []
-        self._touched: list[Run] = []
+        self._stale = 0
+        self._touched: list[tuple[Run, list[Record]]] = []
         self._changes: list[tuple[Run, Status, int | None]] = []
 
     def open(self, now_us: int) -> None:
@@ -42,8 +64,7 @@ class Book:
         offset = self.next_offset
         decision = self.decision
         entries = decision.entries
-        for run in self._touched:
-            records = run.records or []
+        for run, records in self._touched:
             if not run.number:
                 run.number = offset
             body = pack_records(records)
@@ -65,41 +86,80 @@ class Book:
         """Add a record of a run."""
         records = run.records
         if records is None:
-            self._touched.append(run)
             run.records = [record]
+            self._touched.append((run, run.records))
         else:
             records.append(record)
 
+    def record_keyed(self, run: Run, record: Record) -> None:
+        """Add the record of an event with a key: its offset is after those of all that were added before it."""
+        if self._touched and self._touched[-1][1] is not run.records:
+            run.records = None
+        self.record(run, record)
+
     def settle(self, run: Run) -> None:
-        """End a run that has nothing ahead of it."""
-        if not run.deliveries:
-            self.end(run, Status.COMPLETED)
-        elif run.halting and not run.leased:
-            self.end(run, Status.FAILED)
+        """End a run that has nothing ahead of it, or begin to undo one that failed or was cancelled."""
+        if run.phase:
+            if not run.leased:
+                self._settle_halted(run)
+        elif len(run.deliveries) == run.dead:
+            self.end(run, Status.FAILED if run.dead else Status.COMPLETED)
+
+    def _settle_halted(self, run: Run) -> None:
+        if run.phase is Phase.HALTING and run.undos:
+            self.record(run, [_UNDOING, self.now_us])
+            transitions.begin_undoing(self.state, run)
+        elif run.phase is Phase.HALTING:
+            self.end(run, Status.CANCELLED if run.cancelling else Status.FAILED)
+        elif run.undoing is None:
+            self.end(run, Status.COMPENSATED)
 
     def end(self, run: Run, status: Status) -> None:
         """End a run, unless it has ended."""
         if self.state.runs.get(run.run_id) is not run:
             return
         self.record(run, [_ENDED, int(status), self.now_us])
-        transitions.finish(self.state, run)
-        run.deliveries.clear()  # a run and its deliveries know each other: no cycle is left for the collector
+        if run.dead and status is Status.FAILED:
+            letters.bury(self.decision, run)
+        transitions.finish(self.state, run, status)
+        if run.deliveries:
+            self._forget_timers(run)
+        run.deliveries.clear()
+        run.undos = None  # a run and its deliveries know each other: no cycle is left for the collector
         self.change(run, status, self.now_us)
         self.decision.ended.append(RunEnded(run, status))
+
+    def _forget_timers(self, run: Run) -> None:
+        """A run that is over waits for nothing: once most timers are of such runs, those go."""
+        self._stale += sum(delivery.due_us > self.now_us for delivery in run.deliveries.values())
+        if self._stale > _MOST_STALE and self._stale * 2 > len(self._timers):
+            self._timers = [timer for timer in self._timers if timer[2].status is _WAITING]
+            heapify(self._timers)
+            self._stale = 0
 
     def change(self, run: Run, status: Status, finished_us: int | None = None) -> None:
         """Note a run's new status for the index."""
         run.status = status
         self._changes.append((run, status, finished_us))
 
+    def announce(self, notice: Notice) -> None:
+        """Have the pipelines hear of what the engine did, in this very batch."""
+        self.announced.append(announcement(notice))
+
+    def fresh_id(self, purpose: str) -> bytes:
+        """An id for what begins here: the same whenever the same batch stands at the same place of the log."""
+        self._ids += 1
+        digest = blake2b(b"%d %d %b" % (self.next_offset, self._ids, purpose.encode()), digest_size=10).digest()
+        return uuid7(self.now_us // 1000, digest)
+
     def wait(self, delivery: Delivery, due_us: int) -> None:
         """Let a delivery wait for its next attempt."""
-        transitions.release(delivery, _WAITING)
+        keys.release(delivery, _WAITING)
         delivery.lost = 0
-        if delivery.run.halting:
-            delivery.status = DeliveryStatus.PARKED
+        if delivery.run.phase and delivery is not delivery.run.undoing:
+            keys.park(self.state, delivery)
         elif due_us <= self.now_us:
-            transitions.ready(self.state, delivery)
+            keys.ready(self.state, delivery)
         else:
             self.set_timer(delivery, due_us)
 
@@ -108,7 +168,7 @@ class Book:
         delivery.due_us = due_us
         heappush(self._timers, (due_us, delivery.order, delivery))
         run = delivery.run
-        if run.status is Status.RUNNING and all(d.status is _WAITING for d in run.deliveries.values()):
+        if run.status is Status.RUNNING and not run.leased and all(d.status in _STILL for d in run.deliveries.values()):
             self.change(run, Status.WAITING)
 
     def expire(self) -> None:
@@ -116,7 +176,7 @@ class Book:
         while self._timers and self._timers[0][0] <= self.now_us:
             due_us, _, delivery = heappop(self._timers)
             if delivery.status is _WAITING and delivery.due_us == due_us:
-                transitions.ready(self.state, delivery)
+                keys.ready(self.state, delivery)
                 if delivery.run.status is Status.WAITING:
                     self.change(delivery.run, Status.RUNNING)
 

@@ -6,10 +6,23 @@ from typing import Any, NamedTuple
 from .errors import EnsueError
 from .inputs import Accepted
 from .records import Entry
-from .state import Run
+from .state import Fault, Run
 from .status import Status
 
-__all__ = ["Answer", "CancelDeliveries", "Credit", "Decision", "Deliver", "Kill", "RunEnded"]
+__all__ = [
+    "Answer",
+    "Audited",
+    "CancelDeliveries",
+    "Credit",
+    "Decision",
+    "Deliver",
+    "Died",
+    "Inquire",
+    "Kill",
+    "Remembered",
+    "RunEnded",
+    "Settled",
+]
 
 
 class Deliver(NamedTuple):
@@ -34,6 +47,13 @@ class Credit(NamedTuple):
     upto: int
 
 
+class Inquire(NamedTuple):
+    """Ask a worker about deliveries that it should hold: a message may have been lost."""
+
+    worker: int
+    tokens: list[int]
+
+
 class Kill(NamedTuple):
     """End a worker's process for certain; `WorkerDown` must follow."""
 
@@ -55,6 +75,43 @@ class RunEnded(NamedTuple):
     status: Status
 
 
+class Remembered(NamedTuple):
+    """Something to keep beside the runs; body None forgets it."""
+
+    kind: str
+    name: str
+    body: bytes | None
+
+
+class Died(NamedTuple):
+    """A delivery that became a dead letter. blocked: a compensation, whose run waits for the operator."""
+
+    letter_id: bytes
+    run: Run
+    delivery: int
+    event_type: str
+    event_id: bytes
+    fault: Fault
+    time_us: int
+    blocked: bool
+
+
+class Settled(NamedTuple):
+    """A dead letter that is `redriven` or `discarded`."""
+
+    letter_id: bytes
+    state: str
+
+
+class Audited(NamedTuple):
+    """What an operator did, to what."""
+
+    who: str
+    action: str
+    subject: str
+    detail: str = ""
+
+
 @dataclass(slots=True)
 class Decision:
     """What follows from a batch of inputs: what to write in one transaction, then what to do.
@@ -68,9 +125,14 @@ class Decision:
     started: list[Run] = field(default_factory=list[Run])
     changed: list[tuple[int, Status, int | None]] = field(default_factory=list[tuple[int, Status, int | None]])
     seen: list[tuple[str, str, bytes, bytes, bytes]] = field(default_factory=list[tuple[str, str, bytes, bytes, bytes]])
+    facts: list[Remembered] = field(default_factory=list[Remembered])
+    dead: list[Died] = field(default_factory=list[Died])
+    settled: list[Settled] = field(default_factory=list[Settled])
+    audit: list[Audited] = field(default_factory=list[Audited])
     deliver: list[Deliver] = field(default_factory=list[Deliver])
     cancel: list[CancelDeliveries] = field(default_factory=list[CancelDeliveries])
     credit: list[Credit] = field(default_factory=list[Credit])
+    inquire: list[Inquire] = field(default_factory=list[Inquire])
     kill: list[Kill] = field(default_factory=list[Kill])
     answers: list[Answer] = field(default_factory=list[Answer])
     ended: list[RunEnded] = field(default_factory=list[RunEnded])
@@ -79,4 +141,4 @@ class Decision:
     @property
     def writes(self) -> bool:
         """Whether there is anything to commit."""
-        return bool(self.entries or self.seen or self.changed)
+        return bool(self.entries or self.seen or self.changed or self.facts or self.settled or self.audit)

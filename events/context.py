@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from .event import Event
+from .failure import StepError
 
 __all__ = ["Context", "Host", "StepLog"]
 
@@ -56,7 +57,8 @@ class Context:
 
     run_id, event_id: ids as text (`event_id` is the event that completed the delivery). attempt: from 1.
     deadline: seconds since the epoch at which the attempt is over. idempotency_key: 32 hexadecimal digits, stable
-    over retries and restarts: give it to the outside world. log: a logger that carries run, step and attempt.
+    over retries and restarts: give it to the outside world. log: a logger that carries run, step and attempt. errors:
+    the steps of this run that gave up before, oldest first, at most the newest 100.
     """
 
     run_id: str
@@ -69,6 +71,7 @@ class Context:
     host: Host
     token: int
     raw_run_id: bytes
+    errors: tuple[StepError, ...] = ()
 
     def events(self, model: type[E]) -> list[E]:
         """Earlier events of this type in this run, oldest first (read from the log)."""

@@ -7,9 +7,11 @@ is a suspect: it runs alone on its worker, so that a second death points at the 
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
-from .state import Delivery, DeliveryStatus, Ref
+from .breaker import BreakerStatus, Circuit
+from .state import Delivery, DeliveryStatus, Fault, Ref
 
 __all__ = ["MAX_WINDOW", "Pool", "WorkerSlot", "item_of", "plan_leases"]
 
@@ -17,11 +19,15 @@ MAX_WINDOW = 512
 MAX_LEASED_BYTES = 8 * 1024 * 1024
 _HORIZON_US = 20_000
 _SMOOTHING = 0.2
+_MOST_ERRORS = 100
+_FIRST_STRAIN_US = 1_000_000
+_MOST_STRAIN_US = 60_000_000
+_MOST_ERROR_CHARACTERS = 16_384
 
 
 @dataclass(slots=True, eq=False)
 class WorkerSlot:
-    """One worker: what it holds, by token, and how much it may hold."""
+    """One worker: what it holds, by token, and how much it may hold. asked: the newest token at the last inquiry."""
 
     worker: int
     concurrency: int
@@ -31,6 +37,7 @@ class WorkerSlot:
     mean_us: float = -1.0
     closed: bool = False
     stuck: set[int] = field(default_factory=set[int])
+    asked: int = 0
 
     def learn(self, duration_us: float) -> None:
         """Adjust the window to how long the step takes."""
@@ -50,7 +57,10 @@ class WorkerSlot:
 class Pool:
     """The workers of one step, and what waits for them.
 
-    streams: the step is a generator. broken: why no worker starts, after several that did not.
+    streams: the step is a generator. broken: why no worker starts, after several that did not. circuit: its breaker.
+    strains: how often in a row it ran out of a resource: nothing goes out for a while, then one at a time until one is
+    done. slow_us: calls that take longer
+    count as slow.
     """
 
     pipeline: str
@@ -60,6 +70,20 @@ class Pool:
     suspects: deque[Delivery] = field(default_factory=deque[Delivery])
     workers: list[WorkerSlot] = field(default_factory=list[WorkerSlot])
     broken: str | None = None
+    circuit: Circuit | None = None
+    strains: int = 0
+    strained_until_us: int = 0
+    slow_us: float = inf
+
+    @property
+    def probes(self) -> bool:
+        """Whether its circuit lets single probes through."""
+        return self.circuit is not None and self.circuit.status is BreakerStatus.HALF_OPEN
+
+    def strain(self, now_us: int) -> None:
+        """It ran out of a resource: nothing goes out for 1 s, doubling to a minute."""
+        self.strains += 1
+        self.strained_until_us = now_us + min(_FIRST_STRAIN_US << min(self.strains - 1, 16), _MOST_STRAIN_US)
 
     def add(self, delivery: Delivery) -> None:
         """A delivery is ready."""
@@ -123,17 +147,35 @@ def item_of(delivery: Delivery, token: int) -> list[Any]:
     """A delivery as a worker gets it.
 
     [token, run id, delivery number, attempt, first attempt at (us), events already in the log, inputs]; an input is
-    [event id, type, version, data], or a list of those.
+    [event id, type, version, data], or a list of those. Where steps of the run gave up before, their errors follow:
+    [step, [kind, error, message, trace], attempts, event id, handled] each, the newest 100
+    as far as they fit. Where an operator put another event in place of its own, that one's id comes last.
     """
-    return [
-        token,
-        delivery.run.run_id,
-        delivery.number,
-        delivery.attempt,
-        delivery.first_us,
-        delivery.emitted,
-        [_pack_input(value) for value in delivery.inputs],
-    ]
+    run = delivery.run
+    inputs = delivery.inputs
+    packed = [_pack_input(inputs[0])] if len(inputs) == 1 else [_pack_input(value) for value in inputs]
+    item = [token, run.run_id, delivery.number, delivery.attempt, delivery.first_us, delivery.emitted, packed]
+    if run.errors or delivery.edited:
+        item.append(_pack_faults(run.errors or []))
+    if delivery.edited:
+        item.append(delivery.inputs[0].event_id)  # type: ignore[union-attr]  # what is edited has one event
+    return item
+
+
+def _pack_faults(faults: list[Fault]) -> list[Any]:
+    """The newest, as far as they fit: they go along with each delivery of the run."""
+    packed: list[Any] = []
+    left = _MOST_ERROR_CHARACTERS
+    for fault in reversed(faults[-_MOST_ERRORS:]):
+        left -= len(fault.failure.message) + len(fault.failure.trace)
+        if left < 0 and packed:
+            break
+        packed.append(_pack_fault(fault))
+    return packed[::-1]
+
+
+def _pack_fault(fault: Fault) -> list[Any]:
+    return [fault.step, list(fault.failure), fault.attempts, fault.event_id, fault.handled]
 
 
 def _pack_input(value: Ref | list[Ref]) -> list[Any]:

@@ -47,8 +47,8 @@ def _mermaid_shape(node: Node) -> str:
 
 
 def _mermaid_arrow(edge: Edge) -> str:
-    if edge.kind == "fails":
-        return '-. "fails" .->'
+    if edge.kind in ("fails", "undone"):
+        return f'-. "{edge.kind}" .->'
     note = _note(edge)
     return f'-- "{note}" -->' if note else "-->"
 
@@ -78,8 +78,8 @@ _DOT_CLASSES: Mapping[str, str] = {
 
 
 def _dot_arrow(edge: Edge) -> str:
-    if edge.kind == "fails":
-        return ' [style=dashed color="#dc2626" label="fails"]'
+    if edge.kind in ("fails", "undone"):
+        return f' [style=dashed color="#dc2626" label="{edge.kind}"]'
     note = _note(edge)
     return f' [label="{note}"]' if note else ""
 

@@ -103,7 +103,7 @@ def _node(node: Node, middle: Point) -> str:
 
 
 def _line(edge: Edge, path: Path) -> str:
-    tip, kind = ("tip-fails", "edge fails") if edge.kind == "fails" else ("tip", "edge")
+    tip, kind = ("tip-fails", "edge fails") if edge.kind in ("fails", "undone") else ("tip", "edge")
     return f'<path class="{kind}" marker-end="url(#{tip})" d="{_curve(path.points)}"/>'
 
 
@@ -127,8 +127,8 @@ def _label(edge: Edge, path: Path) -> str:
 
 
 def _words(edge: Edge) -> str:
-    if edge.kind == "fails":
-        return "fails"
+    if edge.kind in ("fails", "undone"):
+        return edge.kind
     return "all" if edge.gathers else "each" if edge.many else ""
 
 
@@ -174,7 +174,7 @@ def _tooltip(node: Node) -> str:
 def _account(graph: Graph) -> str:
     """The graph in words, for those who hear it read."""
     names = {node.id: node.name for node in graph.nodes}
-    verbs = {"hears": "is heard by", "emits": "emits", "fails": "on failure goes to"}
+    verbs = {"hears": "is heard by", "emits": "emits", "fails": "on failure goes to", "undone": "is undone by"}
     told = "; ".join(f"{names[edge.source]} {verbs[edge.kind]} {names[edge.target]}" for edge in graph.edges)
     steps = sum(1 for _ in graph.steps())
     return f"{steps} step{'' if steps == 1 else 's'}. {told}."

@@ -6,12 +6,15 @@ the gateway's `problems.py` maps them.
 
 __all__ = [
     "AddressUnavailable",
+    "BreakerUnknown",
     "CodecError",
     "DeliveryConflict",
     "EnsueError",
     "EventInvalid",
     "EventTypeUnknown",
     "GiveUp",
+    "LetterClosed",
+    "LetterUnknown",
     "LogCorrupt",
     "LogForeign",
     "LogNewer",
@@ -20,6 +23,7 @@ __all__ = [
     "PipelineInvalid",
     "RayUnavailable",
     "RunFinished",
+    "RunPastPivot",
     "RunUnknown",
     "SecretMissing",
     "SignatureInvalid",
@@ -81,6 +85,22 @@ class RunUnknown(EnsueError):
 
 class RunFinished(EnsueError):
     """The run is over already: there is nothing left to cancel."""
+
+
+class RunPastPivot(EnsueError):
+    """The run is past its point of no return: it cannot be cancelled any more."""
+
+
+class LetterUnknown(EnsueError):
+    """No dead letter has this id, or what was asked cannot be done to it."""
+
+
+class LetterClosed(EnsueError):
+    """The dead letter is settled already: it was redriven or discarded."""
+
+
+class BreakerUnknown(EnsueError):
+    """No circuit breaker has this name."""
 
 
 class SignatureInvalid(EnsueError):

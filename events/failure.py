@@ -1,26 +1,27 @@
 """Failure: what went wrong in an attempt, as data, and `StepFailed`, the event that says a step gave up."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from .event import Event
 
-__all__ = ["Failure", "FailureKind", "StepFailed"]
+__all__ = ["Failure", "FailureKind", "StepError", "StepFailed"]
 
 
 class FailureKind(StrEnum):
     """The class of a failure: it decides whether another attempt can help (docs/explanation/failures.md)."""
 
     TRANSIENT = "transient"
-    """May pass by itself: connection, timeout, 429, 5xx. Also any exception with no class of its own."""
+    """May pass by itself: connection, 429, 5xx, a busy database. Also any exception with no class of its own."""
     UNKNOWN = "unknown"
-    """Nobody knows how far it came: the worker died."""
+    """Nobody knows how far it came: the worker died, or a Ray actor that the step called."""
     PERMANENT = "permanent"
-    """The same again would fail again: invalid data, `GiveUp`, 4xx."""
+    """The same again would fail again: invalid data, `GiveUp`, HTTP 4xx."""
     RESOURCE = "resource"
-    """Out of memory or disk."""
+    """Out of memory, disk or open files: at most two attempts, and nothing more is given out for a while."""
     TIMEOUT = "timeout"
-    """The step did not return in its time."""
+    """The step did not return in its time, or what it called did not answer in its own."""
 
 
 class Failure(NamedTuple):
@@ -30,6 +31,24 @@ class Failure(NamedTuple):
     error: str
     message: str
     trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepError:
+    """A step that gave up: its name, the failure's kind, the exception's type, its message, its trace.
+
+    attempts: how many it had. event_id: of the (last) event that it was given. handled: a step heard of it, so that the
+    run went on.
+    """
+
+    step: str
+    kind: str
+    error: str
+    message: str
+    trace: str = ""
+    attempts: int = 0
+    event_id: str = ""
+    handled: bool = False
 
 
 class StepFailed(Event, type="ensue.step_failed"):

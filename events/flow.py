@@ -79,10 +79,11 @@ class Flow:
 
 
 def wire(pipeline: Pipeline) -> Wiring:
-    """The wiring of a pipeline."""
+    """The wiring of a pipeline; compensations are no part of it, since no event leads to them."""
+    forward = {name: step for name, step in pipeline.steps.items() if step.compensates is None}
     hearers: dict[str, list[str]] = {}
     emitters: dict[str, list[str]] = {}
-    for step in pipeline.steps.values():
+    for step in forward.values():
         for name in sorted(accepted_by(step.parameters)):
             hearers.setdefault(name, []).append(step.name)
         for model in step.emission.models:
@@ -91,10 +92,10 @@ def wire(pipeline: Pipeline) -> Wiring:
         step.name: frozenset(
             hearer for model in step.emission.models for hearer in hearers.get(model.__event_type__, ())
         )
-        for step in pipeline.steps.values()
+        for step in forward.values()
     }
     hooked = frozenset(m.__event_type__ for endpoint in pipeline.endpoints.values() for m in endpoint.models)
-    return Wiring(pipeline.steps, hearers, emitters, hooked, onward)
+    return Wiring(forward, hearers, emitters, hooked, onward)
 
 
 def accepted_by(parameters: Iterable[Parameter]) -> frozenset[str]:

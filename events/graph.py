@@ -60,7 +60,8 @@ class StepNode(_Data):
     """A step with its policies.
 
     code: the module-qualified name. attempts: None where a tenacity strategy decides. join: more than one event
-    parameter. gathers: a parameter takes a list. handler: it hears failures.
+    parameter. gathers: a parameter takes a list. handler: it hears failures. compensates: the name of the step that it
+    undoes. pivot: once it is done its run only goes forward. breaker: the name of its circuit breaker.
     """
 
     kind: Literal["step"] = "step"
@@ -77,6 +78,9 @@ class StepNode(_Data):
     join: bool = False
     gathers: bool = False
     handler: bool = False
+    compensates: str | None = None
+    pivot: bool = False
+    breaker: str | None = None
 
 
 class EventNode(_Data):
@@ -114,13 +118,13 @@ Node = StepNode | EventNode | WebhookNode
 
 
 class Edge(_Data):
-    """One arrow: an event is heard by a step, emitted by a step or webhook, or a step's failure goes to a handler.
+    """One arrow: an event is heard or emitted, a step's failure goes to a handler, a step is undone by another.
 
     parameter: the one that hears. gathers: it takes all of them as a list. many: emitted as a list or stream.
     optional: the emitter may emit nothing.
     """
 
-    kind: Literal["hears", "emits", "fails"]
+    kind: Literal["hears", "emits", "fails", "undone"]
     source: str
     target: str
     parameter: str | None = None
@@ -197,6 +201,7 @@ def structure_hash(pipeline: Pipeline) -> str:
     """The digest of the pipeline's name, its steps (code, parameters, emissions, filters) and its events' schemas."""
     structure = {
         "pipeline": pipeline.name,
+        "order": "by name",  # of the steps in a plan: another one would number the deliveries of a log in another way
         "steps": {name: _structure(step) for name, step in pipeline.steps.items()},
         "events": {
             model.__event_type__: _event_structure(model) for model in pipeline.registry if _in_steps(pipeline, model)
@@ -215,6 +220,8 @@ def _structure(step: Step) -> dict[str, Any]:
         "many": sorted(model.__event_type__ for model in emission.many),
         "optional": emission.optional,
         "handles": None if step.failed_steps is None else sorted(step.failed_steps),
+        **({"compensates": step.compensates} if step.compensates else {}),
+        **({"pivot": True} if step.pivot else {}),
     }
 
 
@@ -275,6 +282,9 @@ def _edges(pipeline: Pipeline) -> Iterator[Edge]:
 
 def _hearing(step: Step) -> Iterator[Edge]:
     here = _step_id(step.name)
+    if step.compensates is not None:
+        yield Edge(kind="undone", source=_step_id(step.compensates), target=here)
+        return
     for name, models, is_list in step.parameters:
         for model in models:
             if model is StepFailed and step.failed_steps:
@@ -299,6 +309,9 @@ def _step_node(step: Step) -> StepNode:
         join=len(step.parameters) > 1,
         gathers=any(parameter.is_list for parameter in step.parameters),
         handler=any(StepFailed in parameter.models for parameter in step.parameters),
+        compensates=step.compensates,
+        pivot=step.pivot,
+        breaker=step.breaker.name if step.breaker is not None else None,
     )
 
 

@@ -4,7 +4,8 @@
 2. A view of a run that is still going on is right as of its last record.
 3. The results are the events that nothing heard. Where the pipeline is known it says so; from the records alone it is
    known when the run is over: an event was heard where it was the input of an attempt.
-4. The errors are those that stand: when an operator revives a run they are forgotten, as the engine forgets them.
+4. The errors are those that stand: when an operator revives a run those that nothing handled are forgotten, as the
+   engine forgets them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -50,6 +51,8 @@ class History:
         self._errors: dict[int, ErrorView] = {}
         self._given_up: set[int] = set()
         self._heard: set[bytes] = set()
+        self._undo_from = 0
+        self._settled_by_hand: set[int] = set()
 
     def add(self, offset: int, record: Record) -> None:
         """Fold one record; a kind from a newer ensue is passed over."""
@@ -72,6 +75,18 @@ class History:
             results=self._results(heard),
             errors=list(self._errors.values()),
             steps=list(self.steps.values()),
+            undoing=self._undo_from > 0,
+            blocked=tuple(self._blocked()),
+        )
+
+    def _blocked(self) -> Iterable[ErrorView]:
+        """Compensations that gave up: what gave up after the undoing began."""
+        if not self._undo_from or not self.status.live:
+            return ()
+        return (
+            error
+            for error in self._errors.values()
+            if error.delivery >= self._undo_from and error.delivery not in self._settled_by_hand
         )
 
     def _results(self, heard: Heard | None) -> list[EventView]:
@@ -122,7 +137,10 @@ class History:
             step.retried += 1
             return
         step.failed += 1
-        self._errors[number] = self._error(number, Failure(kind, error, message, trace), attempt, time_us)
+        handled = bool(record[10]) if len(record) > 10 else False  # noqa: PLR2004 - as above
+        self._errors[number] = self._error(
+            number, Failure(kind, error, message, trace), attempt, time_us, handled=handled
+        )
 
     def _crashed(self, _offset: int, record: Record) -> None:
         _, number, attempt, message, time_us, retry_at_us = record[:6]
@@ -146,7 +164,22 @@ class History:
 
     def _revived(self, _offset: int, _record: Record) -> None:
         self.status, self.finished_us = Status.RUNNING, None
-        self._errors.clear()
+        self._errors = {number: error for number, error in self._errors.items() if error.handled}
+
+    def _undoing(self, _offset: int, _record: Record) -> None:
+        self._undo_from = max(self._deliveries, default=0) + 1
+
+    def _redriven(self, offset: int, record: Record) -> None:
+        self.status, self.finished_us = Status.RUNNING, None
+        self._errors.pop(record[1], None)
+        _, _, time_us, _, event_id, name, version, data, key = record[:9]
+        if event_id is not None:
+            self.events.append(
+                EventView(offset, event_id, name, version, key, None, None, None, time_us, readable(data))
+            )
+
+    def _settled(self, _offset: int, record: Record) -> None:
+        self._settled_by_hand.add(record[1])
 
     def _name(self, number: int, step: str) -> None:
         """A delivery that failed before any attempt of it: its step never came up."""
@@ -165,11 +198,11 @@ class History:
     def _step(self, name: str) -> StepView:
         return self.steps.setdefault(name, StepView(name))
 
-    def _error(self, number: int, failure: Failure, attempts: int, time_us: int) -> ErrorView:
+    def _error(self, number: int, failure: Failure, attempts: int, time_us: int, *, handled: bool = False) -> ErrorView:
         delivery = self._deliveries[number]
         self._given_up.add(number)
         event_id = delivery.inputs[-1] if delivery.inputs else None
-        return ErrorView(delivery.step, event_id, *failure, attempts, time_us)
+        return ErrorView(delivery.step, event_id, *failure, attempts, time_us, handled, number)
 
 
 _FOLDS: Mapping[int, Callable[[History, int, Record], None]] = {
@@ -182,4 +215,7 @@ _FOLDS: Mapping[int, Callable[[History, int, Record], None]] = {
     Kind.CRASHED: History._crashed,  # noqa: SLF001
     Kind.ENDED: History._ended,  # noqa: SLF001
     Kind.REVIVED: History._revived,  # noqa: SLF001
+    Kind.UNDOING: History._undoing,  # noqa: SLF001
+    Kind.REDRIVEN: History._redriven,  # noqa: SLF001
+    Kind.SETTLED: History._settled,  # noqa: SLF001
 }

@@ -7,10 +7,11 @@ so a step that runs twice emits once.
 
 from hashlib import blake2b
 
-from .errors import EnsueError
+from .errors import EnsueError, EventInvalid
 
-__all__ = ["derived_id", "format_id", "idempotency_key", "parse_id", "time_ms_of", "uuid7"]
+__all__ = ["LONGEST_ID", "check_id", "derived_id", "format_id", "idempotency_key", "parse_id", "time_ms_of", "uuid7"]
 
+LONGEST_ID = 200
 _VERSIONED = [bytes((0x70 | byte & 0x0F,)) for byte in range(256)]
 _VARIED = [bytes((0x80 | byte & 0x3F,)) for byte in range(256)]
 
@@ -56,3 +57,11 @@ def parse_id(text: str) -> bytes:
         msg = f"{text[:60]!r} is no id: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057"
         raise EnsueError(msg)
     return raw
+
+
+def check_id(value: str, field: str, longest: int = LONGEST_ID) -> str:
+    """An id from a sender, or `EventInvalid`: it is not empty or blank, printable, and not over-long."""
+    if not value.strip() or len(value) > longest or not value.isprintable():
+        fault = {"field": field, "expected": f"1 to {longest} printable characters, not blank", "got": value[:60]}
+        raise EventInvalid(f"{field} is no usable id: {fault['expected']}.", [fault])
+    return value

@@ -10,13 +10,19 @@ from .records import Record
 
 __all__ = [
     "Accepted",
+    "Announce",
+    "Audit",
     "Cancel",
     "Completed",
     "Completion",
     "Emit",
+    "Force",
     "Input",
     "Known",
+    "Missing",
+    "Note",
     "Op",
+    "Redrive",
     "Revive",
     "StepBroken",
     "WorkerDown",
@@ -29,8 +35,9 @@ Completion = list[Any]
 class Op:
     """What a worker says of a delivery: the first element of a completion.
 
-    DONE    [op, token, duration_us, outputs, as a list]       STREAM  [op, token, index of the first, outputs]
-    FAIL    [op, token, kind, error, message, trace, wait in seconds or None to give up]
+    DONE    [op, token, duration_us, outputs, as a list, how many events in all (of a generator)]
+    STREAM  [op, token, index of the first, outputs]
+    FAIL    [op, token, kind, error, message, trace, wait in seconds or None to give up, whether it feeds the breaker]
     STUCK   [op, token]   a step that cannot be interrupted ran out of time: end this process
     RELEASE [op, token]   handed back unrun
     An output is [type, version, data, key].
@@ -109,19 +116,104 @@ class Cancel(NamedTuple):
 
     run_id: bytes
     reply: Any = None
+    who: str = "python"
 
 
 @dataclass(slots=True)
 class Revive:
-    """Retry a run that failed or was cancelled; `entries` are its records, oldest first, by entry."""
+    """Retry a run that failed or was cancelled.
+
+    entries: its records, oldest first, by entry, as of the log's end at `as_of`. letters: its open dead letters.
+    """
 
     run_id: bytes
     number: int
     entries: list[list[Record]] = field(default_factory=list[list[Record]])
     reply: Any = None
+    who: str = "python"
+    as_of: int = 0
+    letters: frozenset[int] = frozenset()
 
 
-Input = Emit | Completed | WorkerUp | WorkerDown | StepBroken | Cancel | Revive
+class Missing(NamedTuple):
+    """Deliveries that a worker was asked about and neither holds nor has answered: a message was lost on the way."""
+
+    worker: int
+    tokens: list[int]
+
+
+class Announce(NamedTuple):
+    """Something the engine did that pipelines can hear (`notices.announcement` makes one)."""
+
+    type: str
+    version: int
+    data: bytes
+    pipeline: str
+    step: str
+
+
+class Note(NamedTuple):
+    """Something to remember beside the runs, written with the next commit; body None forgets it."""
+
+    kind: str
+    name: str
+    body: bytes | None
+
+
+class Audit(NamedTuple):
+    """An operator did something that leaves no other trace in the log."""
+
+    who: str
+    action: str
+    subject: str
+    detail: str = ""
+
+
+class Force(NamedTuple):
+    """An operator opens or closes a breaker. seconds: how long it stays open, None until it is closed."""
+
+    breaker: str
+    opens: bool
+    who: str
+    seconds: float | None = None
+    reply: Any = None
+
+
+@dataclass(slots=True)
+class Redrive:
+    """An operator decides on a dead letter: run it again, perhaps with another event in its place, or let it go.
+
+    entries: the records of its run, as of the log's end at `as_of`. edited: [event id, type, version, data, key].
+    blocked: the letter is a compensation's.
+    """
+
+    run_id: bytes
+    number: int
+    delivery: int
+    who: str
+    discard: bool = False
+    edited: list[Any] | None = None
+    entries: list[list[Record]] = field(default_factory=list[list[Record]])
+    reply: Any = None
+    as_of: int = 0
+    blocked: bool = False
+
+
+Input = (
+    Emit
+    | Completed
+    | WorkerUp
+    | WorkerDown
+    | StepBroken
+    | Cancel
+    | Revive
+    | Missing
+    | Announce
+    | Note
+    | Audit
+    | Force
+    | Redrive
+)
 
 
 class Accepted(NamedTuple):

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from .breaker import Breaker
 from .errors import PipelineInvalid
 from .event import Event
 from .failure import StepFailed
 from .registry import Registry
-from .retry import NO_RETRY, Retry
+from .retry import NO_RETRY, UNTIL_DONE, Retry
 from .signature import Signature, read_emission, read_hints, read_signature
 from .step import DEFAULT_TIMEOUT_SECONDS, CallStyle, Resources, Step, call_style
+from .supervision import PIPELINE_SUPERVISION, STEP_SUPERVISION, Supervision
 from .webhook import Endpoint, Verifier, Webhook
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ _NAME_LENGTH = 100
 class Pipeline:
     """A named set of steps. `@pipeline.step` adds one; its signature is its subscription."""
 
-    def __init__(self, name: str, *, description: str = "") -> None:
+    def __init__(self, name: str, *, description: str = "", supervision: Supervision = PIPELINE_SUPERVISION) -> None:
+        """supervision: how its steps are looked after, where one restarts too often."""
         _check_name("pipeline", name)
         self.name = name
         self.description = description
+        self.supervision = supervision
         self.steps: dict[str, Step] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.registry = Registry([StepFailed])
@@ -52,6 +56,9 @@ class Pipeline:
         name: str | None = None,
         retry: Retry | int | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        breaker: Breaker | str | bool = True,
+        pivot: bool = False,
+        supervision: Supervision = STEP_SUPERVISION,
         replicas: int = 1,
         concurrency: int | None = None,
         num_cpus: float = 0.0,
@@ -67,6 +74,9 @@ class Pipeline:
         name: str | None = None,
         retry: Retry | int | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        breaker: Breaker | str | bool = True,
+        pivot: bool = False,
+        supervision: Supervision = STEP_SUPERVISION,
         replicas: int = 1,
         concurrency: int | None = None,
         num_cpus: float = 0.0,
@@ -77,6 +87,9 @@ class Pipeline:
         """Add a function or a class with `__call__` as a step; it is returned as it was.
 
         timeout: seconds from start to end of one attempt. retry: a `Retry`, or a number of attempts.
+        breaker: the step's circuit breaker: a `Breaker`, the name of the dependency that it guards together with other
+        steps, True for the defaults, False for one that only an operator opens. pivot: once this step is done its run
+        is not compensated any more. supervision: how its workers are restarted.
         replicas: workers. concurrency: events at once in one worker (by default 1 where the step claims whole CPUs or
         GPUs, 16 for a sync function, 256 for an async one). num_cpus, num_gpus, memory (bytes), resources: Ray's.
         """
@@ -88,11 +101,14 @@ class Pipeline:
                 code,
                 local_names,
                 name=name,
-                retry=retry,
+                retry=_retry(retry),
                 timeout=timeout,
                 replicas=replicas,
                 concurrency=concurrency,
                 claims=claims,
+                breaker=self._breaker(breaker),
+                pivot=pivot,
+                supervision=supervision,
             )
             return code
 
@@ -109,7 +125,30 @@ class Pipeline:
         names = frozenset(name for step in steps for name in self._names_of(step))
 
         def add(code: F) -> F:
-            self._add(code, local_names, name=None, retry=retry, timeout=timeout, failed_steps=names)
+            self._add(code, local_names, retry=_retry(retry), timeout=timeout, failed_steps=names, breaker=Breaker())
+            return code
+
+        return add
+
+    def compensate(
+        self,
+        step: Callable[..., Any] | str,
+        *,
+        name: str | None = None,
+        retry: Retry | int | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> Callable[[F], F]:
+        """Add what undoes a step: it takes the same events, and runs when its run fails or is cancelled.
+
+        It has to accept that what it undoes never happened. By default it is tried again until it succeeds; one that
+        gives up (`GiveUp`, or the end of its own `retry`) waits for an operator, and is never skipped.
+        """
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
+        undone = self._undone(step)
+
+        def add(code: F) -> F:
+            policy = UNTIL_DONE if retry is None else _retry(retry)
+            self._add(code, local_names, name=name, retry=policy, timeout=timeout, compensates=undone)
             return code
 
         return add
@@ -151,13 +190,17 @@ class Pipeline:
         code: Callable[..., Any],
         local_names: Mapping[str, Any],
         *,
-        name: str | None,
-        retry: Retry | int | None,
+        retry: Retry,
         timeout: float,
+        name: str | None = None,
         replicas: int = 1,
         concurrency: int | None = None,
         claims: Resources | None = None,
         failed_steps: frozenset[str] | None = None,
+        breaker: Breaker | None = None,
+        pivot: bool = False,
+        compensates: str | None = None,
+        supervision: Supervision = STEP_SUPERVISION,
     ) -> None:
         title = name if name is not None else str(getattr(code, "__name__", type(code).__name__))
         self._check_title(title)
@@ -169,7 +212,24 @@ class Pipeline:
         _check_stream(title, style, signature)
         resources = claims or Resources()
         at_once = concurrency if concurrency is not None else _default_concurrency(resources, style)
-        step = Step(title, code, signature, style, _retry(retry), timeout, replicas, at_once, resources, failed_steps)
+        if compensates is not None:
+            _check_compensation(title, signature, self.steps[compensates])
+        step = Step(
+            title,
+            code,
+            signature,
+            style,
+            retry,
+            timeout,
+            replicas,
+            at_once,
+            resources,
+            failed_steps,
+            breaker,
+            pivot,
+            compensates,
+            supervision,
+        )
         for models in (*(parameter.models for parameter in signature.parameters), signature.emission.models):
             self._register(models)
         self.steps[title] = step
@@ -180,14 +240,42 @@ class Pipeline:
         if title in self.steps:
             raise PipelineInvalid(f"pipeline {self.name} has two steps named {title!r}: rename one, or pass name=")
 
-    def _names_of(self, step: Callable[..., Any] | str) -> list[str]:
+    def _names_of(self, step: Callable[..., Any] | str, asked: str = "on_error") -> list[str]:
         """The names that a step was added under (it may have been given another than its own, or several)."""
         names = [name for name, known in self.steps.items() if step in (name, known.target)]
         if not names:
             shown = step if isinstance(step, str) else getattr(step, "__name__", repr(step))
-            msg = f"on_error({shown}): pipeline {self.name} has no such step (known: {', '.join(self.steps) or 'none'})"
-            raise PipelineInvalid(f"{msg}; write @{self.name}.on_error() for the failures of all steps")
+            msg = f"{asked}({shown}): pipeline {self.name} has no such step (known: {', '.join(self.steps) or 'none'})"
+            hint = f"; write @{self.name}.on_error() for the failures of all steps" if asked == "on_error" else ""
+            raise PipelineInvalid(f"{msg}{hint}")
         return names
+
+    def _undone(self, step: Callable[..., Any] | str) -> str:
+        """The one step that a compensation undoes."""
+        names = self._names_of(step, "compensate")
+        if len(names) > 1:
+            raise PipelineInvalid(f"compensate: {', '.join(names)} are one function: name the step, as a text")
+        undone = names[0]
+        if self.steps[undone].compensates is not None:
+            raise PipelineInvalid(f"compensate({undone}): that is a compensation itself; it is tried until it succeeds")
+        other = next((known.name for known in self.steps.values() if known.compensates == undone), None)
+        if other is not None:
+            raise PipelineInvalid(f"compensate({undone}): {other} undoes it already; do both in one")
+        return undone
+
+    def _breaker(self, breaker: Breaker | str | bool) -> Breaker | None:  # noqa: FBT001 - what `step` was given
+        """A step's breaker; steps that name the same dependency share one, and so have to agree on it."""
+        if isinstance(breaker, bool):
+            return Breaker() if breaker else None
+        shared = {step.breaker.name: step.breaker for step in self.steps.values() if step.breaker is not None}
+        if isinstance(breaker, str):
+            return shared.get(breaker) or Breaker(name=breaker)
+        if breaker.name is not None and shared.get(breaker.name, breaker) != breaker:
+            raise PipelineInvalid(
+                f"breaker {breaker.name} has two settings: give Breaker(name={breaker.name!r}, ...) to the first step "
+                f"that uses it, and breaker={breaker.name!r} to the others"
+            )
+        return breaker
 
     def _register(self, models: Iterable[type[Event]]) -> None:
         for model in models:
@@ -205,6 +293,15 @@ def _check_stream(name: str, style: CallStyle, signature: Signature) -> None:
         stream = "AsyncIterator" if style is CallStyle.ASYNC_STREAM else "Iterator"
         event = emission.single[0].__name__
         raise PipelineInvalid(f"step {name} yields: annotate what it yields, e.g. -> {stream}[{event}]")
+
+
+def _check_compensation(name: str, signature: Signature, undone: Step) -> None:
+    wanted = [(set(p.models), p.is_list) for p in undone.parameters]
+    if [(set(p.models), p.is_list) for p in signature.parameters] != wanted:
+        text = ", ".join(f"{p.name}: {' | '.join(m.__name__ for m in p.models)}" for p in undone.parameters)
+        raise PipelineInvalid(
+            f"compensation {name}: it takes the same events as {undone.name}, in the same order ({text})"
+        )
 
 
 def _retry(retry: Retry | int | None) -> Retry:

@@ -22,7 +22,8 @@ class StepPlan:
 
     hears: the event types of each parameter. lists: which parameters take a whole fan-out. single: exactly one
     parameter, and no list. feeds: indices of the gathering steps that this one can lead to. closes: indices of the
-    gathering steps that end a fan-out made by this one.
+    gathering steps that end a fan-out made by this one. undo: the step that compensates this one. undoes: whether it
+    is such a step, which hears nothing and whose events nobody hears. pivot: once it is done its run only goes forward.
     """
 
     index: int
@@ -33,6 +34,9 @@ class StepPlan:
     single: bool
     feeds: tuple[int, ...] = ()
     closes: frozenset[int] = frozenset()
+    undo: "StepPlan | None" = None
+    undoes: bool = False
+    pivot: bool = False
 
     @property
     def gathers(self) -> bool:
@@ -64,26 +68,33 @@ class Plan:
     by_item: bool
 
     def handlers_of(self, failed: StepPlan) -> tuple[tuple[StepPlan, int], ...]:
-        """The subscriptions that hear the failure of a step."""
+        """The subscriptions that hear the failure of a step; that of a compensation is for the operator."""
+        if failed.undoes:
+            return ()
         heard = self.subscriptions.get(FAILED_TYPE, ())
         return tuple((step, parameter) for step, parameter in heard if step.handles_failure_of(failed))
 
 
 def compile_plan(pipeline: Pipeline, version: str) -> Plan:
-    """The plan of a pipeline."""
-    steps = tuple(_step_plan(index, step) for index, step in enumerate(pipeline.steps.values()))
-    gathering = any(step.gathers for step in steps)
-    joining = any(len(step.hears) > 1 for step in steps)
-    fanning = any(step.step.emission.many for step in steps)
+    """The plan of a pipeline. Deliveries are numbered in the order of its steps: by name, however the code has them."""
+    steps = tuple(_step_plan(index, pipeline.steps[name]) for index, name in enumerate(sorted(pipeline.steps)))
+    by_name = {step.name: step for step in steps}
+    forward = tuple(step for step in steps if not step.undoes)
+    gathering = any(step.gathers for step in forward)
+    joining = any(len(step.hears) > 1 for step in forward)
+    fanning = any(step.step.emission.many for step in forward)
+    for step in forward:
+        step.feeds = tuple(g.index for g in forward if g.gathers and step in _upstream(g, forward))
+        step.closes = frozenset(_closers(step, forward))
     for step in steps:
-        step.feeds = tuple(g.index for g in steps if g.gathers and step in _upstream(g, steps))
-        step.closes = frozenset(_closers(step, steps))
+        if step.step.compensates is not None:
+            by_name[step.step.compensates].undo = step
     return Plan(
         pipeline=pipeline.name,
         version=version,
         steps=steps,
-        by_name={step.name: step for step in steps},
-        subscriptions=_subscriptions(steps),
+        by_name=by_name,
+        subscriptions=_subscriptions(forward),
         scoped=gathering or (joining and fanning),
         by_item=joining and fanning,
     )
@@ -92,7 +103,8 @@ def compile_plan(pipeline: Pipeline, version: str) -> Plan:
 def _step_plan(index: int, step: Step) -> StepPlan:
     hears = tuple(frozenset(m.__event_type__ for m in p.models) for p in step.parameters)
     lists = tuple(p.is_list for p in step.parameters)
-    return StepPlan(index, step.name, step, hears, lists, single=len(hears) == 1 and not lists[0])
+    single = len(hears) == 1 and not lists[0]
+    return StepPlan(index, step.name, step, hears, lists, single, undoes=step.compensates is not None, pivot=step.pivot)
 
 
 def _subscriptions(steps: Iterable[StepPlan]) -> dict[str, tuple[tuple[StepPlan, int], ...]]:

@@ -9,11 +9,16 @@ that one commit wrote for one run, in order; the offset of a record is the entry
     ATTEMPT   [kind, delivery, step, attempt, time_us, ids of the input events]
     DONE      [kind, delivery, attempt, number of events emitted, time_us, duration_us, emitted as a list]
     FAILED    [kind, delivery, attempt, failure kind, error, message, trace, time_us, retry at (us) or None: gave up,
-               step]
+               step, whether a step hears of it]
     RELEASED  [kind, delivery, attempt, time_us]               handed back unrun: no attempt is counted
     CRASHED   [kind, delivery, attempt, message, time_us, retry at (us)]    its process died
     ENDED     [kind, status, time_us]
     REVIVED   [kind, time_us]                                  an operator retries a run that ended
+    CANCELLING [kind, time_us, who]             an operator ends a run that has something to undo: what runs, ends first
+    UNDOING   [kind, time_us]                   the run's compensations begin, the newest first
+    REDRIVEN  [kind, delivery, time_us, who, id, type, version, data, key]    an operator runs a dead letter again; the
+               last five are the event that takes its event's place, None where it stays as it was
+    SETTLED   [kind, delivery, time_us, who]    an operator settled a compensation that had given up
 
 A delivery is numbered within its run from 1, in the order in which the transitions create them.
 """
@@ -44,6 +49,10 @@ class Kind(IntEnum):
     CRASHED = 6
     ENDED = 7
     REVIVED = 8
+    CANCELLING = 9
+    UNDOING = 10
+    REDRIVEN = 11
+    SETTLED = 12
 
 
 class Entry(NamedTuple):

@@ -6,10 +6,10 @@ pipeline version is not loaded is left out and named, never guessed at.
 
 from collections.abc import Callable, Mapping
 
-from . import transitions
+from . import keys, transitions
 from .failure import Failure
 from .plan import Plan
-from .records import FAILURE_INDEX, Kind, Record
+from .records import Kind, Record
 from .state import Delivery, DeliveryStatus, Ref, Run, State
 from .status import Status
 
@@ -46,7 +46,7 @@ def _event(state: State, run: Run, record: Record) -> None:
         run.trigger_type = type_
         if not transitions.hear(state, run, ref):
             run.results = [ref]
-    elif index != FAILURE_INDEX:
+    elif index >= 0:
         transitions.emitted(state, run.deliveries[number], ref, many=bool(many))
     else:
         transitions.failed(state, run.deliveries[number], ref)
@@ -60,43 +60,61 @@ def _done(state: State, run: Run, record: Record) -> None:
     transitions.complete(state, run.deliveries[record[1]], many=bool(record[6]))
 
 
-def _failed(_state: State, run: Run, record: Record) -> None:
+def _failed(state: State, run: Run, record: Record) -> None:
     delivery = run.deliveries[record[1]]
     if record[8] is None:
         transitions.blame(delivery, Failure(*record[3:7]))
     else:
-        _wait(delivery, record[8])
+        _wait(state, delivery, record[8])
 
 
 def _released(state: State, run: Run, record: Record) -> None:
     delivery = run.deliveries[record[1]]
     delivery.attempt -= 1
-    transitions.release(delivery, DeliveryStatus.READY)
-    transitions.ready(state, delivery)
+    keys.release(delivery, DeliveryStatus.READY)
+    keys.ready(state, delivery)
 
 
-def _crashed(_state: State, run: Run, record: Record) -> None:
+def _crashed(state: State, run: Run, record: Record) -> None:
     delivery = run.deliveries[record[1]]
     delivery.crashes += 1
-    _wait(delivery, record[5])
+    _wait(state, delivery, record[5])
 
 
-def _wait(delivery: Delivery, due_us: int) -> None:
-    transitions.release(delivery, DeliveryStatus.WAITING)
+def _wait(state: State, delivery: Delivery, due_us: int) -> None:
+    keys.release(delivery, DeliveryStatus.WAITING)
     delivery.due_us = due_us
     delivery.lost = 0
-    if delivery.run.halting:
-        delivery.status = DeliveryStatus.PARKED
+    if delivery.run.phase and delivery is not delivery.run.undoing:
+        keys.park(state, delivery)
 
 
 def _ended(state: State, run: Run, record: Record) -> None:
-    run.status = Status(record[1])
-    transitions.finish(state, run)
+    transitions.finish(state, run, Status(record[1]))
 
 
 def _revived(state: State, run: Run, _record: Record) -> None:
     run.status = Status.RUNNING
     transitions.revive(state, run)
+
+
+def _cancelling(state: State, run: Run, _record: Record) -> None:
+    transitions.cancel(state, run)
+
+
+def _undoing(state: State, run: Run, _record: Record) -> None:
+    transitions.begin_undoing(state, run)
+
+
+def _redriven(state: State, run: Run, record: Record) -> None:
+    delivery = run.deliveries[record[1]]
+    edited = None if record[4] is None else transitions.edited(delivery, record[4:9])
+    run.status = Status.RUNNING
+    transitions.redrive(state, run, delivery, edited)
+
+
+def _settled(state: State, run: Run, record: Record) -> None:
+    transitions.settle(state, run.deliveries[record[1]])
 
 
 _APPLY: dict[int, Callable[[State, Run, Record], None]] = {
@@ -108,4 +126,8 @@ _APPLY: dict[int, Callable[[State, Run, Record], None]] = {
     Kind.CRASHED: _crashed,
     Kind.ENDED: _ended,
     Kind.REVIVED: _revived,
+    Kind.CANCELLING: _cancelling,
+    Kind.UNDOING: _undoing,
+    Kind.REDRIVEN: _redriven,
+    Kind.SETTLED: _settled,
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from . import transitions
+from . import keys, letters, transitions
 from .book import Book
 from .codec import MAX_EVENT_BYTES, pack, unpack
 from .failure import Failure, FailureKind
@@ -11,6 +11,7 @@ from .inputs import Completion
 from .plan import FAILED_TYPE
 from .records import FAILURE_INDEX, Kind, Record
 from .state import Delivery, DeliveryStatus, Ref
+from .status import Status
 
 __all__ = ["crashed", "done", "emitted", "event_record", "failed", "give_up", "input_ids", "released", "timed_out"]
 
@@ -30,7 +31,10 @@ def done(book: Book, delivery: Delivery, item: Completion) -> None:
     if item[3]:
         emitted(book, delivery, 0, item[3], many=many)
     record: Record = [DONE, delivery.number, delivery.attempt, delivery.emitted, book.now_us, item[2], many]
-    book.record(delivery.run, record)
+    if delivery.step.pivot:  # deliveries with keys may run again, in the order of the log
+        book.record_keyed(delivery.run, record)
+    else:
+        book.record(delivery.run, record)
     transitions.complete(book.state, delivery, many=many)
 
 
@@ -42,7 +46,11 @@ def emitted(book: Book, delivery: Delivery, first: int, outputs: list[list[Any]]
         if index < delivery.emitted:
             continue
         ref = Ref(_derived(delivery, cause, index), type_, version, data, key, None)
-        book.record(run, event_record(ref, cause, delivery.number, index, book.now_us, many=many))
+        record = event_record(ref, cause, delivery.number, index, book.now_us, many=many)
+        if key is None:
+            book.record(run, record)
+        else:
+            book.record_keyed(run, record)
         transitions.emitted(book.state, delivery, ref, many=many)
 
 
@@ -64,30 +72,33 @@ def give_up(book: Book, delivery: Delivery, failure: Failure) -> None:
     ref = _failure_event(delivery, failure)
     book.record(run, event_record(ref, _cause(delivery), delivery.number, FAILURE_INDEX, book.now_us, many=False))
     transitions.failed(book.state, delivery, ref)
+    if delivery is run.undoing:
+        book.announce(letters.block(book.decision, delivery, failure))
+        book.change(run, Status.WAITING)
 
 
 def released(book: Book, delivery: Delivery) -> None:
     """An attempt was handed back unrun, or was cut short by an end that was not its fault: it does not count."""
     book.record(delivery.run, [RELEASED, delivery.number, delivery.attempt, book.now_us])
     delivery.attempt -= 1
-    transitions.release(delivery, DeliveryStatus.READY)
-    transitions.ready(book.state, delivery)
+    keys.release(delivery, DeliveryStatus.READY)
+    keys.ready(book.state, delivery)
 
 
 def timed_out(book: Book, delivery: Delivery) -> None:
     """An attempt ran out of time and could be stopped only by ending its process."""
     step = delivery.step.step
     text = f"did not return within {step.timeout_seconds:g} s; its process was ended"
-    failure = Failure(FailureKind.TIMEOUT, "TimeoutError", text)
-    failed(book, delivery, failure, step.retry.wait_without_exception(delivery.attempt, delivery.run.run_id))
+    wait = _wait_seconds(book, delivery)
+    failed(book, delivery, Failure(FailureKind.TIMEOUT, "TimeoutError", text + _late(delivery, wait)), wait)
 
 
 def crashed(book: Book, delivery: Delivery, message: str, most: int) -> None:
     """The process died with an attempt in it; `most` deaths are enough."""
     crashes = delivery.crashes + 1
-    wait = delivery.step.step.retry.wait_without_exception(delivery.attempt, delivery.run.run_id)
+    wait = _wait_seconds(book, delivery)
     if crashes >= most or wait is None:
-        text = f"{message} ({crashes} of its attempts ended with the process)"
+        text = f"{message} ({crashes} of its attempts ended with the process){_late(delivery, wait)}"
         give_up(book, delivery, Failure(FailureKind.UNKNOWN, "WorkerDied", text))
         return
     due_us = book.now_us + int(min(wait, _CRASH_WAIT_SECONDS) * _SECOND_US)
@@ -114,6 +125,18 @@ def input_ids(delivery: Delivery) -> list[bytes]:
     return ids
 
 
+def _wait_seconds(book: Book, delivery: Delivery) -> float | None:
+    elapsed_seconds = (book.now_us - delivery.first_us) / _SECOND_US
+    return delivery.step.step.retry.wait_without_exception(delivery.attempt, delivery.run.run_id, elapsed_seconds)
+
+
+def _late(delivery: Delivery, wait_seconds: float | None) -> str:
+    """What the message ends with where it was the deadline that left no attempt."""
+    retry = delivery.step.step.retry
+    attempts = retry.attempts if isinstance(retry.attempts, int) else delivery.attempt + 1
+    return retry.deadline_note if wait_seconds is None and delivery.attempt < attempts and retry.deadline else ""
+
+
 def _cause(delivery: Delivery) -> bytes:
     ref = delivery.last_ref
     return ref.event_id if ref is not None else b""
@@ -126,7 +149,8 @@ def _derived(delivery: Delivery, cause: bytes, index: int) -> bytes:
 
 
 def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: int | None) -> Record:
-    return [FAILED, delivery.number, delivery.attempt, *failure, now_us, retry_us, delivery.step.name]
+    handled = bool(delivery.run.plan.handlers_of(delivery.step))
+    return [FAILED, delivery.number, delivery.attempt, *failure, now_us, retry_us, delivery.step.name, handled]
 
 
 def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
@@ -141,5 +165,5 @@ def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
         "message": failure.message,
         "attempts": delivery.attempt,
     }
-    event_id = _derived(delivery, _cause(delivery), FAILURE_INDEX)
+    event_id = _derived(delivery, _cause(delivery), FAILURE_INDEX - delivery.lives)
     return Ref(event_id, FAILED_TYPE, 1, pack(fields), None, None)

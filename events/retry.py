@@ -1,17 +1,18 @@
 """Retry: how often a step is tried again, after what wait, and for which exceptions.
 
 Rules: a policy is data; where the exception lives (the worker) it is evaluated, and what is recorded is the decision
-that it came to. Waits are seconds. The default is five attempts, 1 s doubling to 100 s with full jitter
+that it came to. Waits and deadlines are seconds. The default is five attempts, 1 s doubling to 100 s with full jitter
 (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Protocol, cast
 
 from .errors import PipelineInvalid
 
-__all__ = ["NO_RETRY", "Backoff", "ExceptionTypes", "Retry", "TenacityStrategy", "spread"]
+__all__ = ["NO_RETRY", "UNTIL_DONE", "Backoff", "ExceptionTypes", "Retry", "TenacityStrategy", "spread"]
 
 ExceptionTypes = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -48,6 +49,10 @@ class Backoff:
         return full * (1.0 - self.jitter * fraction)
 
 
+def _no_exceptions() -> "Mapping[type[BaseException], Retry | int]":
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """How a step is retried.
@@ -55,13 +60,18 @@ class Retry:
     attempts: how often in all (1: never again), or a tenacity stop strategy.
     wait: seconds, a `Backoff`, or a tenacity wait strategy.
     on: the exceptions worth another attempt, or a tenacity retry strategy.
-    give_up_on: exceptions that end it at once, whatever `on` says.
+    give_up_on: exceptions that end it at once, whatever else is said.
+    deadline: seconds from the beginning of the first attempt; no attempt begins after it.
+    by_exception: what holds instead for an exception and its subclasses: a `Retry`, or a number of attempts with the
+        wait of this one. The most specific entry counts. The deadline and `give_up_on` of this one hold as well.
     """
 
     attempts: int | TenacityStrategy = 5
     wait: float | Backoff | TenacityStrategy = field(default_factory=Backoff)
     on: ExceptionTypes | TenacityStrategy = Exception
     give_up_on: ExceptionTypes = ()
+    deadline: float | None = None
+    by_exception: Mapping[type[BaseException], "Retry | int"] = field(default_factory=_no_exceptions, hash=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.attempts, int) and self.attempts < 1:
@@ -73,19 +83,56 @@ class Retry:
                 raise PipelineInvalid(
                     f"Retry({name}={value!r}): write an exception, a tuple of them, or a tenacity strategy"
                 )
+        if self.deadline is not None and not 0 < self.deadline < inf:
+            raise PipelineInvalid(
+                f"Retry(deadline={self.deadline}): a deadline is more than 0 seconds, and not endless"
+            )
+        for kind, entry in self.by_exception.items():
+            _check_entry(kind, entry)
 
-    def wait_without_exception(self, attempt: int, seed: bytes) -> float | None:
+    def for_exception(self, kind: type[BaseException]) -> "Retry":
+        """What holds for an exception of this class: the entry of `by_exception` nearest to it, or this policy."""
+        entry = next((self.by_exception[base] for base in kind.__mro__ if base in self.by_exception), self)
+        if isinstance(entry, int):
+            return replace(self, attempts=entry, on=BaseException, by_exception={})
+        return entry
+
+    def is_too_late(self, elapsed_seconds: float, wait_seconds: float) -> bool:
+        """Whether an attempt after this wait would begin after the deadline."""
+        return self.deadline is not None and elapsed_seconds + wait_seconds > self.deadline
+
+    @property
+    def deadline_note(self) -> str:
+        """What the message of a failure ends with where the deadline was the reason to give up."""
+        return f" (given up: the deadline of {self.deadline:g} s leaves no time for another attempt)"
+
+    def wait_without_exception(self, attempt: int, seed: bytes, elapsed_seconds: float = 0.0) -> float | None:
         """The wait in seconds after an attempt that left no exception to look at (its process died), or None to stop.
 
-        Tenacity strategies need the exception, so the default figures stand in for them here.
+        `elapsed_seconds` counts from the beginning of the first attempt. Tenacity strategies need the exception, so
+        the default figures stand in for them here.
         """
         attempts = self.attempts if isinstance(self.attempts, int) else 5
         if attempt >= attempts:
             return None
+        wait = self._own_wait(attempt, seed)
+        return None if self.is_too_late(elapsed_seconds, wait) else wait
+
+    def _own_wait(self, attempt: int, seed: bytes) -> float:
         if isinstance(self.wait, int | float):
             return float(self.wait)
         backoff = self.wait if isinstance(self.wait, Backoff) else Backoff()
         return backoff.seconds(attempt, spread(seed, attempt))
+
+
+def _check_entry(kind: object, entry: object) -> None:
+    if not _are_exceptions(kind) or isinstance(kind, tuple):
+        raise PipelineInvalid(f"Retry(by_exception={{{kind!r}: ...}}): a key is one exception class")
+    if isinstance(entry, Retry):
+        if entry.by_exception:
+            raise PipelineInvalid(f"Retry(by_exception={{{kind!r}: ...}}): an entry has no by_exception of its own")
+    elif not isinstance(entry, int) or entry < 1:
+        raise PipelineInvalid(f"Retry(by_exception={{{kind!r}: {entry!r}}}): write a Retry, or attempts, at least 1")
 
 
 def _are_exceptions(value: object) -> bool:
@@ -94,6 +141,8 @@ def _are_exceptions(value: object) -> bool:
 
 
 NO_RETRY = Retry(attempts=1)
+UNTIL_DONE = Retry(attempts=1_000_000_000)
+"""What a compensation has: it is tried until it succeeds."""
 
 
 def spread(seed: bytes, attempt: int) -> float:

@@ -11,13 +11,14 @@ from typing import Any, TypeGuard, cast
 from .codec import pack
 from .errors import LogCorrupt
 from .failure import Failure
+from .phases import Phase
 from .plan import Plan, StepPlan
-from .state import Delivery, DeliveryStatus, Group, Ref, Run, State
+from .state import Delivery, DeliveryStatus, Fault, Group, Ref, Run, State, Undo
 from .status import Status
 
 __all__ = ["FORMAT", "dump", "load"]
 
-FORMAT = 1
+FORMAT = 2
 Packed = list[Any]
 Runs = dict[int, Run]
 
@@ -75,15 +76,29 @@ class _Writer:
         deliveries = [self._delivery(d) for d in run.deliveries.values()]
         joins = [[index, [self._side(side) for side in join]] for index, join in (run.joins or {}).items()]
         results = [self._ref(ref) for ref in run.results or ()]
-        errors = [[step, *failure] for step, failure in run.errors or ()]
+        errors = [[fault.step, list(fault.failure), *fault[2:]] for fault in run.errors or ()]
+        undos = [[n, undo.step.index, [self._value(v) for v in undo.inputs]] for n, undo in (run.undos or {}).items()]
+        undoing = run.undoing.number if run.undoing else 0
         head = [run.run_id, run.number, run.plan.pipeline, run.plan.version, run.started_us, run.trigger_type]
-        life = [run.serial, run.size_bytes, run.halting, int(run.status)]
-        return [*head, life, root, self._packed_refs, self._packed_groups, deliveries, joins, results, errors]
+        life = [run.serial, run.size_bytes, int(run.status), run.dead, int(run.phase), run.pivoted, run.cancelling]
+        rest = [deliveries, joins, results, errors, undos, undoing]
+        return [*head, life, root, self._packed_refs, self._packed_groups, *rest]
 
     def _delivery(self, d: Delivery) -> Packed:
         inputs = [self._value(value) for value in d.inputs]
         places = [self._group(d.scope), self._group(d.group)]
-        life = [int(d.status), d.attempt, d.crashes, d.lost, d.emitted, d.first_us, d.due_us]
+        life = [
+            int(d.status),
+            d.attempt,
+            d.crashes,
+            d.lost,
+            d.emitted,
+            d.first_us,
+            d.due_us,
+            d.lives,
+            d.buried,
+            d.edited,
+        ]
         return [d.number, d.order, d.step.index, inputs, *places, d.key, *life]
 
     def _value(self, value: Ref | list[Ref]) -> Any:
@@ -122,9 +137,8 @@ class _Reader:
     """Unpacks one run."""
 
     def __init__(self, packed: Packed, plan: Plan) -> None:
-        run_id, number, _, _, started_us, trigger_type, life, root, refs, groups, deliveries, joins, results, errors = (
-            packed
-        )
+        run_id, number, _, _, started_us, trigger_type, life, root, refs, groups = packed[:10]
+        deliveries, joins, results, errors, undos, undoing = packed[10:]
         self._plan = plan
         self._groups = [Group(None, None, bool(g[2]), dict(g[3])) for g in groups]
         self._refs = [Ref(r[0], r[1], r[2], r[3], r[4], self._group(r[5])) for r in refs]
@@ -133,14 +147,21 @@ class _Reader:
             group.origin = plan.steps[origin] if origin >= 0 else None
             group.gathered = {(at[0], at[1]): [self._refs[r] for r in at[2]] for at in gathered}
         self.run = Run(run_id, plan, started_us, trigger_type, number)
-        self.run.serial, self.run.size_bytes, self.run.halting = life[0], life[1], bool(life[2])
-        self.run.status = Status(life[3])
+        self.run.serial, self.run.size_bytes, self.run.status, self.run.dead = (
+            life[0],
+            life[1],
+            Status(life[2]),
+            life[3],
+        )
+        self.run.phase, self.run.pivoted, self.run.cancelling = Phase(life[4]), life[5], life[6]
         self.run.root = self._group(root)
         self.run.deliveries = {d[0]: self._delivery(d) for d in deliveries}
         self.run.leased = sum(d.status is DeliveryStatus.LEASED for d in self.run.deliveries.values())
         self.run.joins = {index: [self._side(side) for side in join] for index, join in joins} or None
         self.run.results = [self._refs[r] for r in results] or None
-        self.run.errors = [(str(e[0]), Failure(*e[1:])) for e in errors] or None
+        self.run.errors = [Fault(e[0], Failure(*e[1]), *e[2:]) for e in errors] or None
+        self.run.undos = {n: Undo(plan.steps[i], tuple(self._value(v) for v in vs)) for n, i, vs in undos} or None
+        self.run.undoing = self.run.deliveries.get(undoing)
 
     def _delivery(self, packed: Packed) -> Delivery:
         number, order, _, inputs, scope, group, key, status, *life = packed
@@ -148,7 +169,10 @@ class _Reader:
         values = tuple(self._value(value) for value in inputs)
         delivery = Delivery(self.run, number, order, step, values, self._group(scope), key)
         delivery.status = DeliveryStatus(status)
-        delivery.attempt, delivery.crashes, delivery.lost, delivery.emitted, delivery.first_us, delivery.due_us = life
+        delivery.attempt, delivery.crashes, delivery.lost, delivery.emitted, delivery.first_us, delivery.due_us = life[
+            :6
+        ]
+        delivery.lives, delivery.buried, delivery.edited = life[6:]
         delivery.group = self._group(group)
         return delivery
 

@@ -7,20 +7,22 @@ cost about one KiB.
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from .failure import Failure
+from .phases import Phase
 from .plan import Plan, StepPlan
 from .records import Record
 from .status import Status
 
-__all__ = ["Delivery", "DeliveryStatus", "Group", "Inputs", "Join", "Ref", "Run", "State"]
+__all__ = ["Delivery", "DeliveryStatus", "Fault", "Group", "Inputs", "Join", "Ref", "Run", "State", "Undo"]
 
 
 class DeliveryStatus(IntEnum):
     """The state of a delivery.
 
     BLOCKED waits for its key, READY for a worker, LEASED is with one, WAITING has its retry ahead, PARKED stands still
-    because its run is failing, FAILED gave up unheard, OVER is done or dropped.
+    because its run is failing or being undone, FAILED gave up unheard, OVER is done or dropped.
     """
 
     BLOCKED = 0
@@ -69,7 +71,8 @@ class Delivery:
     """One event (or what a join put together) for one step.
 
     number: within its run, from 1. order: within the partition. attempt: the last one recorded. emitted: how many
-    events of it are in the log. group: the fan-out that it opened.
+    events of it are in the log. group: the fan-out that it opened. lives: how often an operator had it run again.
+    buried: it is a dead letter. edited: an operator put another event in the place of its own.
     """
 
     run: "Run"
@@ -87,6 +90,9 @@ class Delivery:
     group: Group | None = None
     first_us: int = 0
     due_us: int = 0
+    lives: int = 0
+    buried: bool = False
+    edited: bool = False
 
     @property
     def last_ref(self) -> Ref | None:
@@ -97,11 +103,31 @@ class Delivery:
         return last
 
 
+class Fault(NamedTuple):
+    """A step gave up: on which delivery, after how many attempts, for which event, and whether a step hears of it."""
+
+    step: str
+    failure: Failure
+    delivery: int
+    attempts: int
+    event_id: bytes
+    handled: bool
+
+
+class Undo(NamedTuple):
+    """A compensation that is owed: its step, and the events that the step took whose effect it undoes."""
+
+    step: StepPlan
+    inputs: Inputs
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """Everything that ensues from one trigger event.
 
-    number: the offset of the run's first record (0 until it is committed). records: what this batch adds.
+    number: the offset of the run's first record (0 until it is committed). records: what this batch adds. dead: how
+    many of its deliveries are FAILED. undos: the compensations that are owed, by the delivery that they undo, in the order of registration. undoing:
+    the one under way. pivoted: it only goes forward from here. cancelling: an operator ended it.
     """
 
     run_id: bytes
@@ -112,13 +138,18 @@ class Run:
     serial: int = 0
     leased: int = 0
     size_bytes: int = 0
-    halting: bool = False
+    dead: int = 0
+    phase: Phase = Phase.FORWARD
+    pivoted: bool = False
+    cancelling: bool = False
     status: Status = Status.RUNNING
     root: Group | None = None
     deliveries: dict[int, Delivery] = field(default_factory=dict[int, Delivery])
     joins: dict[int, Join] | None = None
     results: list[Ref] | None = None
-    errors: list[tuple[str, Failure]] | None = None
+    errors: list[Fault] | None = None
+    undos: dict[int, Undo] | None = None
+    undoing: Delivery | None = None
     records: list[Record] | None = None
 
 

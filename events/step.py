@@ -10,9 +10,11 @@ from enum import StrEnum
 from math import inf
 from typing import Any
 
+from .breaker import Breaker
 from .errors import PipelineInvalid
 from .retry import Retry
 from .signature import Emission, Parameter, Signature
+from .supervision import STEP_SUPERVISION, Supervision
 
 __all__ = ["DEFAULT_TIMEOUT_SECONDS", "CallStyle", "Resources", "Step", "call_style"]
 
@@ -46,7 +48,9 @@ class Step:
     """One step of a pipeline: its code, its signature and its policies.
 
     failed_steps: for an error handler, the steps whose failure it hears (empty: not a filter).
-    concurrency: how many events one worker works on at once. replicas: how many workers.
+    concurrency: how many events one worker works on at once. replicas: how many workers. breaker: None where only an
+    operator can open it. pivot: once it is done the run only goes forward. compensates: the step that it undoes.
+    supervision: how its workers are looked after.
     """
 
     name: str
@@ -59,6 +63,10 @@ class Step:
     concurrency: int
     resources: Resources
     failed_steps: frozenset[str] | None = None
+    breaker: Breaker | None = None
+    pivot: bool = False
+    compensates: str | None = None
+    supervision: Supervision = STEP_SUPERVISION
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

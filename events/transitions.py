@@ -4,27 +4,32 @@ Law: the live loop and the replay of the log call these same functions in the sa
 is the state before it. They neither record nor command; deliveries that became ready are left in `State.fresh`.
 """
 
-from collections import deque
+from typing import Any
 
 from . import scopes
 from .failure import Failure
 from .joins import offer
+from .keys import enqueue, free_key, park, ready, release
+from .phases import PHASES, Turn
 from .plan import Plan, StepPlan
-from .state import Delivery, DeliveryStatus, Group, Inputs, Ref, Run, State
+from .state import Delivery, DeliveryStatus, Fault, Group, Inputs, Ref, Run, State, Undo
+from .status import Status
 
 __all__ = [
     "attempt",
     "begin",
+    "begin_undoing",
     "blame",
+    "cancel",
     "complete",
+    "edited",
     "emitted",
     "failed",
     "finish",
     "hear",
-    "may_run",
-    "ready",
-    "release",
+    "redrive",
     "revive",
+    "settle",
 ]
 
 READY = DeliveryStatus.READY
@@ -32,6 +37,7 @@ BLOCKED = DeliveryStatus.BLOCKED
 LEASED = DeliveryStatus.LEASED
 PARKED = DeliveryStatus.PARKED
 OVER = DeliveryStatus.OVER
+FAILED = DeliveryStatus.FAILED
 
 
 def begin(state: State, run_id: bytes, plan: Plan, started_us: int, trigger_type: str) -> Run:
@@ -67,7 +73,7 @@ def emitted(state: State, delivery: Delivery, ref: Ref, *, many: bool) -> None:
     if run.root is not None:
         ref.scope = _scope_of(delivery, many=many)
     delivery.emitted += 1
-    if not hear(state, run, ref):
+    if delivery.step.undoes or not hear(state, run, ref):
         run.results = run.results or []
         run.results.append(ref)
 
@@ -75,68 +81,62 @@ def emitted(state: State, delivery: Delivery, ref: Ref, *, many: bool) -> None:
 def blame(delivery: Delivery, failure: Failure) -> None:
     """A step gave up: the failure stands in the outcome of the run."""
     run = delivery.run
+    last = delivery.last_ref
+    handled = bool(run.plan.handlers_of(delivery.step))
+    fault = Fault(
+        delivery.step.name, failure, delivery.number, delivery.attempt, last.event_id if last else b"", handled
+    )
     run.errors = run.errors or []
-    run.errors.append((delivery.step.name, failure))
+    run.errors.append(fault)
 
 
 def failed(state: State, delivery: Delivery, ref: Ref) -> None:
-    """Route the `StepFailed` of a step that gave up: heard, the run goes on; unheard, it halts."""
+    """Route the `StepFailed` of a step that gave up: heard, the run goes on; unheard, it halts.
+
+    A compensation that gave up stays where it is, and holds up those that come after it, until an operator decides.
+    """
     ref.scope = delivery.scope
-    if hear(state, delivery.run, ref, delivery.step):
-        complete(state, delivery)
+    run = delivery.run
+    if delivery is run.undoing:
+        _bury(delivery)
+    elif hear(state, run, ref, delivery.step):
+        complete(state, delivery, gave_up=True)
     else:
-        halt(state, delivery.run, delivery)
+        _bury(delivery)
+        free_key(state, delivery)
+        _halt(state, run, Turn.FAILED)
 
 
 def attempt(delivery: Delivery, number: int, time_us: int) -> None:
-    """An attempt begins."""
+    """An attempt begins; with the first one the step's compensation is owed."""
     if delivery.status is LEASED:
         delivery.lost += 1
     else:
         delivery.run.leased += 1
     delivery.status = LEASED
     delivery.attempt = number
-    delivery.first_us = delivery.first_us or time_us
+    if not delivery.first_us:
+        delivery.first_us = time_us
+        if delivery.step.undo is not None:
+            _owe(delivery.run, delivery, delivery.step.undo)
 
 
-def ready(state: State, delivery: Delivery) -> None:
-    """A delivery may run (again), unless its run stands still."""
-    if delivery.run.halting:
-        delivery.status = PARKED
-    else:
-        delivery.status = READY
-        state.fresh.append(delivery)
-
-
-def may_run(state: State, delivery: Delivery) -> bool:
-    """Whether a delivery is the first of its key; else it is blocked. Two of one commit may have changed places."""
-    if delivery.key is None or delivery.status in (DeliveryStatus.FAILED, PARKED):
-        return True
-    queue = state.key_queues.get(_queue_name(delivery))
-    if queue and queue[0] is not delivery:
-        delivery.status = BLOCKED
-        return False
-    if delivery.status is BLOCKED:
-        delivery.status = READY
-    return True
-
-
-def release(delivery: Delivery, status: DeliveryStatus) -> None:
-    """An attempt is over without a result."""
-    if delivery.status is LEASED:
-        delivery.run.leased -= 1
-    delivery.status = status
-
-
-def complete(state: State, delivery: Delivery, *, many: bool = False) -> None:
+def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: bool = False) -> None:
     """A delivery is done: its key is free, and what waited for all of a fan-out may be complete."""
     run = delivery.run
+    step = delivery.step
     release(delivery, OVER)
     del run.deliveries[delivery.number]
-    _free_key(state, delivery)
+    if delivery.key is not None:
+        free_key(state, delivery)
+    if step.undoes:
+        run.undoing = None
+        _undo_next(state, run)
+        return
+    if step.pivot and not gave_up:
+        _pivot(state, run)
     if delivery.scope is None:
         return
-    step = delivery.step
     group: Group | None = scopes.open_group(delivery) if many else delivery.group
     if group is not None:
         _leave(state, run, group, step)
@@ -147,40 +147,141 @@ def complete(state: State, delivery: Delivery, *, many: bool = False) -> None:
         scope = scope.parent
 
 
-def halt(state: State, run: Run, delivery: Delivery) -> None:
-    """A failure that nothing heard: the delivery is kept as failed, and what is not running stands still."""
-    release(delivery, DeliveryStatus.FAILED)
-    run.halting = True
-    _free_key(state, delivery)
-    for other in run.deliveries.values():
-        if other.status not in (LEASED, DeliveryStatus.FAILED):
-            other.status = PARKED
-            _free_key(state, other)
+def cancel(state: State, run: Run) -> None:
+    """An operator ends a run that has something to undo: what is not running stands still."""
+    run.cancelling = True
+    _halt(state, run, Turn.CANCELLED)
 
 
-def finish(state: State, run: Run) -> None:
-    """The run is over: it leaves the state."""
+def begin_undoing(state: State, run: Run) -> None:
+    """Nothing of a run that failed or was cancelled runs any more: its compensations begin."""
+    run.phase = PHASES[run.phase, Turn.STOPPED]
+    _undo_next(state, run)
+
+
+def finish(state: State, run: Run, status: Status) -> None:
+    """The run is over: it leaves the state; where it failed, what gave up unheard becomes dead letters."""
+    run.status = status
     del state.runs[run.run_id]
     state.size_bytes -= run.size_bytes
     run.leased = 0
     for delivery in run.deliveries.values():
-        delivery.status = OVER
+        if delivery.status is not FAILED:
+            delivery.status = OVER
+        else:
+            delivery.buried = delivery.buried or status is Status.FAILED
     for delivery in run.deliveries.values():
-        _free_key(state, delivery)
+        free_key(state, delivery)
 
 
 def revive(state: State, run: Run) -> None:
     """An operator retries a run that ended: what failed or stood still is ready again, its attempts forgotten."""
+    _bring_back(state, run)
+    run.errors = [fault for fault in run.errors or () if fault.handled] or None
+    for delivery in list(run.deliveries.values()):
+        _renew(state, delivery)
+
+
+def edited(delivery: Delivery, fields: list[Any]) -> Ref:
+    """The event that takes the place of a delivery's own: [event id, type, version, data, key]."""
+    event_id, type_, version, data, key = fields
+    return Ref(event_id, type_, version, data, key, delivery.scope)
+
+
+def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None) -> None:
+    """An operator has a dead letter run again, perhaps with another event in the place of its own.
+
+    What stood still because of it goes on too; other dead letters of the run stay as they are.
+    """
+    if instead is not None:
+        delivery.inputs = (instead,)
+        delivery.edited = True
+        delivery.emitted = 0  # what it emitted before is not of this event
+        if not delivery.step.undoes:
+            delivery.key = instead.key
+    number = delivery.number
+    run.errors = [fault for fault in run.errors or () if fault.delivery != number] or None
+    if run.run_id not in state.runs:
+        _bring_back(state, run)
+        for other in list(run.deliveries.values()):
+            if other.status is OVER or other is delivery:
+                _renew(state, other)
+    else:
+        _renew(state, delivery)
+
+
+def settle(state: State, delivery: Delivery) -> None:
+    """An operator says that a compensation which gave up is settled: the next one begins."""
+    delivery.run.dead -= 1
+    complete(state, delivery)
+
+
+def _bring_back(state: State, run: Run) -> None:
     state.runs[run.run_id] = run
     state.size_bytes += run.size_bytes
-    run.halting = False
-    handled = [error for error in run.errors or () if run.plan.handlers_of(run.plan.by_name[error[0]])]
-    run.errors = handled or None
-    for delivery in list(run.deliveries.values()):
-        release(delivery, READY)
-        delivery.attempt = delivery.crashes = delivery.lost = 0
-        delivery.first_us = 0
-        _enqueue(state, delivery)
+    run.phase = PHASES[run.phase, Turn.REVIVED]
+    run.cancelling = False
+
+
+def _renew(state: State, delivery: Delivery) -> None:
+    """Ready again, its attempts forgotten."""
+    if delivery.status is FAILED:
+        delivery.run.dead -= 1
+        delivery.buried = False
+        delivery.lives += 1
+    release(delivery, READY)
+    delivery.attempt = delivery.crashes = delivery.lost = 0
+    delivery.first_us = 0
+    enqueue(state, delivery)
+
+
+def _bury(delivery: Delivery) -> None:
+    """Given up, and nothing hears of it."""
+    release(delivery, FAILED)
+    delivery.run.dead += 1
+
+
+def _halt(state: State, run: Run, turn: Turn) -> None:
+    """What is not running stands still."""
+    stands_still = run.phase
+    run.phase = PHASES[run.phase, turn]
+    if stands_still:
+        return  # all of it was parked before, and what came since
+    for delivery in run.deliveries.values():
+        if delivery.status not in (LEASED, FAILED):
+            park(state, delivery)
+
+
+def _pivot(state: State, run: Run) -> None:
+    """The point of no return: from here the run only goes forward, even where an operator had just cancelled it."""
+    run.pivoted = True
+    run.undos = None
+    if run.cancelling:
+        run.cancelling = False
+        if not run.dead:
+            run.phase = PHASES[run.phase, Turn.PIVOTED]
+            for delivery in list(run.deliveries.values()):
+                if delivery.status is PARKED:
+                    enqueue(state, delivery)
+
+
+def _owe(run: Run, delivery: Delivery, undo: StepPlan) -> None:
+    """Register a compensation, once, unless the run is past its pivot."""
+    if not run.pivoted:
+        run.undos = run.undos or {}
+        run.undos.setdefault(delivery.number, Undo(undo, delivery.inputs))
+
+
+def _undo_next(state: State, run: Run) -> None:
+    """Begin the newest compensation that is owed; none is under way where none is left."""
+    if not run.undos:
+        return
+    _, undo = run.undos.popitem()
+    run.serial += 1
+    state.order += 1
+    run.undoing = Delivery(run, run.serial, state.order, undo.step, undo.inputs, None, None)
+    run.deliveries[run.serial] = run.undoing
+    ready(state, run.undoing)
 
 
 def _scope_of(delivery: Delivery, *, many: bool) -> Group | None:
@@ -199,7 +300,7 @@ def _create(state: State, run: Run, step: StepPlan, inputs: Inputs, scope: Group
     run.deliveries[run.serial] = delivery
     if scope is not None:
         scopes.enter(scope, step)
-    _enqueue(state, delivery)
+    enqueue(state, delivery)
 
 
 def _join(  # noqa: PLR0917 - a value and the place that it is for
@@ -231,38 +332,3 @@ def _close(state: State, run: Run, group: Group, gatherer: StepPlan) -> None:
         return
     for parameter, values in lists:
         _join(state, run, gatherer, parameter, values, scope)
-
-
-def _enqueue(state: State, delivery: Delivery) -> None:
-    if delivery.key is None:
-        ready(state, delivery)
-        return
-    queue = state.key_queues.setdefault(_queue_name(delivery), deque())
-    queue.append(delivery)
-    if queue[0] is delivery:
-        ready(state, delivery)
-    else:
-        delivery.status = BLOCKED
-
-
-def _free_key(state: State, delivery: Delivery) -> None:
-    if delivery.key is None:
-        return
-    name = _queue_name(delivery)
-    queue = state.key_queues.get(name)
-    if not queue:
-        return
-    if queue[0] is not delivery:
-        if delivery in queue:
-            queue.remove(delivery)
-        return
-    queue.popleft()
-    if not queue:
-        del state.key_queues[name]
-    elif queue[0].status is BLOCKED:
-        ready(state, queue[0])
-
-
-def _queue_name(delivery: Delivery) -> tuple[str, str, str]:
-    assert delivery.key is not None  # noqa: S101 - callers asked
-    return (delivery.run.plan.pipeline, delivery.step.name, delivery.key)

@@ -34,7 +34,7 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class ErrorView:
-    """A failure that stands: a step gave up."""
+    """A failure that stands: a step gave up. handled: another step hears of it. delivery: its number in the run."""
 
     step: str
     event_id: bytes | None
@@ -44,6 +44,8 @@ class ErrorView:
     trace: str
     attempts: int
     time_us: int
+    handled: bool = False
+    delivery: int = 0
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run, folded up."""
+    """A run, folded up. undoing: its compensations run, or ran. blocked: the errors of those that wait for an operator."""
 
     id: bytes
     pipeline: str
@@ -88,6 +90,8 @@ class RunView:
     results: list[EventView]
     errors: list[ErrorView]
     steps: list[StepView]
+    undoing: bool = False
+    blocked: tuple[ErrorView, ...] = ()
 
 
 def readable(data: Any) -> Any:

@@ -1,6 +1,7 @@
 """The application: two plain ASGI endpoints where events come in, and ordinary FastAPI for everything else.
 
-1. Every request passes the check of its host first, whatever it is for.
+1. Every request passes the check of its host first, whatever it is for; what changes something, that of its site. (An
+   event comes as JSON or is signed, so no page of another site can send one.)
 2. /hooks and /events are answered before the framework sees them: on that path its machinery costs more than the work.
    They are in the OpenAPI document all the same.
 3. Every error is a problem (RFC 9457). No CORS, and no pages that load anything from elsewhere.
@@ -12,25 +13,30 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..events.errors import EnsueError
 from .asgi import Receive, Scope, Send, send_problem
+from .audit import audit_router
+from .breakers import breakers_router
+from .dead import dead_router
 from .emit import Emit
 from .engine_port import EnginePort
 from .health import health_router
 from .hosts import Hosts
 from .ingest import Ingest
 from .intake import Intake
+from .metrics import metrics_router
 from .openapi import PROBLEM_RESPONSES, add_intake
 from .pipelines import pipelines_router
 from .problems import INTERNAL, MEDIA_TYPE, Problem, Refused, problem_of, refuse
 from .reading import Reading
 from .runs import runs_router
 from .settings import GatewaySettings
+from .sites import check_site
 
 __all__ = ["Gateway", "create_app"]
 
@@ -70,6 +76,11 @@ class Gateway(FastAPI):
             await self._framework(scope, receive, send)
 
     async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_site(scope["method"], scope["headers"])
+        except Refused as error:
+            await send_problem(send, error.problem)
+            return
         # The framework answers an error that nobody foresaw with `_any_error`, which logs it, and raises it again.
         with suppress(Exception):
             await super().__call__(scope, receive, send)
@@ -103,7 +114,7 @@ def create_app(
         redoc_url=None,
         responses=PROBLEM_RESPONSES,
     )
-    for router in (runs_router(engine, reading), pipelines_router(engine, reading), health_router(engine)):
+    for router in _routers(engine, reading, intake):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
@@ -111,6 +122,18 @@ def create_app(
     app.add_exception_handler(Refused, _any_error)
     app.add_exception_handler(EnsueError, _any_error)
     return app
+
+
+def _routers(engine: EnginePort, reading: Reading, intake: Intake) -> tuple[APIRouter, ...]:
+    return (
+        runs_router(engine, reading),
+        dead_router(engine, reading),
+        breakers_router(engine),
+        pipelines_router(engine, reading),
+        audit_router(reading),
+        health_router(engine, reading),
+        metrics_router(engine, reading, intake),
+    )
 
 
 async def _any_error(_request: Request, error: Exception) -> Response:

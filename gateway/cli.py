@@ -14,13 +14,10 @@ from typing import Annotated
 import typer
 
 from .cli_exit import FAILED, flushed, run_guarded
+from .cli_operate import breakers_app, dead_app, pipelines_app, status
+from .cli_options import DEFAULT_STORE, TARGET_HELP, Address, AsJson, OptionalStore, RunId, Store, Target, Url
 
 __all__ = ["app", "main"]
-
-_STORE = "sqlite:///ensue.db"
-_TARGET = "module:pipeline, path/to/file.py or path/to/file.py:pipeline."
-_STORE_HELP = "As in SQLAlchemy: sqlite:///ensue.db, four slashes for an absolute path, memory://."
-_ADDRESS_HELP = "An existing Ray: auto, or host:port. Without it an embedded one is started."
 
 app = typer.Typer(
     name="ensue",
@@ -31,6 +28,9 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(runs_app, name="runs", help="List, show, watch, cancel and retry runs.")
+app.add_typer(dead_app, name="dead", help="List, show, redrive and discard dead letters.")
+app.add_typer(breakers_app, name="breaker", help="List, open and close circuit breakers.")
+app.add_typer(pipelines_app, name="pipelines", help="Restart a pipeline that was given up.")
 
 
 class GraphFormat(StrEnum):
@@ -60,20 +60,6 @@ class _Flags:
     debug = False
 
 
-Target = Annotated[str, typer.Argument(metavar="TARGET", help=_TARGET, show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
-Store = Annotated[str, typer.Option(metavar="URL", help=_STORE_HELP)]
-Address = Annotated[str | None, typer.Option(metavar="RAY", help=_ADDRESS_HELP, show_default=False)]
-Url = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="A served engine.", show_default="http://127.0.0.1:8484"),
-]
-OptionalStore = Annotated[
-    str | None, typer.Option(metavar="URL", help="Read a store directly instead.", show_default=False)
-]
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID", show_default=False)]
-
-
 @app.callback(invoke_without_command=True)
 def _ensue(
     context: typer.Context,
@@ -95,7 +81,7 @@ def run(  # noqa: PLR0917 - options, which are given by name
     data: Annotated[
         str | None, typer.Option(metavar="JSON", help="Its data: JSON, @file, or - for stdin.", show_default="{}")
     ] = None,
-    store: Store = _STORE,
+    store: Store = DEFAULT_STORE,
     address: Address = None,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0, help="Wait no longer for the run to end.")
@@ -109,17 +95,26 @@ def run(  # noqa: PLR0917 - options, which are given by name
 
 
 @app.command(short_help="Serve pipelines over HTTP: webhooks, events, runs.")
-def serve(
-    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help=_TARGET, show_default=False)],
+def serve(  # noqa: PLR0917 - as above
+    targets: Annotated[list[str], typer.Argument(metavar="TARGET...", help=TARGET_HELP, show_default=False)],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8484,
-    store: Store = _STORE,
+    store: Store = DEFAULT_STORE,
     address: Address = None,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Wait so long for another engine to leave the store.")
+    ] = 0,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="A name beside localhost that requests may be for; may be repeated."),
+    ] = None,
 ) -> None:
     """Serve pipelines: webhooks and events come in over HTTP, runs go on until Ctrl-C and after the next start."""
     from . import cli_serve
 
-    raise typer.Exit(cli_serve.serve(cli_serve.Order(targets, host, port, store, address, _version(), _Flags.debug)))
+    hosts = tuple(allowed_host or ())
+    order = cli_serve.Order(targets, host, port, store, address, _version(), _Flags.debug, wait, hosts)
+    raise typer.Exit(cli_serve.serve(order))
 
 
 @app.command(short_help="Say what is wrong or doubtful in a pipeline.")
@@ -149,6 +144,9 @@ def demo() -> None:
     """Show what ensue is, in two minutes: webhooks come in, a pipeline runs, is killed, and loses nothing."""
     code: int = import_module("ensue.gateway.demo").main()
     raise typer.Exit(code)
+
+
+app.command(short_help="Say how things stand, on one screen.")(status)
 
 
 @runs_app.command("list")
@@ -196,7 +194,7 @@ def watch_run(
 
 @runs_app.command("cancel")
 def cancel_run(run_id: RunId, url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
-    """End a run: nothing more of it is started."""
+    """End a run: nothing more of it is started, and where its steps have compensations those run."""
     from . import cli_runs
 
     with cli_runs.source(url, store) as runs:

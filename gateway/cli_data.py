@@ -8,13 +8,13 @@ import json
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..events.event import Event
     from ..events.pipeline import Pipeline
 
-__all__ = ["read_event"]
+__all__ = ["read_event", "read_object"]
 
 
 _KINDS = {"list": "a list", "str": "a text", "bool": "true or false", "NoneType": "null"}
@@ -28,6 +28,14 @@ def read_event(pipeline: "Pipeline", name: str | None, data: str | None) -> "Eve
     text = _text(data, f"{model.__event_type__} {{...}}")
     _check_json(text, "--data")
     return parse_event(model, text, json=True)
+
+
+def read_object(data: str) -> "dict[str, Any]":
+    """The fields that --data stands for; whoever takes them knows the model. Raises `EventInvalid`."""
+    text = _text(data, "the event")
+    _check_json(text, "--data")
+    fields: dict[str, Any] = json.loads(text)
+    return fields
 
 
 def _model(pipeline: "Pipeline", name: str | None) -> "type[Event]":

@@ -50,6 +50,8 @@ _WRONG_USE = (
     errors.AddressUnavailable,
     errors.SecretMissing,
     errors.RunUnknown,
+    errors.LetterUnknown,
+    errors.BreakerUnknown,
 )
 
 

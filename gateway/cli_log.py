@@ -1,7 +1,7 @@
 """The log of the engine and of the steps, as the command line shows it.
 
 Rules: a line a record, on stderr, above whatever picture is there; warnings from ensue itself, and from steps what they
-say to people (`ctx.log.info`). With --debug everything, tracebacks included.
+say to people (`ctx.log.info`). An exception is named; its traceback comes with --debug, as does everything else.
 """
 
 import logging
@@ -45,5 +45,7 @@ class LogLines(logging.Handler):
             message = message.partition(" run=")[0]
         if record.exc_info and self._is_debug:
             message += "\n" + logging.Formatter().formatException(record.exc_info)
+        elif record.exc_info and (error := record.exc_info[1]) is not None:
+            message += f": {type(error).__name__}: {error}"
         lines = "\n".join(plain(line) for line in message.split("\n"))
         return Text.assemble((stamp, "dim"), (f"{level} ", style), lines)

@@ -24,6 +24,7 @@ __all__ = [
     "plain",
     "print_document",
     "print_error",
+    "print_errors",
     "print_outcome",
     "say",
     "status_text",
@@ -119,8 +120,18 @@ def print_outcome(run: "RunDetailOut") -> None:
         say(console, Text.assemble(status_text(run.status), took, f"  run {run.run_id}"))
     for event in run.events:
         print_event(event)
+    print_errors(run)
+
+
+def print_errors(run: "RunDetailOut") -> None:
+    """The errors of a run; of a compensation that is blocked, where to decide."""
+    from rich.text import Text
+
     for error in run.errors:
         print_error(error)
+    for blocked in run.blocked:
+        hint = f"  {blocked.step} is blocked until you decide: ensue dead redrive|discard {blocked.letter_id}"
+        say(stdout(), Text(hint, style="bold magenta"))
 
 
 def print_event(event: "EventOut") -> None:
@@ -156,7 +167,8 @@ def print_error(error: "ErrorOut") -> None:
     place = place_of(error.trace)
     step = f"{error.step} " if error.step else ""
     text = Text.assemble("  ", (step, "bold red"), plain(" ".join(what.split())))
-    text.append(f"  ({error.kind}, {tries}{', ' + place if place else ''})", style="dim")
+    heard = ", handled" if error.handled else ""
+    text.append(f"  ({error.kind}, {tries}{heard}{', ' + place if place else ''})", style="dim")
     say(stdout(), text)
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .cli_exit import FAILED, OK, Stopped, complain
+from .cli_exit import FAILED, INTERRUPTED, OK, TERMINATED, Stopped, complain
 
 if TYPE_CHECKING:
     from ..actors.engine import Engine
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Order", "run"]
 
 _POLL_SECONDS = 0.1
-_INTERRUPT_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = {INTERRUPTED: 3.0, TERMINATED: 30.0}
+"""Ctrl-C is somebody who waits, SIGTERM a machine that asks for an end in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class _Run:
         finally:
             if self._interrupt.code is not None:
                 shown.say("interrupted: stopping, Ctrl-C again ends it at once")
-                await engine.stop(_INTERRUPT_GRACE_SECONDS)
+                await engine.stop(_GRACE_SECONDS[self._interrupt.code])
             else:
                 await engine.stop()
 

@@ -7,10 +7,10 @@ default. Lists and details are the API's documents, with --json as they are.
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .cli_exit import FAILED, OK
+from .cli_operations import DEFAULT_URL
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from .cli_sources import RunSource
     from .schemas import EventOut, RunDetailOut, RunOut
 
-__all__ = ["DEFAULT_URL", "act", "list_runs", "show_run", "source", "watch_run"]
+__all__ = ["act", "list_runs", "show_run", "source", "watch_run"]
 
-DEFAULT_URL = "http://127.0.0.1:8484"
 _WATCH_SECONDS = 0.25
 _ID_WIDTH = 36
 _WIDE = 100
@@ -80,7 +79,7 @@ def watch_run(runs: "RunSource", run_id: str | None, *, as_json: bool) -> int:
     from .cli_output import print_document, print_outcome
     from .cli_view import view
 
-    watched = runs.watch(run_id or _newest(runs))
+    watched = runs.watch(_newest(runs) if run_id is None else run_id)
     last = ""
     with view(quiet=as_json) as shown:
         while True:
@@ -125,6 +124,7 @@ def _print_table(rows: "Sequence[RunOut]") -> None:
     from rich.table import Table
 
     from .cli_output import duration, plain, status_text, stdout
+    from .cli_time import ago
 
     console = stdout()
     is_narrow = console.is_terminal and console.width < _WIDE
@@ -136,22 +136,14 @@ def _print_table(rows: "Sequence[RunOut]") -> None:
     for run in rows:
         took = "" if run.duration_ms is None else duration(run.duration_ms / 1000)
         trigger = () if is_narrow else (plain(run.trigger_type),)
-        table.add_row(run.run_id, status_text(run.status), plain(run.pipeline), *trigger, _ago(run.started), took)
+        table.add_row(run.run_id, status_text(run.status), plain(run.pipeline), *trigger, ago(run.started), took)
     console.print(table)
-
-
-def _ago(moment: datetime) -> str:
-    seconds = (datetime.now(UTC) - moment).total_seconds()
-    for size, word in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {word} ago"
-    return f"{max(0, seconds):.0f} s ago"
 
 
 def _print_run(run: "RunDetailOut", events: "Sequence[EventOut]") -> None:
     from rich.text import Text
 
-    from .cli_output import duration, print_error, status_text, stdout
+    from .cli_output import duration, print_errors, status_text, stdout
 
     console = stdout()
     took = "" if run.duration_ms is None else f" in {duration(run.duration_ms / 1000)}"
@@ -161,8 +153,7 @@ def _print_run(run: "RunDetailOut", events: "Sequence[EventOut]") -> None:
     console.print(Text(f"started {started}, version {run.version}", style="dim"), soft_wrap=True)
     if events:
         console.print(_tree(events, {event.id for event in run.events}))
-    for error in run.errors:
-        print_error(error)
+    print_errors(run)
 
 
 def _tree(events: "Sequence[EventOut]", results: set[str]) -> "Tree":

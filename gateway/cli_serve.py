@@ -20,6 +20,7 @@ from .cli_store import hold
 from .hearing import heard_types
 from .server import Phase, Served
 from .server import serve as serve_gateway
+from .settings import GatewaySettings
 from .target import load
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Order:
     address: str | None
     version: str
     is_debug: bool
+    wait_seconds: float = 0.0
+    allowed_hosts: tuple[str, ...] = ()
 
 
 def serve(order: Order) -> int:
@@ -55,8 +58,15 @@ def serve(order: Order) -> int:
         refuse_errors(pipeline)
     LogLines(is_timed=True, is_debug=order.is_debug).install()
     herald = _Herald(order, pipelines)
-    with hold(order.store, "`ensue serve`"):
-        serve_gateway(herald.engine, host=order.host, port=order.port, observe=herald.observe, version=order.version)
+    with hold(order.store, "`ensue serve`", wait_seconds=order.wait_seconds, told=herald.waits):
+        serve_gateway(
+            herald.engine,
+            host=order.host,
+            port=order.port,
+            settings=GatewaySettings(allowed_hosts=order.allowed_hosts),
+            observe=herald.observe,
+            version=order.version,
+        )
     return OK
 
 
@@ -75,6 +85,10 @@ class _Herald:
 
         self._engine = Engine(*self._pipelines, store=self._order.store, address=self._order.address)
         return self._engine
+
+    def waits(self, holder: str) -> None:
+        """Told where another one has the store."""
+        self._say(f"waiting up to {duration(self._order.wait_seconds)} for the store, in use by {holder}")
 
     def observe(self, served: Served) -> None:
         """Told by the server at every phase."""

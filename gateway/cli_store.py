@@ -6,14 +6,19 @@ it tells the next one who holds it. The epoch in the log is what keeps the log r
 
 import fcntl
 import os
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from ..events.errors import LogUnavailable
 
-__all__ = ["hold", "is_durable", "path_of"]
+__all__ = ["hold", "holder", "is_durable", "path_of"]
+
+_POLL_SECONDS = 0.1
+_GLIMPSE_SECONDS = 0.3
+"""Whoever only asks who holds a store (`holder`) has its lock for a moment too."""
 
 
 def is_durable(store: str) -> bool:
@@ -29,11 +34,16 @@ def path_of(store: str) -> Path | None:
 
 
 @contextmanager
-def hold(store: str, who: str) -> Generator[None]:
-    """Hold a store while the block lasts. Raises `LogUnavailable` where another process holds it."""
+def hold(
+    store: str, who: str, *, wait_seconds: float = 0.0, told: Callable[[str], None] | None = None
+) -> Generator[None]:
+    """Hold a store while the block lasts. Raises `LogUnavailable` where another process holds it.
+
+    wait_seconds: how long to wait for that process to end first, as in a rolling restart. told: hears who it is.
+    """
     path = path_of(store)
     lock = None if path is None or path.is_dir() else path.with_name(path.name + "-lock")
-    file = None if lock is None else _locked(lock, store)
+    file = None if lock is None else _locked_in_time(lock, store, wait_seconds, told)
     if file is None or lock is None:
         yield
         return
@@ -45,6 +55,35 @@ def hold(store: str, who: str) -> Generator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _locked_in_time(path: Path, store: str, wait_seconds: float, told: Callable[[str], None] | None) -> IO[str] | None:
+    deadline = time.monotonic() + max(wait_seconds, _GLIMPSE_SECONDS)
+    while True:
+        try:
+            return _locked(path, store)
+        except LogUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+        if told is not None and wait_seconds:
+            told(holder(store) or "another process")
+            told = None
+        time.sleep(_POLL_SECONDS)
+
+
+def holder(store: str) -> str | None:
+    """Who holds a store now; None where nobody does."""
+    path = path_of(store)
+    try:
+        file = (path.with_name(path.name + "-lock") if path else Path()).open(encoding="utf-8")
+    except OSError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return file.read(200).strip() or "another process"
+    return None
 
 
 def _locked(path: Path, store: str) -> IO[str] | None:
@@ -74,4 +113,7 @@ def _is_at(file: IO[str], path: Path) -> bool:
 def _held(file: IO[str], store: str) -> LogUnavailable:
     owner = file.read(200).strip() or "another process"
     msg = f"the store {store} is in use by {owner}"
-    return LogUnavailable(f"{msg}: send it the event there (POST /events), stop it, or choose another with --store")
+    return LogUnavailable(
+        f"{msg}: send it the event there (POST /events), wait for its end (ensue serve --wait 60), "
+        "or choose another with --store"
+    )

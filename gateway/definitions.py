@@ -10,7 +10,7 @@ from ..events.step import Step
 from ..events.webhook import Endpoint
 from .schemas import Out, StatusName
 
-__all__ = ["EndpointOut", "FindingOut", "PipelineOut", "PipelinesOut", "StepDefinitionOut"]
+__all__ = ["EndpointOut", "FindingOut", "PipelineOut", "PipelinesOut", "RestartedOut", "StepDefinitionOut"]
 
 
 class FindingOut(Out):
@@ -107,3 +107,9 @@ class PipelinesOut(Out):
     """The pipelines served here."""
 
     pipelines: list[PipelineOut]
+
+
+class RestartedOut(Out):
+    """The pipeline that begins anew; how it goes is in the tree of supervision."""
+
+    pipeline: str

@@ -5,23 +5,23 @@ takes too long the answer is 503, and the sender's retry under the same id finds
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..events.errors import DeliveryConflict, EventInvalid
+from ..events.errors import DeliveryConflict
 from ..events.event import Event
-from ..events.ids import format_id
+from ..events.ids import LONGEST_ID, check_id, format_id
 from ..events.inputs import Accepted
 from .asgi import Headers, Receive, Scope, read_headers
 from .body import read_body
 from .deadlines import Deadlines
-from .engine_port import EnginePort
+from .engine_port import EnginePort, takes_events
 from .problems import refuse
 from .settings import GatewaySettings
 
 __all__ = ["LONGEST_ID", "Intake", "Offer", "check_id", "media_type", "render"]
 
-LONGEST_ID = 200
 _audit = logging.getLogger("ensue.audit")
 
 
@@ -42,12 +42,14 @@ class Intake:
     def __init__(self, engine: EnginePort, settings: GatewaySettings) -> None:
         self.engine = engine
         self.settings = settings
+        self.accepted: Counter[str] = Counter()
+        """How many events each pipeline has accepted here, without duplicates."""
         self._deadlines = Deadlines()
 
     def check_ready(self) -> None:
         """Refuse while the engine takes nothing in."""
         state = self.engine.state()
-        if state != "ready":
+        if not takes_events(state):
             raise refuse("not-ready", f"The engine is {state}: nothing is accepted now.")
 
     async def read(self, scope: Scope, receive: Receive, limit_bytes: int) -> tuple[Headers, bytes]:
@@ -66,12 +68,14 @@ class Intake:
         pipeline, event, key, source, sender_id, digest = offer
         try:
             with self._deadlines.within(self.settings.commit_timeout_seconds):
-                return await self.engine.accept(
+                accepted = await self.engine.accept(
                     pipeline, event, key=key, source=source, sender_id=sender_id, digest=digest
                 )
         except DeliveryConflict:
             _audit.warning("refused: id %r of %s came before with another body", sender_id, source)
             raise
+        self.accepted[pipeline] += not accepted.duplicate
+        return accepted
 
 
 def render(accepted: Accepted | None) -> bytes:
@@ -84,14 +88,6 @@ def render(accepted: Accepted | None) -> bytes:
         format_id(run_id).encode(),
         b"true" if duplicate else b"false",
     )
-
-
-def check_id(value: str, field: str) -> str:
-    """An id from a sender, or `EventInvalid`: it is not empty or blank, printable, and not over-long."""
-    if not value.strip() or len(value) > LONGEST_ID or not value.isprintable():
-        fault = {"field": field, "expected": f"1 to {LONGEST_ID} printable characters, not blank", "got": value[:60]}
-        raise EventInvalid(f"{field} is no usable id: {fault['expected']}.", [fault])
-    return value
 
 
 def media_type(headers: Mapping[str, list[str]]) -> str:

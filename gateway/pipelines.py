@@ -6,12 +6,13 @@ from fastapi import APIRouter
 
 from ..events.graph import Graph
 from ..events.pipeline import Pipeline
-from ..events.status import Status
-from .definitions import PipelineOut, PipelinesOut
+from .definitions import PipelineOut, PipelinesOut, RestartedOut
 from .engine_port import EnginePort
 from .problems import refuse
 from .reading import Reading
 from .schemas import StatusName
+from .standing import counts_of
+from .who import Who
 
 __all__ = ["pipelines_router"]
 
@@ -22,12 +23,17 @@ def pipelines_router(engine: EnginePort, reading: Reading) -> APIRouter:
 
     @router.get("", summary="The pipelines served here")
     def list_pipelines() -> PipelinesOut:
-        counts = _counts(reading)
+        counts = counts_of(reading.reader())
         return PipelinesOut(pipelines=[_document(engine, pipeline, counts) for pipeline in engine.pipelines.values()])
 
     @router.get("/{name}", summary="A pipeline: steps, webhooks, findings, counts of its runs")
     def show_pipeline(name: str) -> PipelineOut:
-        return _document(engine, _find(engine, name), _counts(reading))
+        return _document(engine, _find(engine, name), counts_of(reading.reader()))
+
+    @router.post("/{name}/restart", summary="Begin anew with a pipeline that was given up", status_code=202)
+    async def restart_pipeline(name: str, who: Who) -> RestartedOut:
+        await engine.restart_pipeline(_find(engine, name).name, who=who)
+        return RestartedOut(pipeline=name)
 
     @router.get("/{name}/graph", summary="The graph: nodes are steps, event types and webhooks")
     def show_graph(name: str) -> Graph:
@@ -42,13 +48,6 @@ def _find(engine: EnginePort, name: str) -> Pipeline:
         served = ", ".join(sorted(engine.pipelines))
         raise refuse("pipeline-unknown", f"No pipeline {name[:100]!r} is served here; served: {served or 'none'}.")
     return pipeline
-
-
-def _counts(reading: Reading) -> Mapping[str, dict[StatusName, int]]:
-    counts: dict[str, dict[StatusName, int]] = {}
-    for (pipeline, status), number in reading.reader().counts().items():
-        counts.setdefault(pipeline, {})[Status(status).wire] = number  # type: ignore[index]  # the same closed set
-    return counts
 
 
 def _document(engine: EnginePort, pipeline: Pipeline, counts: Mapping[str, dict[StatusName, int]]) -> PipelineOut:

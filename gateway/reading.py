@@ -6,14 +6,16 @@ read, and the answer is 503.
 
 from threading import Lock
 
-from ..cluster.log import Reader, RunRow
+from ..cluster.log import DeadLetter, Reader, RunRow
 from ..events.errors import EnsueError, RunUnknown
 from ..events.history import History, read_history
 from ..events.ids import format_id, parse_id
 from ..events.views import RunView
 from .engine_port import EnginePort
 from .hearing import heard_types
-from .problems import refuse
+from .letter_past import find_letter, letter_past
+from .letters import LetterDetailOut
+from .problems import Refused, refuse
 
 __all__ = ["Reading"]
 
@@ -38,6 +40,13 @@ class Reading:
                 self._reader = self._engine.reader()
             return self._reader
 
+    def reader_or_none(self) -> Reader | None:
+        """The reader, or None while the log is not open."""
+        try:
+            return self.reader()
+        except (EnsueError, Refused):
+            return None
+
     def close(self) -> None:
         """Give the reader back."""
         with self._lock:
@@ -55,6 +64,14 @@ class Reading:
         if row is None:
             raise RunUnknown(f"no run has the id {format_id(raw)}")
         return row
+
+    def letter(self, letter_id: str) -> DeadLetter:
+        """A dead letter, open or settled; `LetterUnknown` where there is none, whatever the text is."""
+        return find_letter(self.reader(), letter_id)
+
+    def letter_past(self, letter: DeadLetter) -> LetterDetailOut:
+        """A dead letter with what led to it and what was decided."""
+        return letter_past(self.reader(), letter)
 
     def history(self, row: RunRow) -> History:
         """All that happened in a run."""

@@ -16,6 +16,7 @@ from .engine_port import EnginePort
 from .problems import refuse
 from .reading import Reading
 from .schemas import EventOut, EventsOut, RunDetailOut, RunOut, RunsOut, StatusName
+from .who import Who
 
 __all__ = ["runs_router"]
 
@@ -51,25 +52,28 @@ def runs_router(engine: EnginePort, reading: Reading) -> APIRouter:
         history = reading.history(reading.row(run_id))
         return EventsOut(events=[EventOut.of(event) for event in history.events])
 
-    @router.post("/{run_id}/cancel", summary="End a run; nothing more of it is started")
-    async def cancel_run(run_id: str) -> RunOut:
+    @router.post(
+        "/{run_id}/cancel",
+        summary="End a run: nothing more of it is started, and what it did is undone where it can be",
+    )
+    async def cancel_run(run_id: str, who: Who) -> RunOut:
         row = await run_in_threadpool(reading.row, run_id)
         if not Status(row.status).live:
             raise RunFinished(f"the run is {Status(row.status).wire}: there is nothing to cancel")
         try:
-            await engine.cancel(row.run_id)
+            await engine.cancel(row.run_id, who=who)
         except RunUnknown:
             raise RunFinished("the run ended just now: there is nothing to cancel") from None
         return RunOut.of(await run_in_threadpool(reading.row, run_id))
 
     @router.post("/{run_id}/retry", summary="Go on with a run that failed or was cancelled")
-    async def retry_run(run_id: str) -> RunOut:
+    async def retry_run(run_id: str, who: Who) -> RunOut:
         row = await run_in_threadpool(reading.row, run_id)
         if row.status not in _RETRYABLE:
             raise refuse(
                 "conflict", f"The run is {Status(row.status).wire}: only a failed or cancelled one is retried."
             )
-        await engine.retry(row.run_id)
+        await engine.retry(row.run_id, who=who)
         return RunOut.of(await run_in_threadpool(reading.row, run_id))
 
     return router

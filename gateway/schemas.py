@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from ..cluster.log import RunRow
 from ..events.ids import format_id
+from ..events.letters import letter_id
 from ..events.status import Status
 from ..events.views import ErrorView, EventView, RunView, StepView, Trigger
 
 __all__ = [
     "AcceptedOut",
+    "BlockedOut",
     "ErrorOut",
     "EventOut",
     "EventsOut",
@@ -28,6 +30,7 @@ __all__ = [
     "RunsOut",
     "StatusName",
     "StepOut",
+    "moment",
 ]
 
 StatusName = Literal["running", "waiting", "completed", "failed", "cancelled", "compensated", "needs_migration"]
@@ -92,7 +95,7 @@ class EventOut(Out):
             cause=None if event.cause is None else format_id(event.cause),
             attempt=event.attempt,
             key=event.key,
-            time=_time(event.time_us),
+            time=moment(event.time_us),
             data=event.data,
         )
 
@@ -104,7 +107,7 @@ class EventsOut(Out):
 
 
 class ErrorOut(Out):
-    """A step that gave up."""
+    """A step that gave up. handled: another step hears of it, and the run goes on."""
 
     step: str
     event_id: str | None
@@ -113,21 +116,38 @@ class ErrorOut(Out):
     message: str
     trace: str
     attempts: int
+    handled: bool
     time: datetime
 
     @classmethod
     def of(cls, error: ErrorView) -> "ErrorOut":
         """The document of a failure."""
-        return cls(
-            step=error.step,
-            event_id=None if error.event_id is None else format_id(error.event_id),
-            kind=error.kind,
-            error=error.error,
-            message=error.message,
-            trace=error.trace,
-            attempts=error.attempts,
-            time=_time(error.time_us),
-        )
+        return cls(**_failure(error))
+
+
+class BlockedOut(ErrorOut):
+    """A compensation that gave up: the rest of the run waits for the decision on its dead letter."""
+
+    letter_id: str
+
+    @classmethod
+    def of_run(cls, run_id: bytes, error: ErrorView) -> "BlockedOut":
+        """The document of a compensation of a run."""
+        return cls(**_failure(error), letter_id=format_id(letter_id(run_id, error.delivery)))
+
+
+def _failure(error: ErrorView) -> dict[str, Any]:
+    return {
+        "step": error.step,
+        "event_id": None if error.event_id is None else format_id(error.event_id),
+        "kind": error.kind,
+        "error": error.error,
+        "message": error.message,
+        "trace": error.trace,
+        "attempts": error.attempts,
+        "handled": error.handled,
+        "time": moment(error.time_us),
+    }
 
 
 class StepOut(Out):
@@ -198,11 +218,13 @@ class RunsOut(Out):
 
 
 class RunDetailOut(RunOut):
-    """A run with what came of it."""
+    """A run with what came of it. undoing: its compensations run, or ran; blocked: those that wait for an operator."""
 
     trigger: TriggerOut | None
     events: list[EventOut]
     errors: list[ErrorOut]
+    undoing: bool
+    blocked: list[BlockedOut]
     steps: list[StepOut]
 
     @classmethod
@@ -213,6 +235,8 @@ class RunDetailOut(RunOut):
             trigger=None if view.trigger is None else TriggerOut.of(view.trigger),
             events=[EventOut.of(event) for event in view.results],
             errors=[ErrorOut.of(error) for error in view.errors],
+            undoing=view.undoing,
+            blocked=[BlockedOut.of_run(row.run_id, error) for error in view.blocked],
             steps=[StepOut.of(step) for step in view.steps],
         )
 
@@ -224,9 +248,9 @@ class HealthOut(Out):
 
 
 class ReadyOut(Out):
-    """The engine takes events in. durability: what an accepted one survives."""
+    """The engine takes events in. recovering: they wait for its workers. durability: what an accepted one survives."""
 
-    status: Literal["ready"]
+    status: Literal["ready", "recovering"]
     durability: str
 
 
@@ -238,11 +262,12 @@ def _head(row: RunRow) -> dict[str, Any]:
         "version": row.version,
         "status": Status(row.status).wire,
         "trigger_type": row.trigger_type,
-        "started": _time(row.started_us),
-        "finished": None if done is None else _time(done),
+        "started": moment(row.started_us),
+        "finished": None if done is None else moment(done),
         "duration_ms": None if done is None else (done - row.started_us) / 1000,
     }
 
 
-def _time(time_us: int) -> datetime:
+def moment(time_us: int) -> datetime:
+    """A time of the log as documents have it."""
     return _EPOCH + timedelta(microseconds=time_us)

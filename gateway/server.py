@@ -150,6 +150,7 @@ class _Life:
                 return
             await starting
             take_signals()
+            self._engine.on_ray_renewed = take_signals
             self._tell(Phase.READY)
             await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
             self._tell(Phase.DRAINING)

@@ -1,28 +1,47 @@
 """A stand-in for an engine: it accepts events into a memory log, durably nowhere, and runs no step.
 
 It is for measuring the gateway by itself and for trying its edges (`fail_with`, `hold`, any state); whoever wants steps
-to run in a test uses `ensue.testing`.
+to run in a test uses `ensue.testing`. What an operator does to it is kept in `done`, and changes its log as it would.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
 
-from ensue.cluster.log import Batch, Entry, Reader, RunChange, RunStart, Seen
+from ensue.cluster.log import (
+    AuditRow,
+    Batch,
+    DeadFilter,
+    DeadLetter,
+    Entry,
+    LetterSettled,
+    Reader,
+    RunChange,
+    RunStart,
+    Seen,
+)
 from ensue.cluster.memory_log import MemoryLog
+from ensue.events.breaker import BreakerView
 from ensue.events.codec import encode
-from ensue.events.errors import DeliveryConflict, RunUnknown
-from ensue.events.event import Event
-from ensue.events.ids import uuid7
+from ensue.events.errors import BreakerUnknown, DeliveryConflict, LetterClosed, LetterUnknown, RunUnknown
+from ensue.events.event import Event, parse_event
+from ensue.events.ids import format_id, uuid7
 from ensue.events.inputs import Accepted
 from ensue.events.pipeline import Pipeline
 from ensue.events.records import Kind, Record, pack_records
 from ensue.events.status import Status
 
 __all__ = ["StandInEngine"]
+
+
+class Redriven(NamedTuple):
+    """As an engine's."""
+
+    redriven: int
+    refused: list[tuple[str, str]]
 
 
 class StandInEngine:
@@ -33,10 +52,14 @@ class StandInEngine:
     def __init__(self, pipelines: Sequence[Pipeline], *, said: str = "ready") -> None:
         self.pipelines: Mapping[str, Pipeline] = {pipeline.name: pipeline for pipeline in pipelines}
         self.said = said
+        self.on_ray_renewed: Callable[[], None] = lambda: None
         self.hold: asyncio.Event | None = None
         self.fail_with: Exception | None = None
         self.log = MemoryLog()
         self.accepted: list[tuple[str, Event, str | None]] = []
+        self.done: list[tuple[Any, ...]] = []
+        self.circuits: dict[str, BreakerView] = {}
+        self.branches: list[dict[str, Any]] = []
         self._epoch = self.log.acquire("stand-in")
 
     async def __aenter__(self) -> Self:
@@ -89,11 +112,69 @@ class StandInEngine:
         self.accepted.append((pipeline, event, key))
         return Accepted(event_id, run_id, duplicate=False)
 
-    async def cancel(self, run_id: bytes) -> None:
+    async def cancel(self, run_id: bytes, *, who: str = "python") -> None:
         self._change(run_id, Status.CANCELLED)
 
-    async def retry(self, run_id: bytes) -> None:
+    async def retry(self, run_id: bytes, *, who: str = "python") -> None:
         self._change(run_id, Status.RUNNING)
+
+    def breakers(self) -> list[BreakerView]:
+        return list(self.circuits.values())
+
+    def tree(self) -> dict[str, Any]:
+        root = {"name": "engine", "kind": "engine", "status": "up", "pid": os.getpid(), "restarts": 0}
+        return {**root, "since": 1_700_000_000_000_000, "reason": "", "children": self.branches}
+
+    async def restart_pipeline(self, name: str, *, who: str = "python") -> None:
+        self.done.append(("restart", name, who))
+
+    async def force_breaker(
+        self, name: str, *, opens: bool, seconds: float | None = None, who: str = "python"
+    ) -> BreakerView:
+        if name not in self.circuits:
+            raise BreakerUnknown(f"no breaker is called {name!r}")
+        self.done.append(("open" if opens else "close", name, seconds, who))
+        self.circuits[name] = self.circuits[name]._replace(status="open" if opens else "closed", forced=opens)
+        return self.circuits[name]
+
+    async def redrive(self, letter_id: bytes, *, data: Mapping[str, Any] | None = None, who: str = "python") -> None:
+        letter = self._open_letter(letter_id)
+        if data is not None:
+            parse_event(self.pipelines[letter.pipeline].registry[letter.event_type], dict(data))
+        self.done.append(("redrive", letter_id, data, who))
+        self._settle(letter_id, "redriven", who)
+
+    async def discard(self, letter_id: bytes, *, who: str = "python") -> None:
+        self._open_letter(letter_id)
+        self._settle(letter_id, "discarded", who)
+
+    async def redrive_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
+        return self._settle_all(wanted, limit, "redriven", who)
+
+    async def discard_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
+        return self._settle_all(wanted, limit, "discarded", who)
+
+    def bury(self, letter: DeadLetter) -> None:
+        """Put a dead letter into the log."""
+        self.log.commit(Batch(self._epoch, dead=[letter]))
+
+    def _open_letter(self, letter_id: bytes) -> DeadLetter:
+        letter = self.reader().dead_letter(letter_id)
+        if letter is None:
+            raise LetterUnknown("no such letter")
+        if letter.state != "open":
+            raise LetterClosed(f"the letter is {letter.state}")
+        return letter
+
+    def _settle(self, letter_id: bytes, state: str, who: str) -> None:
+        row = AuditRow(time.time_ns() // 1000, who, state, format_id(letter_id), "")
+        self.log.commit(Batch(self._epoch, settled=[LetterSettled(letter_id, state)], audit=[row]))
+
+    def _settle_all(self, wanted: DeadFilter, limit: int | None, state: str, who: str) -> Redriven:
+        letters = self.reader().dead(wanted, limit=limit or 1000)
+        for letter in letters:
+            self._settle(letter.letter_id, state, who)
+        return Redriven(len(letters), [])
 
     def append(
         self,

@@ -1,23 +1,17 @@
 """The command line on a real Ray: a run from the first word to the outcome, interrupted, resumed, served."""
 
 import json
-import os
-import select
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-ENSUE = Path(sys.executable).with_name("ensue")
-DEADLINE_SECONDS = 60
+from .programs import ENSUE, started
+
 STEPS = """
 import time
 from pathlib import Path
@@ -65,58 +59,6 @@ def here(tmp_path: Path) -> Path:
     (here / "cli_steps.py").write_text("raise RuntimeError('the wrong module')")
     (here / "cli_words.py").write_text("WORD = 'wrong'")
     return here
-
-
-class Program:
-    """An `ensue` in a process group of its own."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        self.process = subprocess.Popen(
-            [ENSUE, *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-        )
-        assert self.process.stderr is not None
-        self.said = ""
-        self._stderr: IO[bytes] = self.process.stderr
-
-    def wait_for(self, text: str) -> None:
-        """Wait until it has said something on stderr."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while text not in self.said:
-            ready, _, _ = select.select([self._stderr], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(self._stderr.fileno(), 65536) if ready else b""
-            assert chunk, f"{text!r} was not said, but {self.said!r}"
-            self.said += chunk.decode()
-
-    def family(self) -> list[psutil.Process]:
-        """It and all that it started."""
-        process = psutil.Process(self.process.pid)
-        return [process, *process.children(recursive=True)]
-
-    def signal(self, number: int) -> None:
-        """What a terminal does: the whole group hears it."""
-        os.killpg(self.process.pid, number)
-
-    def end(self) -> tuple[int, str, str]:
-        """Its exit code, its stdout and its stderr."""
-        out, err = self.process.communicate(timeout=DEADLINE_SECONDS)
-        return self.process.returncode, out.decode(), self.said + err.decode()
-
-
-@contextmanager
-def started(folder: Path, *words: str) -> Generator[Program]:
-    program = Program(folder, *words)
-    try:
-        yield program
-    finally:
-        if program.process.poll() is None:
-            program.process.kill()
-            program.process.communicate()
 
 
 def _run(folder: Path, data: str, *words: str) -> tuple[int, str, str]:
@@ -174,7 +116,7 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on_at_the_next_start(here
 def test_a_served_engine_is_asked_and_told_over_http(here: Path) -> None:
     with started(here, "serve", "../far/cli_steps.py", "--port", "0") as program:
         program.wait_for("durability full")
-        url = program.said.partition(" serves ")[2].split()[0]
+        url = program.url
         where = ("--url", url)
         sent = [
             httpx.post(f"{url}/events", json={"type": "Go", "data": d}) for d in ({"n": 13}, {"n": 5, "until": "never"})

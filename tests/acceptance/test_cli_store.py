@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from ensue.events.status import Status
 from ensue.gateway.cli import main
 from ensue.gateway.cli_picture import line, picture
 from ensue.gateway.cli_sources import LogWatch
-from ensue.gateway.cli_store import hold
+from ensue.gateway.cli_store import hold, holder
 from ensue.gateway.progress import Phase, Progress, causal_order, waits_for
 from ensue.testing import LocalEngine
+
+DEADLINE_SECONDS = 20
 
 
 class Basket(Event):
@@ -226,6 +229,36 @@ def test_a_store_in_use_is_held_and_says_by_whom(store: str, tmp_path: Path) -> 
     with hold(store, "`ensue run`"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_waits_for_a_store_has_it_when_the_other_one_leaves(store: str) -> None:
+    held, told = threading.Event(), threading.Event()
+    said: list[str] = []
+
+    def wait() -> None:
+        def tell(holder: str) -> None:
+            said.append(holder)
+            told.set()
+
+        with hold(store, "`ensue serve`", wait_seconds=DEADLINE_SECONDS, told=tell):
+            said.append(str(holder(store)))
+            held.set()
+
+    waiting = threading.Thread(target=wait)
+    with hold(store, "`ensue run`"):
+        waiting.start()
+        assert told.wait(DEADLINE_SECONDS)
+        assert not held.is_set()
+    assert held.wait(DEADLINE_SECONDS)
+    waiting.join(DEADLINE_SECONDS)
+    assert [text.partition(" (")[0] for text in said] == ["`ensue run`", "`ensue serve`"]
+    assert holder(store) is None
+
+
+def test_whoever_waits_too_long_is_refused(store: str) -> None:
+    refused = pytest.raises(LogUnavailable, match="in use by `ensue serve`")
+    with hold(store, "`ensue serve`"), refused, hold(store, "`ensue run`", wait_seconds=0.01):
+        pytest.fail("it was held twice")
 
 
 def test_a_memory_store_is_held_by_nobody() -> None:

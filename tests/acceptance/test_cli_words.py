@@ -1,6 +1,7 @@
 """The command line without Ray: what is typed wrongly gets one clear line and its exit code; check and graph do as told."""
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,8 +10,13 @@ from typing import NamedTuple
 
 import pytest
 
+from ensue.events.failure import FailureKind
 from ensue.events.graph import Graph
+from ensue.gateway import cli_serve
 from ensue.gateway.cli import main
+from ensue.gateway.cli_log import LogLines
+from ensue.gateway.cli_operate import FailureClass
+from ensue.gateway.settings import GatewaySettings
 
 SHOP = """
 from ensue import Event, Pipeline
@@ -296,3 +302,29 @@ def test_serve_refuses_an_address_that_others_reach(ensue: Ensue) -> None:
     said = ensue("serve", "cli_shop.py", "--host", "0.0.0.0", "--port", "0")  # noqa: S104 - what is refused
     assert said.code == 2
     assert "not loopback" in _refused(said)
+
+
+def test_serve_lets_requests_in_for_the_names_that_it_is_told(ensue: Ensue, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[GatewaySettings] = []
+
+    def serve(*_: object, settings: GatewaySettings, **__: object) -> None:
+        told.append(settings)
+
+    monkeypatch.setattr(cli_serve, "serve_gateway", serve)
+    words = ("--allowed-host", "hooks.example", "--allowed-host", "a.example")
+    assert ensue("serve", "cli_shop.py", "--store", "memory://", *words).code == 0
+    assert told == [GatewaySettings(allowed_hosts=("hooks.example", "a.example"))]
+
+
+@pytest.mark.parametrize("is_debug", [False, True])
+def test_an_exception_in_the_log_is_named(capsys: pytest.CaptureFixture[str], *, is_debug: bool) -> None:
+    error = LookupError("nothing for 13")
+    fields = {"levelname": "ERROR", "msg": "webhook shop failed", "exc_info": (LookupError, error, None)}
+    LogLines(is_timed=False, is_debug=is_debug).handle(logging.makeLogRecord(fields))
+    said = capsys.readouterr().err
+    between = "\n" if is_debug else ": "
+    assert said == f"error webhook shop failed{between}LookupError: nothing for 13\n"
+
+
+def test_the_kinds_of_failure_that_a_filter_takes_are_those_that_there_are() -> None:
+    assert {kind.value for kind in FailureClass} == {kind.value for kind in FailureKind}

@@ -255,6 +255,14 @@ async def test_it_is_live_and_not_ready_while_the_engine_is_not(
     assert int(response.headers["retry-after"]) >= 1
 
 
+async def test_it_is_ready_and_takes_events_in_while_the_engine_recovers(
+    client: httpx.AsyncClient, engine: StandInEngine
+) -> None:
+    engine.said = "recovering: Ray is gone"
+    assert (await client.get("/readyz")).json() == {"status": "recovering", "durability": "memory"}
+    assert await _start(client)
+
+
 async def test_there_is_nothing_to_read_before_the_engine_has_started(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
@@ -279,6 +287,44 @@ async def test_requests_for_another_name_are_refused(client: httpx.AsyncClient, 
 async def test_a_doubled_host_is_refused(client: httpx.AsyncClient) -> None:
     headers = [("host", "localhost"), ("host", "localhost")]
     _problem(await client.get("/healthz", headers=headers), 400, "host-unknown")
+
+
+FOREIGN = [
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site", "origin": "http://127.0.0.1:8484"},
+    {"origin": "http://evil.example"},
+    {"origin": "http://127.0.0.1:9999"},
+    {"origin": "null"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+async def test_nothing_is_changed_for_a_page_of_another_site(
+    client: httpx.AsyncClient, app: Gateway, engine: StandInEngine, headers: dict[str, str]
+) -> None:
+    changing = [
+        (method, path.replace("{run_id}", UNKNOWN).replace("{letter_id}", UNKNOWN).replace("{name}", "x/y"))
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+        if method not in ("get", "head") and not path.startswith(("/hooks", "/events"))
+    ]
+    assert len(changing) >= 7
+    for method, path in changing:
+        _problem(await client.request(method, path, headers=headers), 403, "cross-site")
+    for path in ("/events", "/hooks/shop"):  # such a page could send no JSON without asking first, and is told no
+        plain = headers | {"content-type": "text/plain"}
+        _problem(await client.post(path, headers=plain, content=b"{}"), 415, "content-type")
+    assert engine.done == []
+    assert (await client.get("/runs", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}, {"origin": "http://127.0.0.1:8484"}, {}]
+)
+async def test_a_page_of_ours_and_whoever_is_no_browser_may_change_things(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    _problem(await client.post(f"/runs/{UNKNOWN}/cancel", headers=headers), 404, "run-unknown")
 
 
 async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx.AsyncClient) -> None:
@@ -325,8 +371,22 @@ async def test_openapi_has_every_path_of_the_interface(client: httpx.AsyncClient
         "/pipelines",
         "/pipelines/{name}",
         "/pipelines/{name}/graph",
+        "/pipelines/{name}/restart",
+        "/dead",
+        "/dead/redrive",
+        "/dead/discard",
+        "/dead/{letter_id}",
+        "/dead/{letter_id}/redrive",
+        "/breakers",
+        "/breakers/{name}",
+        "/breakers/{name}/open",
+        "/breakers/{name}/close",
+        "/audit",
         "/healthz",
         "/readyz",
+        "/health/tree",
+        "/status",
+        "/metrics",
     }
 
 
@@ -352,12 +412,13 @@ async def test_every_operation_of_the_document_answers_as_it_says(
     document = (await client.get("/openapi.json")).json()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            url = path.format(run_id=run_id, name="orders", endpoint="nobody")
+            url = path.format(run_id=run_id, name="orders", endpoint="nobody", letter_id=UNKNOWN)
             response = await client.request(method, url)
             told = operation["responses"]
             assert str(response.status_code) in told or "default" in told, (method, path, response.text)
             assert response.status_code < 500, (method, path, response.text)
-            assert response.headers["content-type"] in ("application/json", "application/problem+json")
-            if response.status_code == 200:
+            answered = response.headers["content-type"].partition(";")[0]
+            assert answered in ("application/json", "application/problem+json") or path == "/metrics"
+            if response.status_code == 200 and path != "/metrics":
                 schema = told["200"]["content"]["application/json"]["schema"]
                 assert schema["$ref"].startswith("#/components/schemas/"), (method, path)

@@ -57,6 +57,11 @@ class Rig:
         """Whether steps run in processes of their own."""
         return self.kind.startswith("ray")
 
+    @property
+    def engine(self) -> EngineFace:
+        """The engine that was started last."""
+        return self._engines[-1]
+
     async def start(self, *pipelines: Pipeline, limits: Limits | None = None) -> EngineFace:
         """Start an engine."""
         engine: Engine | LocalEngine

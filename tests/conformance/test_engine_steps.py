@@ -238,19 +238,6 @@ async def test_progress_shows_while_a_step_runs_and_is_forgotten_with_its_run(ri
     assert engine.progress == {}
 
 
-async def test_a_heartbeat_starts_the_timeout_anew(rig: Rig) -> None:
-    flow = Pipeline("heartbeat")
-
-    @flow.step(timeout=0.5, retry=1)
-    async def long(event: Order, ctx: Context) -> Item:
-        for _ in range(12):
-            await asyncio.sleep(0.1)
-            ctx.heartbeat()
-        return Item(n=1)
-
-    assert (await rig.run(flow, Order())).events == [Item(n=1)]
-
-
 async def test_without_a_heartbeat_an_async_step_is_cancelled_at_its_timeout(rig: Rig, trace: Trace) -> None:
     flow = Pipeline("overdue")
 

@@ -174,3 +174,14 @@ def test_a_worker_that_is_told_to_stop_says_all_it_has_first(
     assert sorted(done) == list(range(1, 101))
     assert {item[0] for item in done.values()} <= {Op.DONE, Op.RELEASE}
     assert lane.gone(SECONDS)
+
+
+def test_a_wait_of_a_year_is_ended_by_a_ring() -> None:
+    links = RayLinks()
+    try:
+        ringing = threading.Thread(target=links.wake)
+        ringing.start()
+        links.wait(366 * 86_400.0)
+        ringing.join()
+    finally:
+        links.close()

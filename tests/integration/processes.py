@@ -53,6 +53,11 @@ class EngineProcess:
         """Ctrl-C: the terminal sends the signal to the whole group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def signal(self, pid: int) -> None:
+        """Kill a process of its family."""
+        assert pid in descendants(self.process.pid)
+        os.kill(pid, signal.SIGKILL)
+
     def end(self) -> None:
         """See that nothing of it is left, whatever the test did."""
         for pid in (*descendants(self.process.pid), self.process.pid):

@@ -161,6 +161,12 @@ def foreign_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         head.wait()
 
 
+def titled(*titles: str, within: set[int]) -> set[int]:
+    """The processes below these whose title begins so."""
+    below = {pid for parent in within for pid in descendants(parent)}
+    return {pid for pid in below if Path(f"/proc/{pid}/cmdline").read_text().startswith(titles)}
+
+
 def test_on_a_ray_that_somebody_else_runs_a_killed_engine_leaves_no_worker_and_goes_on_when_restarted(
     foreign_ray: tuple[str, set[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,8 +179,10 @@ def test_on_a_ray_that_somebody_else_runs_a_killed_engine_leaves_no_worker_and_g
         first.expect(lambda: sum("second" in line for line in first.lines()) == 10)
         workers = {int(line.split()[-1]) for line in first.lines() if "second" in line}
         assert alive(workers) == workers
+        wait_until(lambda: len(titled("ray::RootSupervisor", "ray::PipelineSupervisor", within=family)) == 2)
+        supervisors = titled("ray::RootSupervisor", "ray::PipelineSupervisor", within=family)
         first.kill()
-        wait_until(lambda: not alive(workers), 30)
+        wait_until(lambda: not alive(workers | supervisors), 30)
         assert alive(family)
         (tmp_path / "hold").unlink()
         second = again = EngineProcess(tmp_path, "address", address)

@@ -4,14 +4,14 @@ from typing import Any
 
 from ensue.events.book import Book
 from ensue.events.codec import encode, unpack
-from ensue.events.commands import Decision
+from ensue.events.commands import Decision, Died
 from ensue.events.decide import Core
 from ensue.events.event import Event
 from ensue.events.ids import uuid7
 from ensue.events.inputs import Completed, Emit, Input, Op, WorkerDown, WorkerUp
 from ensue.events.pipeline import Pipeline
 from ensue.events.plan import Plan, compile_plan
-from ensue.events.records import Entry, unpack_records
+from ensue.events.records import Entry, Record, unpack_records
 from ensue.events.replay import fold
 from ensue.events.snapshot import dump, load
 from ensue.events.state import DeliveryStatus, Run, State
@@ -29,6 +29,8 @@ class CoreDriver:
         self.log: list[Entry] = []
         self.held: dict[int, list[list[Any]]] = {}
         self.ended: list[tuple[Run, str]] = []
+        self.dead: list[Died] = []
+        self.facts: dict[str, bytes] = {}
         self.steps: dict[int, str] = {}
         self._next_worker = 0
         self._ids = 0
@@ -54,6 +56,8 @@ class CoreDriver:
         for deliver in decision.deliver:
             self.held[deliver.worker] += deliver.items
         self.ended += [(end.run, end.status.wire) for end in decision.ended]
+        self.dead += decision.dead
+        self.facts |= {fact.name: fact.body for fact in decision.facts if fact.body is not None}
         return decision
 
     def emit(self, event: Event, key: str | None = None) -> bytes:
@@ -85,6 +89,15 @@ class CoreDriver:
         del self.held[worker]
         self.add_worker(step)
 
+    def number_of(self, run_id: bytes) -> int:
+        """The number of a run that is or was there."""
+        return next(entry.run for entry in self.log if unpack_records(entry.body)[0][1] == run_id)
+
+    def entries_of(self, run_id: bytes) -> list[list[Record]]:
+        """The records of a run, as an engine would read them from the log."""
+        number = self.number_of(run_id)
+        return [unpack_records(entry.body) for entry in self.log if entry.run == number]
+
     def replayed(self) -> State:
         """The state as the log alone gives it."""
         state = State()
@@ -98,7 +111,7 @@ class CoreDriver:
         state = self.replayed()
         self.book = Book(self.core.next_offset)
         self.book.state = state
-        self.core = Core(self.plans, self.book)
+        self.core = Core(self.plans, self.book, facts=self.facts)
         self.held = {}
         self.steps = {}
         self._note(self.core.resume(self.now_us))
@@ -110,7 +123,7 @@ def picture(state: State) -> list[Any]:
     """A state as plain data, without what time alone changes: a due retry is ready, and a run with one is running."""
     body = unpack(dump(state))
     for run in body[2]:
-        run[6][3] = 0
+        run[6][2] = 0
         for delivery in run[10]:
             delivery[1] = 0
             delivery[13] = 0

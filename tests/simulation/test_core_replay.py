@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue import Event, Pipeline, StepFailed
-from ensue.events.inputs import Cancel, Op
+from ensue.events.codec import encode
+from ensue.events.inputs import Cancel, Completed, Force, Op, Redrive, Revive
+from ensue.events.records import Kind, unpack_records
+from ensue.events.state import DeliveryStatus
 
 from .core_driver import CoreDriver, picture, reloaded
 
@@ -62,7 +65,7 @@ class Noted(Event):
     step: str
 
 
-def _pipeline() -> Pipeline:
+def _pipeline(*, undone: bool = False) -> Pipeline:
     p = Pipeline("everything")
 
     @p.step
@@ -77,7 +80,7 @@ def _pipeline() -> Pipeline:
     @p.step
     def price(event: Item) -> Priced | None: ...
 
-    @p.step
+    @p.step(pivot=undone)
     def box(packed: Packed, priced: Priced) -> Box | None: ...
 
     @p.step
@@ -85,6 +88,17 @@ def _pipeline() -> Pipeline:
 
     @p.on_error(price, box)
     def note(event: StepFailed) -> Noted | None: ...
+
+    if undone:
+
+        @p.compensate(split)
+        def unsplit(event: Order) -> None: ...
+
+        @p.compensate(cut)
+        def uncut(event: Item) -> Noted | None: ...
+
+        @p.compensate(wrap)
+        def unwrap(parts: list[Part]) -> None: ...
 
     return p
 
@@ -97,6 +111,9 @@ OUTPUTS: dict[str, tuple[type[Event] | None, bool]] = {
     "box": (Box, False),
     "ship": (Shipped, False),
     "note": (Noted, False),
+    "unsplit": (None, False),
+    "uncut": (Noted, False),
+    "unwrap": (None, False),
 }
 
 
@@ -119,19 +136,54 @@ def _act(driver: CoreDriver, dice: random.Random) -> None:
         driver.tell(Cancel(dice.choice(list(driver.core.state.runs))))
     elif roll < 0.19:
         driver.die(dice.choice(list(driver.held)))
+    elif roll < 0.23:
+        _operate(driver, dice)
     else:
         worker = dice.choice(busy)
         _answer(driver, worker, dice.choice(driver.held[worker]), dice)
 
 
+def _operate(driver: CoreDriver, dice: random.Random) -> None:
+    """An operator forces a breaker, retries a run that is over, or decides on what gave up."""
+    if dice.random() < 0.3:
+        name = dice.choice(["everything/split", "everything/cut", "everything/unsplit"])
+        driver.tell(Force(name, dice.random() < 0.4, "ann", dice.choice([None, 10.0])))
+        return
+    if dice.random() < 0.3 and driver.ended:
+        run_id = dice.choice(driver.ended)[0].run_id
+        as_of, number = driver.core.next_offset, driver.number_of(run_id)
+        driver.tell(Revive(run_id, number, driver.entries_of(run_id), None, "ann", as_of))
+        return
+    letters = [died for died in driver.dead if died.run.run_id]
+    if letters:
+        died = dice.choice(letters)
+        run_id = died.run.run_id
+        edited = [bytes([dice.randrange(256)]) * 16, "Item", 1, b"\x81\xa1n\x07", None] if dice.random() < 0.3 else None
+        driver.tell(
+            Redrive(
+                run_id,
+                driver.number_of(run_id),
+                died.delivery,
+                "ann",
+                dice.random() < 0.3,
+                edited,
+                driver.entries_of(run_id),
+                as_of=driver.core.next_offset,
+                blocked=died.blocked,
+            )
+        )
+
+
 def _answer(driver: CoreDriver, worker: int, item: list[Any], dice: random.Random) -> None:
     model, many = OUTPUTS[driver.steps[worker]]
-    assert model is not None
     roll = dice.random()
     if roll < 0.08:
-        driver.answer(worker, item, Op.FAIL, "transient", "ValueError", "no", "trace", dice.choice([None, 0.0, 5.0]))
+        wait, kind = dice.choice([None, 0.0, 5.0]), dice.choice(["transient", "resource"])
+        driver.answer(worker, item, Op.FAIL, kind, "ValueError", "no", "trace", wait, dice.random() < 0.5)
     elif roll < 0.12:
         driver.answer(worker, item, Op.RELEASE)
+    elif model is None:
+        driver.done(worker, item, [], many=False)
     elif many and roll < 0.4:
         first = driver.core.workers[worker][0].leases[item[0]].emitted
         event = _make(model, dice)
@@ -143,39 +195,47 @@ def _answer(driver: CoreDriver, worker: int, item: list[Any], dice: random.Rando
         driver.done(worker, item, outputs, many=many)
 
 
-@given(st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
-def test_the_log_and_a_snapshot_lead_to_the_state_that_was(seed: int) -> None:
+@given(st.integers(0, 2**32), st.booleans())
+@settings(max_examples=250, deadline=None)
+def test_the_log_and_a_snapshot_lead_to_the_state_that_was(seed: int, undone: bool) -> None:
     dice = random.Random(seed)  # noqa: S311 - seeded on purpose
-    driver = CoreDriver(_pipeline(), concurrency=dice.choice([1, 4]))
+    driver = CoreDriver(_pipeline(undone=undone), concurrency=dice.choice([1, 4]))
     for _ in range(dice.randrange(5, 80)):
         _act(driver, dice)
         assert picture(driver.replayed()) == picture(driver.core.state)
     assert picture(reloaded(driver.core.state, driver.plans)) == picture(driver.core.state)
 
 
-@given(st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
-def test_every_run_ends_once_faults_stop(seed: int) -> None:
+@given(st.integers(0, 2**32), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_every_run_ends_once_faults_stop(seed: int, undone: bool) -> None:
     dice = random.Random(seed)  # noqa: S311 - seeded on purpose
-    driver = CoreDriver(_pipeline())
+    driver = CoreDriver(_pipeline(undone=undone))
     for _ in range(40):
         _act(driver, dice)
         if dice.random() < 0.05:
             driver.restart()
+    for view in driver.core.breakers(driver.now_us):
+        driver.tell(Force(view.name, opens=False, who="ann"))
     for _ in range(5000):
         driver.tell(seconds=300)
+        _settle_what_is_blocked(driver)
         busy = [worker for worker, items in driver.held.items() if items]
         if not busy:
             break
         worker = busy[0]
         item = driver.held[worker][0]
         model, many = OUTPUTS[driver.steps[worker]]
-        assert model is not None
         streamed = driver.core.workers[worker][0].leases[item[0]].emitted
-        driver.done(worker, item, [] if streamed else [_make(model, dice)], many=many)
+        driver.done(worker, item, [] if streamed or model is None else [_make(model, dice)], many=many)
     assert not driver.core.state.runs
     assert not driver.core.state.key_queues
+
+
+def _settle_what_is_blocked(driver: CoreDriver) -> None:
+    for run in list(driver.core.state.runs.values()):
+        if run.undoing is not None and run.undoing.status is DeliveryStatus.FAILED:
+            driver.tell(Redrive(run.run_id, run.number, run.undoing.number, "ann", discard=True))
 
 
 def test_offsets_have_no_gap() -> None:
@@ -210,3 +270,54 @@ def test_a_fan_out_is_gathered_once_with_what_came(items: int) -> None:
         driver.done(worker, item, outputs, many=many)
     assert gathered == [items]
     assert [status for _, status in driver.ended] == ["completed"]
+
+
+class Pair(Event):
+    """A trigger that fans out."""
+
+    n: int
+
+
+class Plain(Event):
+    """One of them."""
+
+    n: int
+
+
+class Keyed(Event, key="owner"):
+    """Handled one at a time."""
+
+    owner: str
+    n: int
+
+
+def test_events_of_one_key_are_handled_in_the_order_of_their_offsets() -> None:
+    p = Pipeline("keyed")
+
+    @p.step
+    def fan(event: Pair) -> list[Plain]: ...  # type: ignore[empty-body]
+
+    @p.step
+    def relay(event: Plain) -> Keyed: ...  # type: ignore[empty-body]
+
+    @p.step
+    def handle(event: Keyed) -> None: ...
+
+    driver = CoreDriver(p)
+    fans, relays, handles = driver.held
+    for run in range(2):
+        driver.emit(Pair(n=run))
+    for item in list(driver.held[fans]):
+        driver.done(fans, item, [Plain(n=1), Plain(n=2)], many=True)
+    first, second, third, fourth = driver.held[relays]  # two of one run, two of the other
+    keyed = [[Keyed.__event_type__, 1, encode(Keyed(owner="a", n=1)), "a"]]
+    answers = [[Op.DONE, item[0], 10, keyed, False] for item in (first, third, second, fourth)]
+    driver.held[relays].clear()
+    driver.tell(*(Completed(relays, [answer]) for answer in answers))
+    handled: list[bytes] = []
+    while driver.held[handles]:
+        handled.append(driver.held[handles][0][6][0][0])
+        driver.done(handles, driver.held[handles][0], [], many=False)
+    recorded = [r[1] for e in driver.log for r in unpack_records(e.body) if r[0] == Kind.EVENT and r[2] == "Keyed"]
+    assert handled == recorded
+    assert len(handled) == 4

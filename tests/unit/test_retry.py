@@ -69,6 +69,14 @@ def test_a_backoff_that_makes_no_sense_is_refused(figures: dict[str, float]) -> 
         ({"on": [OSError]}, r"Retry\(on=.*write an exception, a tuple of them"),
         ({"on": (OSError, "x")}, r"Retry\(on="),
         ({"give_up_on": "OSError"}, r"Retry\(give_up_on="),
+        ({"deadline": 0}, "a deadline is more than 0 seconds"),
+        ({"deadline": math.nan}, "a deadline is more than 0 seconds"),
+        ({"deadline": math.inf}, "not endless"),
+        ({"by_exception": {"OSError": 3}}, "a key is one exception class"),
+        ({"by_exception": {(OSError, ValueError): 3}}, "a key is one exception class"),
+        ({"by_exception": {OSError: 0}}, "write a Retry, or attempts, at least 1"),
+        ({"by_exception": {OSError: 2.5}}, "write a Retry, or attempts, at least 1"),
+        ({"by_exception": {OSError: Retry(by_exception={OSError: 1})}}, "no by_exception of its own"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any], message: str) -> None:
@@ -87,6 +95,21 @@ def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any], message
 )
 def test_waits_end_with_the_last_attempt(retry: Retry, waits: list[float | None]) -> None:
     assert [retry.wait_without_exception(attempt, SEED) for attempt in range(1, len(waits) + 1)] == waits
+
+
+@pytest.mark.parametrize(("elapsed", "wait"), [(0.0, 2.0), (8.0, 2.0), (8.1, None), (99.0, None)])
+def test_after_the_deadline_no_attempt_follows_a_dead_process(elapsed: float, wait: float | None) -> None:
+    assert Retry(wait=2, deadline=10).wait_without_exception(1, SEED, elapsed) == wait
+
+
+def test_settings_by_exception_say_nothing_of_a_dead_process() -> None:
+    retry = Retry(attempts=2, wait=3, by_exception={Exception: 9})
+    assert [retry.wait_without_exception(attempt, SEED) for attempt in (1, 2)] == [3, None]
+
+
+def test_policies_with_settings_by_exception_are_compared_and_hashed() -> None:
+    one, two = Retry(by_exception={OSError: 3}), Retry(by_exception={OSError: 3})
+    assert (one == two, hash(one) == hash(two), one == Retry()) == (True, True, False)
 
 
 def test_where_tenacity_decides_the_default_figures_stand_in_for_a_dead_process() -> None:

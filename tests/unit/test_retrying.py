@@ -1,71 +1,30 @@
 """Which failures are tried again, after what wait, and as what they are recorded."""
 
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from email.utils import format_datetime
 from math import inf, nan
 from typing import Any
+from urllib.error import HTTPError
 
-import httpx
 import pytest
 import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from ensue import Backoff, Event, GiveUp, Retry
-from ensue.actors.retrying import UndeclaredEvent, classify, failure_of, wait_seconds
+from ensue import Backoff, GiveUp, Retry
+from ensue.actors.retrying import failure_of, judge, wait_seconds
 from ensue.events.codec import pack, unpack
-from ensue.events.errors import CodecError, EventInvalid
-from ensue.events.failure import FailureKind
+from ensue.events.errors import Overloaded
 from ensue.events.retry import spread
+
+from .raised import from_aws, from_library, http, raised_from
 
 YEAR = 366 * 86_400.0
 
 
-class Order(Event):
-    n: int
-
-
-def invalid() -> ValidationError:
-    with pytest.raises(ValidationError) as caught:
-        Order.model_validate({"n": "x"})
-    return caught.value
-
-
-def http(status: int, **headers: str) -> httpx.HTTPStatusError:
-    request = httpx.Request("GET", "http://x")
-    return httpx.HTTPStatusError(
-        "no", request=request, response=httpx.Response(status, headers=headers, request=request)
-    )
-
-
 def wait(retry: Retry, error: BaseException, attempt: int = 1, elapsed: float = 0.0) -> float | None:
     return wait_seconds(retry, error, attempt, elapsed, bytes(16))
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (ConnectionError("x"), FailureKind.TRANSIENT),
-        (ValueError("x"), FailureKind.TRANSIENT),
-        (TimeoutError(), FailureKind.TIMEOUT),
-        (MemoryError(), FailureKind.RESOURCE),
-        (GiveUp("x"), FailureKind.PERMANENT),
-        (UndeclaredEvent("x"), FailureKind.PERMANENT),
-        (CodecError("x"), FailureKind.PERMANENT),
-        (EventInvalid("x"), FailureKind.PERMANENT),
-        (invalid(), FailureKind.PERMANENT),
-        (http(404), FailureKind.PERMANENT),
-        (http(422), FailureKind.PERMANENT),
-        (http(408), FailureKind.TRANSIENT),
-        (http(425), FailureKind.TRANSIENT),
-        (http(429), FailureKind.TRANSIENT),
-        (http(503), FailureKind.TRANSIENT),
-    ],
-    ids=repr,
-)
-def test_every_exception_has_its_class(error: BaseException, kind: FailureKind) -> None:
-    assert classify(error) is kind
 
 
 def test_a_permanent_failure_is_never_tried_again_whatever_the_policy_says() -> None:
@@ -104,6 +63,7 @@ def test_jitter_differs_from_run_to_run() -> None:
 def test_retry_after_in_seconds_is_obeyed_where_it_is_longer() -> None:
     assert wait(Retry(wait=2.0), http(429, **{"Retry-After": "30"})) == 30.0
     assert wait(Retry(wait=60.0), http(429, **{"Retry-After": "30"})) == 60.0
+    assert wait(Retry(wait=2.0), from_aws(503, "SlowDown", **{"retry-after": "30"})) == 30.0
 
 
 def test_retry_after_as_a_date_is_obeyed() -> None:
@@ -114,6 +74,38 @@ def test_retry_after_as_a_date_is_obeyed() -> None:
 @pytest.mark.parametrize("text", ["soon", "", "-5", "1.5", "Mon, 99 Foo", "1e3"])
 def test_a_retry_after_that_says_nothing_is_passed_over(text: str) -> None:
     assert wait(Retry(wait=2.0), http(503, **{"Retry-After": text})) == 2.0
+
+
+def test_an_error_that_says_when_to_come_back_is_obeyed() -> None:
+    assert wait(Retry(wait=2.0), Overloaded("full", retry_after_seconds=30.0)) == 30.0
+    assert wait(Retry(wait=2.0), from_library("mine.Limited", retry_after_seconds=45)) == 45.0
+    assert wait(Retry(wait=2.0), raised_from(Overloaded("full", retry_after_seconds=30.0))) == 30.0
+    assert wait(Retry(wait=60.0), Overloaded("full", retry_after_seconds=30.0)) == 60.0
+
+
+@pytest.mark.parametrize("seconds", [nan, inf, -1.0, "30", None], ids=repr)
+def test_an_error_that_says_nonsense_about_coming_back_is_passed_over(seconds: object) -> None:
+    assert wait(Retry(wait=2.0), from_library("mine.Limited", retry_after_seconds=seconds)) == 2.0
+
+
+def test_an_error_that_cannot_say_when_to_come_back_is_passed_over() -> None:
+    class Hostile(Exception):
+        @property
+        def retry_after_seconds(self) -> object:
+            raise RuntimeError("no")
+
+    assert wait(Retry(wait=2.0), Hostile()) == 2.0
+
+
+def test_headers_of_the_error_itself_are_read_too() -> None:
+    headers = Message()
+    headers["Retry-After"] = "30"
+    assert wait(Retry(wait=2.0), HTTPError("http://x", 503, "no", headers, None)) == 30.0
+
+
+def test_a_date_that_has_passed_is_no_wait() -> None:
+    at = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+    assert wait(Retry(wait=2.0), http(503, **{"Retry-After": at})) == 2.0
 
 
 def test_no_wait_is_longer_than_a_year() -> None:
@@ -163,6 +155,60 @@ def test_tenacity_strategies_say_the_same_here_as_in_tenacity(
     retry: Retry, attempt: int, elapsed: float, seconds: float | None
 ) -> None:
     assert wait(retry, OSError("disk gone"), attempt, elapsed) == seconds
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "seconds"), [(0.0, 4.0), (6.0, 4.0), (6.1, None), (10.0, None), (99.0, None)], ids=repr
+)
+def test_no_attempt_begins_after_the_deadline(elapsed: float, seconds: float | None) -> None:
+    assert wait(Retry(wait=4.0, deadline=10.0), OSError(), elapsed=elapsed) == seconds
+
+
+def test_a_retry_after_beyond_the_deadline_ends_it() -> None:
+    assert wait(Retry(wait=1.0, deadline=10.0), http(503, **{"Retry-After": "30"})) is None
+
+
+def test_the_failure_says_that_the_deadline_ended_it() -> None:
+    failure, after = judge(Retry(wait=4.0, deadline=10.0), OSError("x" * 2000), 1, 7.0, bytes(16))
+    assert (after, len(failure.message)) == (None, 1000)
+    assert failure.message.endswith("x (given up: the deadline of 10 s leaves no time for another attempt)")
+    assert "deadline" not in judge(Retry(attempts=1, deadline=10.0), OSError("x"), 1, 99.0, bytes(16))[0].message
+
+
+class Refused(ConnectionError):
+    """An exception of a step's own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [
+        (ValueError("x"), [1.0, None]),
+        (ConnectionError("x"), [1.0, 1.0, 1.0, None]),
+        (Refused("x"), [7.0, 7.0, None]),
+        (TimeoutError("x"), [None]),
+        (GiveUp("x"), [None]),
+    ],
+    ids=repr,
+)
+def test_an_exception_has_its_own_settings_the_most_specific_first(error: Exception, waits: list[float | None]) -> None:
+    policy = Retry(
+        attempts=2,
+        wait=1.0,
+        by_exception={ConnectionError: 4, Refused: Retry(attempts=3, wait=7.0), TimeoutError: 1, GiveUp: 9},
+    )
+    assert [wait(policy, error, attempt=n) for n in range(1, len(waits) + 1)] == waits
+
+
+def test_an_exception_with_settings_need_not_stand_in_on_as_well() -> None:
+    policy = Retry(wait=1.0, on=ValueError, by_exception={KeyError: 3})
+    assert [wait(policy, error) for error in (ValueError(), KeyError(), OSError())] == [1.0, 1.0, None]
+
+
+def test_what_the_policy_gives_up_on_and_its_deadline_hold_for_every_exception() -> None:
+    policy = Retry(give_up_on=OSError, deadline=5.0, by_exception={ConnectionError: 9, ValueError: Retry(wait=6.0)})
+    assert wait(policy, ConnectionError()) is None
+    assert wait(policy, ValueError()) is None
+    assert wait(Retry(by_exception={ValueError: Retry(wait=6.0, deadline=5.0)}), ValueError()) is None
 
 
 def test_a_failure_as_data_is_bounded_and_keeps_the_end_of_its_trace() -> None:

@@ -15,14 +15,18 @@ from typing import Any, Literal
 import apsw
 import pytest
 
-from ensue.cluster.log import Batch, Entry, RunStart, Seen, Snapshot
+from ensue.cluster.log import AuditRow, Batch, DeadFilter, Entry, Fact, RunStart, Seen, Snapshot
 from ensue.cluster.sqlite_log import SqliteLog
 from ensue.events.errors import LogUnavailable
 
 WRITER = """
 import sys
-from ensue.cluster.log import Batch, Entry, RunStart, Snapshot
+from ensue.cluster.log import AuditRow, Batch, DeadLetter, Entry, Fact, LetterSettled, RunStart, Snapshot
 from ensue.cluster.sqlite_log import SqliteLog
+
+def letter(run):
+    name = run.to_bytes(16, "big")
+    return DeadLetter(name, run, name, 0, "orders", "charge", "OrderPlaced", b"", "error", "E", "m", 1, run)
 
 log = SqliteLog(sys.argv[1], sys.argv[2])
 epoch = log.acquire("child")
@@ -30,7 +34,12 @@ while True:
     end = log.end()
     runs = range(end, end + 5)
     started = [RunStart(run, run.to_bytes(16, "big"), "orders", "v1", "OrderPlaced", run) for run in runs]
-    log.commit(Batch(epoch, [Entry(run, run, 1, bytes(2000)) for run in runs], started))
+    batch = Batch(epoch, [Entry(run, run, 1, bytes(2000)) for run in runs], started)
+    batch.facts = [Fact("breaker", "last", b"%d" % runs[-1], end)]
+    batch.dead = [letter(run) for run in runs]
+    batch.settled = [LetterSettled(batch.dead[0].letter_id, "redriven")]
+    batch.audit = [AuditRow(run, "ada", "did", "it", "") for run in runs]
+    log.commit(batch)
     print(log.end(), flush=True)
     if end % 100 == 1:
         log.save_snapshot(Snapshot(log.end(), bytes(5000)))
@@ -69,9 +78,12 @@ def test_a_full_database_refuses_the_batch_whole_and_goes_on_when_there_is_room(
         log._open().pragma("max_page_count", pages + 2)
         big = one_run(epoch, 2, bytes(100_000))
         big.seen.append(Seen("hook", "1", b"d", b"r", b"e", 1))
+        big.facts.append(Fact("breaker", "card", bytes(100_000), 1))
+        big.audit.append(AuditRow(1, "ada", "did", "it", ""))
         with pytest.raises(LogUnavailable, match=r"has no room left.*free some disk space"):
             log.commit(big)
         assert (log.end(), reader.end(), len(reader.runs()), log.lookup([("hook", "1")])) == (2, 2, 1, {})
+        assert (reader.facts("breaker"), reader.audit()) == ([], [])
         log._open().pragma("max_page_count", 1_000_000)
         log.commit(big)
         assert (log.end(), reader.end(), len(reader.runs())) == (3, 3, 2)
@@ -226,6 +238,9 @@ def test_what_a_killed_writer_acknowledged_is_there_without_a_gap(
         assert (log.end() - 1) % 5 == 0
         assert [entry.offset for entry in reader.scan(0, 10**6)] == list(range(1, log.end()))
         assert len(reader.runs(limit=10**6)) == log.end() - 1
+        assert len(reader.audit(limit=10**6)) == len(reader.dead(DeadFilter(state=None), limit=10**6)) == log.end() - 1
+        assert reader.dead_depth()["orders", "charge"][0] == (log.end() - 1) // 5 * 4
+        assert [fact.body for fact in reader.facts("breaker")] == [b"%d" % (log.end() - 1)]
         assert all(snapshot.offset <= log.end() for snapshot in log.snapshots())
         assert log.damaged_snapshots == 0
         with closing(apsw.Connection(str(path))) as connection:

@@ -1,6 +1,7 @@
 """What only a file can do to a log: be missing, a folder, foreign, newer, read-only or damaged; and how it is searched."""
 
 import os
+import re
 import sqlite3
 import stat
 import tempfile
@@ -8,18 +9,21 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
-from ensue.cluster.log import Batch, Entry, RunStart
+from ensue.cluster.log import AuditRow, Batch, DeadFilter, Entry, Fact, RunChange, RunStart, Seen, Snapshot
 from ensue.cluster.memory_log import MemoryLog
 from ensue.cluster.sqlite_file import APPLICATION_ID, migrations
 from ensue.cluster.sqlite_log import _LIVE, _LIVE_RUNS, SqliteLog
+from ensue.cluster.sqlite_operations import AUDIT_OF_SUBJECT, DEAD_DEPTH, dead_query
 from ensue.cluster.sqlite_reader import _COUNTS, _runs_statement
 from ensue.cluster.sqlite_rows import Row, fetch
 from ensue.cluster.stores import open_log, open_reader
 from ensue.events.errors import LogCorrupt, LogForeign, LogNewer, LogUnavailable
+from ensue.events.status import Status
 
 NOBODY = 65_534
 
@@ -119,6 +123,44 @@ def test_a_migration_that_fails_leaves_nothing_behind(path: Path, monkeypatch: p
     monkeypatch.undo()
     make(path)
     assert "extra" not in [name for name, _ in schema(path)]
+
+
+def test_a_store_of_the_first_version_is_migrated_in_its_place_with_all_that_is_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = migrations()[:1]
+    monkeypatch.setattr("ensue.cluster.sqlite_file.migrations", lambda: first)
+    seen = Seen("hook", "1", b"digest", bytes(16), bytes(16), 1)
+    with closing(SqliteLog(str(path))) as log:
+        epoch = log.acquire("of the first version")
+        for run in (1, 2, 3):
+            log.commit(one_run(epoch, run))
+        log.commit(Batch(epoch, changed=[RunChange(2, Status.COMPLETED, 9)], seen=[seen]))
+        log.save_snapshot(Snapshot(4, b"state"))
+        log.define("p", "v", b"{}", 1)
+        with closing(log.reader()) as reader:
+            before = (reader.scan(0, 9), reader.runs(), reader.counts(), reader.definitions())
+    monkeypatch.undo()
+    with pytest.raises(LogUnavailable, match="older ensue"):
+        open_reader(f"sqlite:///{path}")
+    with closing(SqliteLog(str(path))) as log, closing(log.reader()) as reader:
+        assert (reader.scan(0, 9), reader.runs(), reader.counts(), reader.definitions()) == before
+        assert (log.lookup([("hook", "1")]), list(log.snapshots())) == ({("hook", "1"): seen}, [Snapshot(4, b"state")])
+        assert reader.owner() == (epoch, "of the first version")
+        assert (reader.facts("breaker"), reader.dead(DeadFilter()), reader.audit()) == ([], [], [])
+        fact, action = Fact("breaker", "card", b"open", 1), AuditRow(1, "ada", "breaker.open", "card", "")
+        log.commit(Batch(log.acquire("b"), facts=[fact], audit=[action]))
+        assert (reader.facts("breaker"), reader.audit()) == ([fact], [action])
+
+
+def test_a_migrated_store_is_like_one_made_new(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = migrations()[:1]
+    monkeypatch.setattr("ensue.cluster.sqlite_file.migrations", lambda: first)
+    make(path)
+    monkeypatch.undo()
+    make(path, runs=0)
+    make(path.with_name("new.db"))
+    assert schema(path) == schema(path.with_name("new.db"))
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("relaxed", 1)])
@@ -298,6 +340,10 @@ def test_a_file_cut_short_is_told(path: Path) -> None:
 # Queries that stay quick in a large store
 
 
+def _dead(after: bytes | None = None, **wanted: Any) -> str:
+    return dead_query(DeadFilter(**wanted), after, 5).statement
+
+
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
@@ -309,12 +355,24 @@ def test_a_file_cut_short_is_told(path: Path) -> None:
         (_COUNTS, "USING COVERING INDEX runs_open"),
         (_LIVE, "USING COVERING INDEX log_run (run=? AND rowid>?)"),
         (_LIVE_RUNS, "USING COVERING INDEX runs_open (status=?)"),
+        (_dead(), "USING INDEX dead_open"),
+        (_dead(error="E", kind="k"), "USING INDEX dead_open"),
+        (_dead(before_us=9, after_us=1), "USING INDEX dead_open (time_us>? AND time_us<?)"),
+        (_dead(pipeline="p", step="s"), "USING INDEX dead_step (pipeline=? AND step=?)"),
+        (_dead(pipeline="p", step="s", before_us=9), "USING INDEX dead_step (pipeline=? AND step=? AND time_us<?)"),
+        (_dead(state=None), "USING INDEX dead_time"),
+        (_dead(state="redriven", before_us=9), "USING INDEX dead_time (time_us<?)"),
+        (_dead(run_id=bytes(16), state=None), "USING INDEX dead_run (run_id=?)"),
+        (_dead(after=bytes(16)), "USING INDEX dead_open ((time_us,letter_id)<(?,?))"),
+        (DEAD_DEPTH, "USING COVERING INDEX dead_step"),
+        (AUDIT_OF_SUBJECT, "USING INDEX audit_subject (subject=?)"),
     ],
 )
 def test_a_query_goes_by_its_index(path: Path, statement: str, index: str) -> None:
     make(path)
-    bindings = {"before": 9, "limit": 5, "pipeline": "p"} if ":before" in statement else (1,) * statement.count("?")
+    names = dict.fromkeys(re.findall(r":(\w+)", statement), 1)
+    bindings = names or (1,) * statement.count("?")
     with closing(apsw.Connection(str(path))) as connection:
         plan = [row[3] for row in fetch(connection, f"EXPLAIN QUERY PLAN {statement}", bindings)]
     assert any(index in line for line in plan), plan
-    assert not [line for line in plan if line in ("SCAN runs", "SCAN log")], plan
+    assert not [line for line in plan if line in ("SCAN runs", "SCAN log", "SCAN dead")], plan

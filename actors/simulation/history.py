@@ -1,0 +1,196 @@
+"""History of a simulation: what the log says, and what was seen from outside. The laws are checked against it.
+
+Rules: observations are facts in the order in which they happened, with their virtual time; nothing here judges.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ...cluster.memory_log import MemoryStore
+from ...events.pipeline import Pipeline
+from ...events.plan import Plan
+from ...events.records import Entry, Record, unpack_records
+from ..handles import Outcome
+
+__all__ = [
+    "Acknowledged",
+    "CircuitMoved",
+    "CodeEnded",
+    "CodeStarted",
+    "Committed",
+    "Compared",
+    "History",
+    "Observation",
+    "Row",
+    "RunOver",
+    "Supervised",
+    "Surprise",
+    "WorkerGone",
+    "describe",
+]
+
+
+class Acknowledged(NamedTuple):
+    """A sender heard that its event (by its place among the events) was accepted."""
+
+    at: float
+    event: int
+    event_id: bytes
+    run_id: bytes
+    duplicate: bool
+
+
+class CodeStarted(NamedTuple):
+    """A step's own code began; `log_end` is where the log ended at that moment."""
+
+    at: float
+    worker: int
+    step: str
+    token: int
+    run_id: bytes
+    delivery: int
+    attempt: int
+    log_end: int
+
+
+class CodeEnded(NamedTuple):
+    """A step's own code ended; `emitted` is how many events it came to, None where it raised or was cut off."""
+
+    at: float
+    worker: int
+    step: str
+    token: int
+    run_id: bytes
+    delivery: int
+    attempt: int
+    emitted: int | None
+
+
+class WorkerGone(NamedTuple):
+    """A worker's process is dead, or nobody wants it any more and it is being ended."""
+
+    at: float
+    worker: int
+    step: str
+    why: str
+
+
+class Committed(NamedTuple):
+    """A commit went through: the epoch that it named, and the epoch of the log."""
+
+    at: float
+    epoch: int
+    log_epoch: int
+    first: int
+    end: int
+
+
+class RunOver(NamedTuple):
+    """The end of a run was committed."""
+
+    at: float
+    run_id: bytes
+    status: int
+
+
+class Supervised(NamedTuple):
+    """What a supervisor of an owner (by number) did: `start`, `restart`, `escalated`, `failed`; or `operator`: a restart by hand.
+
+    restarts: how many count in the supervisor's period.
+    """
+
+    at: float
+    owner: int
+    what: str
+    supervisor: str
+    restarts: int
+
+
+class CircuitMoved(NamedTuple):
+    """A commit (from 0) wrote something to remember beside the runs, such as the state of a circuit breaker."""
+
+    at: float
+    commit: int
+    kind: str
+    name: str
+    body: bytes | None
+
+
+class Compared(NamedTuple):
+    """The state in memory and the one that the log leads to were compared; `difference` is empty where they agree."""
+
+    at: float
+    difference: str
+
+
+class Surprise(NamedTuple):
+    """Something that must not happen at all: an exception in the engine, a run that does not end."""
+
+    at: float
+    law: str
+    text: str
+
+
+Observation = (
+    Acknowledged
+    | CodeStarted
+    | CodeEnded
+    | WorkerGone
+    | Committed
+    | RunOver
+    | Supervised
+    | CircuitMoved
+    | Compared
+    | Surprise
+)
+
+
+def describe(seen: Observation) -> str:
+    """An observation as a line."""
+    named = zip(seen._fields[1:], seen[1:], strict=True)
+    shown = [f"{name} {value.hex() if isinstance(value, bytes) else value}" for name, value in named if value != ""]
+    return f"{seen.at:9.3f} s  {type(seen).__name__}: {', '.join(shown)}"
+
+
+class Row(NamedTuple):
+    """One record: its offset, the commit that wrote it (from 0), the number of its run, and the record."""
+
+    offset: int
+    commit: int
+    run: int
+    record: Record
+
+
+@dataclass(slots=True)
+class History:
+    """What a simulation leaves behind."""
+
+    store: MemoryStore
+    plans: Mapping[str, Plan]
+    pipeline: Pipeline
+    observations: list[Observation] = field(default_factory=list["Observation"])
+    commits: list[list[Entry]] = field(default_factory=list[list[Entry]])
+    outcomes: dict[bytes, Outcome] = field(default_factory=dict[bytes, Outcome])
+    _rows: list[Row] | None = None
+
+    @property
+    def rows(self) -> list[Row]:
+        """All records of the log, in its order."""
+        if self._rows is None:
+            self._rows = list(self._read())
+        return self._rows
+
+    def run_of(self, number: int) -> bytes:
+        """The id of a run by its number."""
+        return self.store.runs[number].run_id
+
+    def plan_of(self, number: int) -> Plan:
+        """The plan of a run by its number."""
+        return self.plans[self.store.runs[number].pipeline]
+
+    def _read(self) -> Iterator[Row]:
+        for commit, entries in enumerate(self.commits):
+            for entry in entries:
+                for place, record in enumerate(unpack_records(entry.body)):
+                    yield Row(entry.offset + place, commit, entry.run, record)

@@ -1,0 +1,103 @@
+"""`python -m benchmarks.against REVISION`: what the code here costs against an older revision of itself.
+
+Both run the same case in turn, old, new, old, new, so that what the machine does meanwhile meets both. The older one is
+checked out into a folder of its own and runs with the libraries of this environment.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from .cases import FIGURES_FILE
+from .sections import keep
+
+__all__ = ["main"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+_CASE = "w1-full"
+_SHOWN = {
+    "W1.full.alone.p50": "one after another, p50, ms",
+    "W1.full.16": "16 in flight, runs/s",
+    "W1.full.256": "256 in flight, runs/s",
+    "W1.full.2000": "2,000 in flight, runs/s",
+    "W1.full.bulk": "submitted in bulk, runs/s",
+}
+
+
+def main() -> int:
+    """Measure both, and write the section."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.against")
+    parser.add_argument("revision", help="the older revision, as git knows it")
+    parser.add_argument("--times", type=int, default=5, help="how often each is measured")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        old = Path(folder) / "old"
+        _git("worktree", "add", "--detach", "--quiet", str(old), options.revision)
+        try:
+            figures = _alternate({"old": old, "new": _ROOT}, options.times)
+        finally:
+            _git("worktree", "remove", "--force", str(old))
+    text = _section(_git("rev-parse", "--short", options.revision), figures, options.times)
+    keep("against", text)
+    print(text)
+    return 0
+
+
+def _alternate(trees: dict[str, Path], times: int) -> dict[str, dict[str, list[float]]]:
+    figures: dict[str, dict[str, list[float]]] = {name: {} for name in trees}
+    for turn in range(times):
+        for name, tree in trees.items():
+            print(f"{turn + 1} of {times}: {name}", file=sys.stderr)
+            for key, value in _measure(tree).items():
+                figures[name].setdefault(key, []).append(value)
+    return figures
+
+
+def _measure(tree: Path) -> dict[str, float]:
+    """The case in a process of its own, from this tree's code."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.cases", _CASE, folder, "full"],
+            cwd=tree,
+            env=os.environ | {"PYTHONPATH": str(tree / "src")},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        rows = json.loads((Path(folder) / FIGURES_FILE).read_text(encoding="utf-8"))
+    return {row["key"]: row["value"] for row in rows if row["key"] in _SHOWN}
+
+
+def _section(revision: str, figures: dict[str, dict[str, list[float]]], times: int) -> str:
+    lines = [
+        "## Cost against an older revision",
+        "",
+        f"`python -m benchmarks.against {revision} --times {times}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: W1 on FULL, old and new in turn;",
+        "medians, with the least and the most.",
+        "",
+        f"| what | {revision} | here | here over old |",
+        "| --- | --- | --- | --- |",
+    ]
+    for key, title in _SHOWN.items():
+        old, new = figures["old"].get(key), figures["new"].get(key)
+        if old and new:
+            lines.append(f"| {title} | {_spread(old)} | {_spread(new)} | {median(new) / median(old):.2f} x |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: list[float]) -> str:
+    digits = 2 if max(values) < 100 else 0
+    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=_ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""Phases: which way a run goes, and what turns it round.
+
+Law: a transition is a row of `PHASES`, and the picture in the documentation is drawn from it. A run that halts starts
+nothing new; once nothing of it runs any more, what it owes is undone, or it is over.
+"""
+
+from enum import IntEnum, StrEnum
+
+__all__ = ["PHASES", "Phase", "Turn"]
+
+
+class Phase(IntEnum):
+    """Which way a run goes: FORWARD, HALTING (no new attempts, until what runs is over), UNDOING (its compensations)."""
+
+    FORWARD = 0
+    HALTING = 1
+    UNDOING = 2
+
+
+class Turn(StrEnum):
+    """What turns a run round."""
+
+    FAILED = "a step gives up, and no step hears of it"
+    CANCELLED = "an operator cancels it, and it owes compensations"
+    STOPPED = "nothing runs any more, and it owes compensations"
+    PIVOTED = "a pivot is done although it was cancelled"
+    REVIVED = "an operator retries it, or redrives a dead letter"
+
+
+PHASES: dict[tuple[Phase, Turn], Phase] = {
+    (Phase.FORWARD, Turn.FAILED): Phase.HALTING,
+    (Phase.FORWARD, Turn.CANCELLED): Phase.HALTING,
+    (Phase.HALTING, Turn.FAILED): Phase.HALTING,
+    (Phase.HALTING, Turn.CANCELLED): Phase.HALTING,
+    (Phase.HALTING, Turn.STOPPED): Phase.UNDOING,
+    (Phase.HALTING, Turn.PIVOTED): Phase.FORWARD,
+    (Phase.HALTING, Turn.REVIVED): Phase.FORWARD,
+    (Phase.FORWARD, Turn.REVIVED): Phase.FORWARD,
+}

@@ -1,0 +1,97 @@
+"""An `ensue` as a user starts it: a program of its own, and what it says is read as it comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+__all__ = ["DEADLINE_SECONDS", "ENSUE", "Program", "started", "wait"]
+
+ENSUE = Path(sys.executable).with_name("ensue")
+DEADLINE_SECONDS = 60
+
+
+class Program:
+    """An `ensue` in a process group of its own. printed: its stdout so far. said: its stderr so far."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [ENSUE, *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        )
+        self.printed = self.said = ""
+        self._reading = [
+            threading.Thread(target=self._read, args=(self.process.stdout, "printed")),
+            threading.Thread(target=self._read, args=(self.process.stderr, "said")),
+        ]
+        for thread in self._reading:
+            thread.start()
+
+    def _read(self, stream: IO[str], name: str) -> None:
+        with stream as lines:
+            for line in lines:
+                setattr(self, name, getattr(self, name) + line)
+
+    @property
+    def url(self) -> str:
+        """Where it serves, once it has said so."""
+        return self.said.partition(" serves ")[2].split()[0]
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has said something on stderr."""
+        wait(lambda: text in self.said or self.process.poll() is not None)
+        assert text in self.said, self.said
+
+    def family(self) -> list[psutil.Process]:
+        """It and all that it started."""
+        process = psutil.Process(self.process.pid)
+        return [process, *process.children(recursive=True)]
+
+    def signal(self, number: int) -> None:
+        """What a terminal does: the whole group hears it."""
+        os.killpg(self.process.pid, number)
+
+    def terminate(self) -> None:
+        """What an init system does: the process alone hears it."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> tuple[int, str, str]:
+        """Its exit code, its stdout and its stderr."""
+        code = self.process.wait(DEADLINE_SECONDS)
+        for thread in self._reading:
+            thread.join(DEADLINE_SECONDS)
+        return code, self.printed, self.said
+
+
+@contextmanager
+def started(folder: Path, *words: str) -> Generator[Program]:
+    """One that is killed where it has not ended by itself."""
+    program = Program(folder, *words)
+    try:
+        yield program
+    finally:
+        if program.process.poll() is None:
+            program.process.kill()
+        program.end()
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that nothing announces."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

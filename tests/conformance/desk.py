@@ -1,0 +1,39 @@
+"""A desk: stands in for the workers and the callers of a partition that a test turns by hand."""
+
+from typing import Any
+
+from ensue.actors.wire import Tag, unpack_message
+from ensue.events.commands import Answer, RunEnded
+
+__all__ = ["Desk"]
+
+
+class Desk:
+    """Keeps what is sent: to each worker its deliveries, to callers their answers. Nobody says anything by itself."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, list[list[Any]]] = {}
+        self.answers: list[Answer] = []
+
+    def send(self, worker: int, message: bytes) -> None:
+        tag, body = unpack_message(message)
+        if tag == Tag.DELIVER:
+            self.sent.setdefault(worker, []).extend(body)
+
+    def receive(self) -> list[tuple[int, bytes]]:
+        return []
+
+    def end(self, worker: int, reason: str) -> None:
+        raise AssertionError
+
+    def wait(self, timeout_seconds: float | None) -> None:
+        raise AssertionError
+
+    def wake(self) -> None:
+        """Nobody sleeps here."""
+
+    def settle(self, answers: list[Answer], ended: list[RunEnded]) -> None:
+        self.answers += answers
+
+    def hear(self, worker: int, tag: int, body: Any) -> None:
+        """Nobody asks here."""

@@ -1,0 +1,73 @@
+"""Two engines on one store: the one that was stopped and wakes up after the take-over commits nothing."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from ensue.cluster.stores import open_reader
+from ensue.events.status import Status
+
+from ..integration.processes import EngineProcess, descendants
+from .fencing import fence
+from .server import title_of
+
+pytestmark = pytest.mark.timeout(120)
+TRIALS = 10
+Start = Callable[..., EngineProcess]
+
+
+def test_an_engine_that_was_stopped_while_it_committed_commits_nothing_after_a_take_over(tmp_path: Path) -> None:
+    found = fence(tmp_path, TRIALS, seed=1)
+    assert found.wrong == []
+    assert found.trials == TRIALS
+    assert found.accepted > TRIALS
+    assert all("StaleEpoch" in words and "it must stop" in words for words in found.last_words), found.last_words
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    begun: list[EngineProcess] = []
+
+    def begin(*arguments: str) -> EngineProcess:
+        begun.append(EngineProcess(tmp_path, *arguments))
+        return begun[-1]
+
+    yield begin
+    for engine in begun:
+        wake(engine.process.pid, *descendants(engine.process.pid))
+        engine.end()
+
+
+def wake(*pids: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def read(folder: Path) -> tuple[int, dict[int, int]]:
+    """Where the log ends, and how many runs have each status."""
+    with closing(open_reader(f"sqlite:///{folder / 'ensue.db'}")) as reader:
+        return reader.end(), {status: count for (_, status), count in reader.counts().items()}
+
+
+def test_a_worker_and_an_engine_on_ray_that_wake_up_after_a_take_over_change_nothing_in_the_log(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "hold").touch()
+    old = start("emit", "20", "wait")
+    old.expect(lambda: sum("second" in line for line in old.lines()) == 20)
+    stopped = [old.process.pid, *(pid for pid in descendants(old.process.pid) if "ray::" in title_of(pid))]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    (tmp_path / "hold").unlink()
+    new = start()
+    new.expect(lambda: new.said("left"))
+    assert read(tmp_path)[1] == {Status.COMPLETED: 20}
+    end = read(tmp_path)[0]
+    wake(*reversed(stopped))
+    old.expect(lambda: old.said("it must stop"))
+    assert read(tmp_path) == (end, {Status.COMPLETED: 20})

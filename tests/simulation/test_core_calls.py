@@ -1,0 +1,174 @@
+"""What a review found wrong in how the core heeds calls that fail: keys, errors, breakers, resources; one test each."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ensue import Breaker, Pipeline, StepFailed
+from ensue.events.breaker import BreakerStatus
+from ensue.events.codec import encode
+from ensue.events.inputs import Completed, Force, Op, WorkerDown
+
+from .answers import FULL, TRANSIENT, Excused, Item, Order, emit_all, ends, fails, held, one, returns
+from .core_driver import CoreDriver, picture
+
+
+def status(driver: CoreDriver) -> str:
+    """The state of the first breaker."""
+    return driver.core.breakers(driver.now_us)[0].status
+
+
+def test_a_run_with_thousands_of_events_of_one_key_halts_when_one_fails() -> None:
+    flow = Pipeline("keyed")
+
+    @flow.step
+    def split(event: Order) -> list[Item]: ...  # type: ignore[empty-body]
+
+    @flow.step
+    def work(event: Item) -> None: ...
+
+    driver = CoreDriver(flow, 512)
+    driver.emit(Order())
+    packed = [[Item.__event_type__, 1, encode(Item(n=n)), "k"] for n in range(2_000)]
+    driver.answer(*one(driver, "split"), Op.DONE, 10, packed, True)
+    assert len(held(driver, "work")) == 1
+    fails(driver, "work")
+    assert ends(driver) == ["failed"]
+    assert held(driver, "work") == []
+    assert picture(driver.core.state) == picture(driver.replayed())
+
+
+def test_the_errors_that_travel_with_a_delivery_are_the_newest_that_fit() -> None:
+    flow = Pipeline("errors")
+
+    @flow.step
+    def split(event: Order) -> list[Item]: ...  # type: ignore[empty-body]
+
+    @flow.step
+    def work(event: Item) -> None: ...
+
+    @flow.on_error(work)
+    def excuse(event: StepFailed) -> Excused: ...  # type: ignore[empty-body]
+
+    @flow.step
+    def after(event: Excused) -> None: ...
+
+    driver = CoreDriver(flow, 64)
+    driver.emit(Order())
+    returns(driver, "split", *(Item(n=n) for n in range(40)), many=True)
+    worker = one(driver, "work")[0]
+    for n, item in enumerate(list(driver.held[worker])):
+        driver.answer(worker, item, Op.FAIL, "permanent", "ValueError", f"{n:01000}", "t" * 4_000, None, False)
+    returns(driver, "excuse", Excused())
+    faults = one(driver, "after")[1][7]
+    assert [int(fault[1][2]) for fault in faults] == [37, 38, 39]
+    assert sum(len(fault[1][2]) + len(fault[1][3]) for fault in faults) < 16_384
+
+
+def test_one_error_that_is_larger_than_what_fits_travels_alone() -> None:
+    flow = Pipeline("large")
+
+    @flow.step
+    def work(event: Order) -> None: ...
+
+    @flow.step
+    def other(event: Order) -> None: ...
+
+    @flow.on_error(work, other)
+    def excuse(event: StepFailed) -> None: ...
+
+    driver = CoreDriver(flow)
+    driver.emit(Order())
+    fails(driver, "work")
+    driver.answer(*one(driver, "other"), Op.FAIL, "permanent", "ValueError", "m", "t" * 20_000, None, False)
+    assert [fault[0] for fault in held(driver, "excuse")[-1][1][7]] == ["other"]
+
+
+def after_one_message(failing: Callable[[int], bool]) -> str:
+    """The state of a breaker after 300 calls that come back in one message; `failing` says which of them failed."""
+    flow = Pipeline("many")
+
+    @flow.step
+    def call(event: Order) -> None: ...
+
+    driver = CoreDriver(flow, 300)
+    emit_all(driver, 300)
+    worker = one(driver, "call")[0]
+    said: list[list[Any]] = [
+        [Op.FAIL, item[0], *TRANSIENT] if failing(n) else [Op.DONE, item[0], 10, [], False]
+        for n, item in enumerate(driver.held[worker])
+    ]
+    driver.tell(Completed(worker, said))
+    return status(driver)
+
+
+def test_failures_scattered_among_successes_in_one_message_open_no_breaker() -> None:
+    assert after_one_message(lambda n: n % 50 == 25) == BreakerStatus.CLOSED
+
+
+def test_failures_in_a_row_in_one_message_open_the_breaker() -> None:
+    assert after_one_message(lambda n: 100 <= n < 105) == BreakerStatus.OPEN
+
+
+def test_a_probe_whose_process_had_to_be_ended_opens_the_breaker_again() -> None:
+    flow = Pipeline("stuck")
+
+    @flow.step
+    def call(event: Order) -> None: ...
+
+    driver = CoreDriver(flow)
+    driver.tell(Force("stuck/call", True, "ann", 1.0))
+    emit_all(driver, 3)
+    assert held(driver, "call") == []
+    driver.tell(seconds=2)
+    [(worker, item)] = held(driver, "call")
+    driver.tell(Completed(worker, [[Op.STUCK, item[0]]]))
+    driver.held[worker] = []
+    driver.tell(WorkerDown(worker, "killed", True))
+    driver.add_worker("call")
+    assert status(driver) == BreakerStatus.OPEN
+    assert held(driver, "call") == []
+
+
+def test_a_generator_that_emits_as_a_probe_has_proved_that_all_is_well() -> None:
+    flow = Pipeline("endless")
+
+    @flow.step(breaker=Breaker(probes=2))
+    def count(event: Order) -> Iterator[Item]:
+        yield Item()
+
+    driver = CoreDriver(flow)
+    driver.tell(Force("endless/count", True, "ann", 1.0))
+    emit_all(driver, 3)
+    driver.tell(seconds=2)
+    [(worker, first)] = held(driver, "count")
+    packed = [[Item.__event_type__, 1, encode(Item()), None]]
+    for index in (0, 1):  # it proves something once
+        driver.answer(worker, first, Op.STREAM, index, packed)
+        assert status(driver) == BreakerStatus.HALF_OPEN
+        assert len(held(driver, "count")) == 2
+    driver.answer(*held(driver, "count")[1], Op.STREAM, 0, packed)
+    assert status(driver) == BreakerStatus.CLOSED
+    assert len(held(driver, "count")) == 3
+
+
+def test_after_a_resource_ran_out_nothing_goes_out_for_a_while_and_then_one_at_a_time() -> None:
+    flow = Pipeline("disk")
+
+    @flow.step
+    def write(event: Order) -> None: ...
+
+    driver = CoreDriver(flow, 4)
+    driver.emit(Order())
+    for pause in (1.0, 2.0, 4.0):
+        decision = driver.answer(*one(driver, "write"), Op.FAIL, *FULL)
+        assert decision.due_us is not None
+        assert decision.due_us <= driver.now_us + pause * 1e6
+        emit_all(driver, 2)
+        driver.tell(seconds=pause - 0.001)
+        assert held(driver, "write") == []
+        driver.tell(seconds=0.001)
+        assert len(held(driver, "write")) == 1
+    returns(driver, "write")
+    assert len(held(driver, "write")) >= 4
+    driver.answer(*one(driver, "write"), Op.FAIL, *FULL)
+    assert driver.core.pools["disk", "write"].strained_until_us == driver.now_us + 1_000_000
