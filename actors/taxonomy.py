@@ -9,7 +9,7 @@ called, so no breaker counts it.
 
 import errno
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 from pydantic import ValidationError
 
@@ -113,7 +113,11 @@ def attribute(error: BaseException, path: str) -> Any:
 
 
 def _member(value: Any, name: str) -> Any:
-    return cast("Mapping[Any, Any]", value).get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    return value.get(name) if _is_mapping(value) else getattr(value, name, None)
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
