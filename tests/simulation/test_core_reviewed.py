@@ -190,6 +190,37 @@ def test_letters_and_events_of_one_key_keep_their_order_over_a_restart() -> None
     assert [_queued(driver.replayed(), step) for step in ("first", "second")] == queues
 
 
+def test_what_goes_on_after_a_pivot_keeps_its_place_among_those_of_its_key_over_a_restart() -> None:
+    flow = Pipeline("pivot")
+
+    @flow.step
+    def reserve(event: Order) -> None: ...
+
+    @flow.compensate(reserve)
+    def release(event: Order) -> None: ...
+
+    @flow.step
+    def split(event: Order) -> Keyed: ...  # type: ignore[empty-body]
+
+    @flow.step
+    def work(event: Keyed) -> None: ...
+
+    @flow.step(pivot=True)
+    def pay(event: Order) -> None: ...
+
+    driver = CoreDriver(flow)
+    first = driver.emit(Keyed(name="a"), "a")
+    doubted = driver.emit(Order())
+    returns(driver, "reserve")
+    worker, item = one(driver, "split")
+    driver.answer(worker, item, Op.DONE, 10, [[Keyed.__event_type__, 1, encode(Keyed(name="a")), "a"]], False)
+    paying, pay_item = one(driver, "pay")
+    between = Emit("pivot", b"r" * 16, b"e" * 16, Keyed.__event_type__, 1, encode(Keyed(name="a")), "a")
+    driver.tell(Cancel(doubted), between, Completed(paying, [[Op.DONE, pay_item[0], 10, [], False]]))
+    assert _queued(driver.core.state, "work") == [first, b"r" * 16, doubted]
+    assert _queued(driver.replayed(), "work") == [first, b"r" * 16, doubted]
+
+
 def _queued(state: State, step: str) -> list[bytes]:
     """The runs that wait for a step's only key, in their order."""
     [queue] = [queue for name, queue in state.key_queues.items() if step in name]
