@@ -22,12 +22,14 @@ from .root import NAMESPACE, RootSupervisor, start_actor, store_name
 from .supervising import Patience, Reports
 from .supervisor import Charter, PipelineSupervisor, StepCharter
 from .tree import TreeNode, node
+from .worker_actor import worker_actor
 
 __all__ = ["Branch", "Branches", "forgiven", "pack_steps"]
 
 logger = logging.getLogger("ensue.crew")
 _WAIT_SECONDS = 5.0
 _LATE_SECONDS = 10.0
+_PATIENCE_SECONDS = _WAIT_SECONDS + _LATE_SECONDS
 _ROOT = "root"
 _ROOT_SECONDS = 2.0
 """The root is started a little later, so that its start does not take the CPU that the first workers' need."""
@@ -73,6 +75,7 @@ class Branches:
         self._policy = Supervisor("engine", PIPELINE_SUPERVISION, [_ROOT])
         self._root: Any = None
         self._root_upto = 0
+        self._root_asked = 0.0
         self._root_mark: ProcessMark | None = None
         self._roots = 0
         self._root_from: float | None = None
@@ -93,12 +96,7 @@ class Branches:
             if history and history[2]:
                 branch.missing = history[2]
             else:
-                name = f"{self._name}-{pipeline}-{branch.charter.incarnation}"
-                self.met(
-                    pipeline,
-                    branch.charter.incarnation,
-                    start_actor(PipelineSupervisor, name, session.node_id, branch.charter),
-                )
+                self._start(pipeline, branch, session)
         self._root_from = time.monotonic() + _ROOT_SECONDS
 
     def met(self, pipeline: str, incarnation: int, actor: Any) -> None:
@@ -135,10 +133,12 @@ class Branches:
 
     def heard_root(self, number: int, error: BaseException | None, reports: Reports | None) -> list[Any]:
         """The answer of the root."""
-        if number != self._roots or self._root is None:
+        if number != self._roots:
             return []
         if error is not None or reports is None:
-            self._root_lost(error)
+            self._root_lost(how_it_ended(error) if error else "it was lost")
+            return []
+        if self._root is None:
             return []
         self._root_upto = reports.upto
         self._poll_root()
@@ -214,11 +214,13 @@ class Branches:
             self._root_from = None
             self._do(self._policy.start(self._clock.now_us()))
         self._do(self._policy.tick(self._clock.now_us()))
+        if self._root is not None and now - self._root_asked > self._borne_seconds(self._root_mark):
+            self._root_lost("it did not answer")
         for pipeline, branch in self.branches.items():
-            late = now - branch.asked > _WAIT_SECONDS + _LATE_SECONDS
-            if late and branch.actor is not None and branch.mark is not None:
-                end(branch.mark)  # the call that waits on it fails, and the root starts another
-            elif late and branch.actor is None and self._root is not None and not self.failed(pipeline):
+            waited = now - branch.asked
+            if branch.actor is not None and waited > self._borne_seconds(branch.mark):
+                _kill(branch.actor, branch.mark)  # the call that waits on it fails, and the root starts another
+            elif branch.actor is None and waited > _PATIENCE_SECONDS and self._root and not self.failed(pipeline):
                 branch.asked = now
                 self._root.tell.remote("adopt", branch.charter, None, branch.history)
         return True
@@ -253,25 +255,28 @@ class Branches:
     def _charter(self, pipeline: Pipeline, session: Session) -> Charter:
         self._incarnation += 1
         steps = [
-            StepCharter(
-                step.name, step.replicas, step.supervision, self._codes[pipeline.name, step.name], step.resources
-            )
-            for step in pipeline.steps.values()
+            StepCharter(s.name, s.replicas, s.supervision, self._codes[pipeline.name, s.name], s.resources)
+            for s in pipeline.steps.values()
         ]
         histories = {
             n: h for n, h in self._histories.items() if n == pipeline.name or n.startswith(f"{pipeline.name}/")
         }
-        engine = mark_of(os.getpid())
-        return Charter(
-            pipeline.name,
-            pipeline.supervision,
-            steps,
-            self._incarnation,
-            histories,
-            engine,
-            session.node_id,
-            self._patience,
-        )
+        place = (mark_of(os.getpid()), session.node_id, self._patience)
+        return Charter(pipeline.name, pipeline.supervision, steps, self._incarnation, histories, *place)
+
+    def _start(self, pipeline: str, branch: Branch, session: Session) -> None:
+        incarnation = branch.charter.incarnation
+        try:
+            name = f"{self._name}-{pipeline}-{incarnation}"
+            self.met(pipeline, incarnation, start_actor(PipelineSupervisor, name, session.node_id, branch.charter))
+        except Exception as error:  # whatever Ray refuses it for: the root tries again
+            logger.exception("the supervisor of pipeline %s cannot be started", pipeline)
+            branch.actor, branch.asked = None, time.monotonic()
+            branch.missing = f"its supervisor did not start: {first_line(error)}"
+
+    def _borne_seconds(self, mark: ProcessMark | None) -> float:
+        """How long a supervisor may keep silent: longer while it has not said its process, for it is being started."""
+        return _PATIENCE_SECONDS if mark is not None else self._patience.start_seconds + _LATE_SECONDS
 
     def _do(self, orders: list[Any]) -> None:
         for order in orders:
@@ -291,6 +296,13 @@ class Branches:
             return
         self._roots += 1
         self._root_upto = 0
+        try:
+            self._found_root(session)
+        except Exception as error:  # whatever Ray refuses it for: tried again as any other that ended
+            logger.exception("the root supervisor cannot be started")
+            self._tell("root", self._roots, error, None)
+
+    def _found_root(self, session: Session) -> None:
         if self._roots > 1:
             self._sweep()
         name = f"{self._name}-{_ROOT}-{self._roots}"
@@ -301,12 +313,12 @@ class Branches:
         self._ask("branch", (_ROOT, self._roots), self._root.pid.remote())
         self._poll_root()
 
-    def _root_lost(self, error: BaseException | None) -> None:
-        ray_module().kill(self._root, no_restart=True)
+    def _root_lost(self, reason: str) -> None:
+        if self._root is not None:
+            _kill(self._root, self._root_mark)
         self._root = self._root_mark = None
         if self._session is None or not alive(self._session):
             return  # all of Ray is lost: whoever sees to that starts anew
-        reason = how_it_ended(error) if error else "it was lost"
         self._do(self._policy.ended(_ROOT, How.CRASHED, reason, self._clock.now_us()))
 
     def _poll(self, pipeline: str, branch: Branch) -> None:
@@ -316,6 +328,7 @@ class Branches:
         )
 
     def _poll_root(self) -> None:
+        self._root_asked = time.monotonic()
         self._ask("root", self._roots, self._root.reports.remote(self._root_upto, _WAIT_SECONDS))
 
     def _ask(self, what: str, key: Any, reference: Any) -> None:
@@ -348,6 +361,10 @@ def pack_steps(pipelines: Iterable[Pipeline]) -> dict[tuple[str, str], bytes]:
     for pipeline in pipelines:
         for step in pipeline.steps.values():
             try:
+                worker_actor(step.resources)
+            except (TypeError, ValueError) as error:
+                raise PipelineInvalid(f"step {step.name}: Ray refuses its claims: {first_line(error)}") from error
+            try:
                 codes[pipeline.name, step.name] = dumps((step, list(pipeline.registry)))
             except Exception as error:  # whatever the author's objects raise
                 reason = first_line(error)
@@ -363,6 +380,13 @@ def forgiven(history: Any) -> Any:
     if isinstance(history, dict):
         return {name: forgiven(each) for name, each in cast("dict[str, Any]", history).items()}
     return [*history[:2], ""]
+
+
+def _kill(actor: Any, mark: ProcessMark | None) -> None:
+    """The process at once where it is known; else Ray's raylet ends it within seconds, and calls to it fail at once."""
+    if mark is not None:
+        end(mark)
+    ray_module().kill(actor, no_restart=True)
 
 
 def _nobody(*_: object) -> None:

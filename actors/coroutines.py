@@ -69,8 +69,7 @@ class TaskExecutor(Executor):
 
     def _start_tasks(self) -> None:
         self._scheduled = False
-        while self.queue and len(self.running) < self.concurrency:
-            item = self.queue.popleft()
+        while len(self.running) < self.concurrency and (item := self.take()) is not None:
             now = self.monotonic()
             running = Running(item, now, now, credit=item[5])
             self.running[item[0]] = running

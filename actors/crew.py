@@ -96,8 +96,9 @@ class Crew:
         """Wait until those that were to end are seen to be gone; False where one is not in time."""
         done = threading.Event()
         self._soon(done.set)
-        done.wait(timeout_seconds)
-        return self.roster.wait_for(lambda: not any(m.ended for m in self.roster.members), timeout_seconds)
+        return done.wait(timeout_seconds) and self.roster.wait_for(
+            lambda: not any(m.ended for m in self.roster.members), timeout_seconds
+        )
 
     def introduce_all(self) -> None:
         """Tell a partition that begins again of the workers that are up."""
@@ -158,10 +159,14 @@ class Crew:
             except queue.Empty:
                 work = self._see
             for each in (work, self._see, self._check):
-                try:
-                    each()
-                except Exception:  # one bad item never ends the loop
-                    logger.exception("the crew could not do what it was told")
+                self._try(each)
+
+    def _try(self, work: Callable[..., None], *arguments: Any) -> None:
+        """One bad item neither ends the loop nor takes others along."""
+        try:
+            work(*arguments)
+        except Exception:
+            logger.exception("the crew could not do what it was told: %.500r", arguments)
 
     def _soon(self, work: Callable[..., None], *arguments: Any) -> None:
         """Have the crew's thread do this; from any thread."""
@@ -171,7 +176,7 @@ class Crew:
         """The outcome of a call to a supervisor."""
         if what == "root":
             for item in self._branches.heard_root(key, error, value):
-                self._take_of_root(item)
+                self._try(self._take_of_root, item)
         elif error is not None:
             self._branch_lost(key, error)
         elif what == "reports":
@@ -184,7 +189,7 @@ class Crew:
         pipeline = key[0]
         before = self._branches.branches[pipeline].standing
         for item in self._branches.heard(key, reports):
-            self._take(pipeline, item)
+            self._try(self._take, pipeline, item)
         if self._branches.branches[pipeline].standing != before:
             self.roster.progress()
         if failed := self._branches.failed(pipeline):

@@ -21,6 +21,7 @@ from ..events.errors import EnsueError, RayUnavailable, StaleEpoch
 from ..events.inputs import Audit, Input, Note
 from ..events.notices import PartitionTakenOver, announcement
 from ..events.pipeline import Pipeline
+from .asking import answer
 from .branches import Branches, forgiven, pack_steps
 from .crew import Crew
 from .face import EngineFace
@@ -28,7 +29,7 @@ from .garbage import CalmCollector
 from .links import RayLinks
 from .partition import Partition
 from .partition_thread import PartitionThread
-from .past import earlier_events, finished_run
+from .past import finished_run
 from .reconcile import Reconciler
 from .recovery import recover
 from .steplog import format_line
@@ -77,10 +78,12 @@ class Engine(EngineFace):
         self._gate = threading.Lock()
         self._trouble = ""
         self._failed_mends = 0
+        self._hangs = False
 
     async def start(self) -> None:
         """Open the log, resume what it holds, connect to Ray and start all workers."""
         self._state = "starting"
+        self._hangs = False
         self._early = []
         self._loop = asyncio.get_running_loop()
         try:
@@ -147,14 +150,7 @@ class Engine(EngineFace):
         elif tag == Tag.PROGRESS:
             self._note_progress(worker, body)
         elif tag == Tag.ASK:
-            events = earlier_events(self._reader, self._plans, body[1], body[2])
-            self._links.send(worker, pack([int(Tag.ANSWER), [body[0], events]]))
-
-    def _note_progress(self, worker: int, body: list[Any]) -> None:
-        slot = self._partition.core.workers.get(worker)
-        delivery = slot[0].leases.get(body[0]) if slot else None
-        if delivery is not None:
-            self.progress[delivery.run.run_id, delivery.step.name] = (body[1], body[2])
+            self._links.send(worker, answer(self._reader, self._plans, body))
 
     def _post_all(self, entries: Sequence[Input]) -> None:
         """Coalesced: all that callers emit in one turn of the event loop becomes one batch."""
@@ -179,7 +175,7 @@ class Engine(EngineFace):
 
     def _open(self) -> None:
         self._log = open_log(self.store)
-        self._exits.callback(self._log.close)
+        self._exits.callback(self._close, self._log.close)
 
     def _connect(self) -> None:
         CalmCollector.begin()
@@ -190,9 +186,9 @@ class Engine(EngineFace):
         owner = f"{os.uname().nodename}:{os.getpid()}"
         _, previous = self._log.owner()
         self._epoch = self._take_over(self._log, owner)
-        self._exits.callback(self._reader.close)
+        self._exits.callback(self._close, self._reader.close)
         self._links = RayLinks(self._session.folder)
-        self._exits.callback(self._links.close)
+        self._exits.callback(self._close, self._links.close)
         histories = self._histories(after_crash=bool(previous))
         self._crew = self._make_crew(codes, histories)
         self._crew.start(self._session)
@@ -254,7 +250,9 @@ class Engine(EngineFace):
     def _begin_again(self) -> Partition:
         """What was being said when the partition failed is void: workers are ended, and their work is given out anew."""
         self._crew.end_all("the partition begins again from the log")
-        self._crew.wait_ended(_JOIN_SECONDS)
+        if not self._crew.wait_ended(_JOIN_SECONDS):
+            raise EnsueError("workers of the partition that failed have not ended yet: it does not begin beside them")
+        self.progress.clear()
         self._partition, _ = self._recover()
         return self._partition
 
@@ -333,14 +331,24 @@ class Engine(EngineFace):
         self._exits.close()
 
     def _end_partition(self) -> None:
-        ended = self._turning.end(_JOIN_SECONDS, self._links.wake)
+        self._hangs = not self._turning.end(_JOIN_SECONDS, self._links.wake)
+        if self._hangs:
+            logger.error(
+                "the partition did not end within %.0f s: its log is left open, and not given back", _JOIN_SECONDS
+            )
+            return
+        if self._partition.core.state.runs:
+            self._partition.try_snapshot()
         try:
-            if ended and self._partition.core.state.runs:
-                self._partition.save_snapshot()
-            if ended and not self._state.startswith("failed"):
+            if not self._state.startswith("failed"):
                 self._log.release(self._epoch)
-        except EnsueError as error:  # fenced off, or the disk is full: the log alone leads to the same state
-            logger.warning("no snapshot was saved: %s", error)
+        except EnsueError as error:
+            logger.warning("the log was not given back: %s", error)
+
+    def _close(self, close: Callable[[], None]) -> None:
+        """Close what the partition's thread uses, unless that hangs: it may yet wake up in there."""
+        if not self._hangs:
+            close()
 
     def _drain(self) -> None:
         """From now on new events are refused, here and in a partition that begins again."""

@@ -161,8 +161,15 @@ class Executor(ABC):
 
     def hand_back(self) -> None:
         """Return what is queued, unrun."""
-        while self.queue:
-            self.outbox.add([Op.RELEASE, self.queue.popleft()[0]])
+        while (item := self.take()) is not None:
+            self.outbox.add([Op.RELEASE, item[0]])
+
+    def take(self) -> Item | None:
+        """The first of what is queued, None where another thread was quicker."""
+        try:
+            return self.queue.popleft()
+        except IndexError:
+            return None
 
     def tell(self, completion: Completion) -> None:
         """Say what became of an attempt."""

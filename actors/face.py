@@ -31,8 +31,6 @@ from .past import finished_run
 __all__ = ["EngineFace"]
 
 T = TypeVar("T")
-_DEDUP_US = 7 * 86_400 * 1_000_000
-"""How long a sender's id is remembered."""
 
 
 class EngineFace(Operating):
@@ -210,6 +208,14 @@ class EngineFace(Operating):
         for handle, run, status in ended:
             handle.finish(run, status)
 
+    def _note_progress(self, worker: int, body: list[Any]) -> None:
+        """Only of a run that is alive: a step may go on, and say so, when its run is over."""
+        core = self._partition.core
+        slot = core.workers.get(worker)
+        delivery = slot[0].leases.get(body[0]) if slot else None
+        if delivery is not None and delivery.run.run_id in core.state.runs:
+            self.progress[delivery.run.run_id, delivery.step.name] = (body[1], body[2])
+
     def _forget_progress(self, ended: list[RunEnded]) -> None:
         for run, _ in ended:
             for step in run.plan.steps:
@@ -247,7 +253,6 @@ class EngineFace(Operating):
         now_us = self._clock.now_us()
         for name, pipeline in self.pipelines.items():
             log.define(name, self._versions[name], pipeline.graph().to_json().encode(), now_us)
-        log.forget(now_us - _DEDUP_US)
         self._reader = log.reader()
         return epoch
 

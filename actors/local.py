@@ -114,7 +114,11 @@ class LocalEngine(EngineFace):
         for worker in self._workers.values():
             await worker.wind_down()
         self._turn()
-        self._close()
+        try:
+            if not self._state.startswith("failed"):
+                self._log.release(self._epoch)
+        finally:
+            self._close()
 
     def crash(self) -> None:
         """End as `kill -9` would: nothing is finished, nothing is said; the log is all that is left."""
@@ -193,10 +197,7 @@ class LocalEngine(EngineFace):
         if tag == Tag.LOG:
             self.log_lines.append(body)
         elif tag == Tag.PROGRESS:
-            slot = self._partition.core.workers.get(worker)
-            delivery = slot[0].leases.get(body[0]) if slot else None
-            if delivery is not None:
-                self.progress[delivery.run.run_id, delivery.step.name] = (body[1], body[2])
+            self._note_progress(worker, body)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from ..events.decide import Core
 from ..events.errors import CodecError
 from ..events.inputs import Completed, Emit, Input, Known, Missing
 from ..events.snapshot import dump
+from .forgetting import Forgetting
 from .wire import Tag, unpack_message
 
 __all__ = ["Links", "Partition", "Watcher"]
@@ -79,6 +80,8 @@ class Partition:
         self._asleep = False
         self._due_us: int | None = None
         self._snapshot_at = core.next_offset
+        self._is_sound = True
+        self._forgetting = Forgetting(log)
 
     def post(self, entry: Input) -> None:
         """Tell the loop something; from any thread."""
@@ -96,6 +99,7 @@ class Partition:
 
     def resume(self) -> None:
         """Go on where the last owner of the log ended."""
+        self._is_sound = False
         self._carry_out(self.core.resume(self._clock.now_us()))
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -116,20 +120,31 @@ class Partition:
         """Collect, decide, commit and carry out once; False where there was nothing to do."""
         inputs = self._collect()
         now_us = self._clock.now_us()
+        self._forgetting.tend(now_us)
         if not inputs and (self._due_us is None or now_us < self._due_us):
             return False
+        self._is_sound = False
         self._carry_out(self.core.decide(inputs, now_us))
         if (
             self.core.next_offset - self._snapshot_at > _SNAPSHOT_RECORDS
             and len(self.core.state.runs) <= _SNAPSHOT_RUNS
         ):
-            self.save_snapshot()
+            self.try_snapshot()
         return True
 
     def save_snapshot(self) -> None:
-        """Keep the state as it is now, so that a restart reads less of the log."""
+        """Keep the state as it is now, so that a restart reads less of the log; not one that the log does not lead to."""
+        if not self._is_sound:
+            return
         self._snapshot_at = self.core.next_offset
         self._log.save_snapshot(Snapshot(self.core.next_offset, dump(self.core.state)))
+
+    def try_snapshot(self) -> None:
+        """As `save_snapshot`, where one that fails is no reason to do anything else: the log alone leads to the state."""
+        try:
+            self.save_snapshot()
+        except Exception:
+            logger.exception("no snapshot was saved; the log alone leads to the same state")
 
     @property
     def due_us(self) -> int | None:
@@ -141,10 +156,9 @@ class Partition:
         """Whether something waits to be decided."""
         return bool(self._inbox)
 
-    def _timeout_seconds(self) -> float | None:
-        if self._due_us is None:
-            return None
-        return max(0.0, (self._due_us - self._clock.now_us()) / 1e6)
+    def _timeout_seconds(self) -> float:
+        due_us = self._forgetting.due_us if self._due_us is None else min(self._due_us, self._forgetting.due_us)
+        return max(0.0, (due_us - self._clock.now_us()) / 1e6)
 
     def _collect(self) -> list[Input]:
         inputs: list[Input] = []
@@ -172,7 +186,14 @@ class Partition:
         elif tag == Tag.MISSING:
             inputs.append(Missing(worker, body))
         else:
+            self._tell(worker, tag, body)
+
+    def _tell(self, worker: int, tag: int, body: Any) -> None:
+        """Pass on what changes no run, and so is worth no turn either."""
+        try:
             self._watcher.hear(worker, tag, body)
+        except Exception:
+            logger.exception("what worker %d said (tag %d) could not be heard; it is passed over", worker, tag)
 
     def _recall(self, emits: list[Emit]) -> None:
         """Ask the log which of these the sender had sent before."""
@@ -185,6 +206,7 @@ class Partition:
     def _carry_out(self, decision: Decision) -> None:
         if decision.writes:
             self._log.commit(self._batch(decision))
+        self._is_sound = True
         self._due_us = decision.due_us
         for deliver in decision.deliver:
             self._links.send(deliver.worker, pack([Tag.DELIVER, deliver.items]))

@@ -5,6 +5,7 @@ root that ends takes none of them along, and the next one adopts them. The engin
 a start costs one actor's time, not two. A pipeline whose supervisor keeps dying is given up, as one that gives up itself.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ..cluster.clock import SystemClock
 from ..cluster.processes import NOBODY, ProcessMark, end, is_gone, mark_of
 from ..cluster.session import ray_module
 from ..events.supervision import Escalate, How, Restart, Start, Supervisor
-from .deaths import how_it_ended
+from .deaths import first_line, how_it_ended
 from .supervising import Patience, Supervising
 from .supervisor import Charter, PipelineSupervisor
 
@@ -29,6 +30,7 @@ __all__ = [
     "store_name",
 ]
 
+logger = logging.getLogger("ensue.supervisor")
 NAMESPACE = "ensue"
 _CONCURRENCY = 8
 _LOOK_SECONDS = 0.05
@@ -71,6 +73,7 @@ class _Child:
     charter: Charter
     node: Supervisor
     actor: Any
+    started: float
     mark: ProcessMark = NOBODY
     missed: int = 0
 
@@ -114,6 +117,7 @@ class RootSupervisor(Supervising):
             "remember": self._remember,
             "pid": self._met,
             "gone": self._gone,
+            "refused": self._refused,
             "pong": self._pong,
             "restart": self._restart,
         }
@@ -128,7 +132,7 @@ class RootSupervisor(Supervising):
         if not node.gave_up:
             node.start(self._clock.now_us())
         self._incarnation = max(self._incarnation, charter.incarnation)
-        child = self._children[charter.pipeline] = _Child(charter, node, actor)
+        child = self._children[charter.pipeline] = _Child(charter, node, actor, time.monotonic())
         if actor is not None:
             self._watch(child)
         elif not node.gave_up:  # it ended while there was no root, and that counts
@@ -157,13 +161,22 @@ class RootSupervisor(Supervising):
 
     def _gone(self, key: tuple[str, int], error: BaseException | None, _: object) -> None:
         child = self._child(key)
-        if child is None:
-            return
+        if child is not None:
+            reason = how_it_ended(error) if error else "it stopped"
+            self._end(child, How.CRASHED, f"its supervisor ended: {reason}")
+
+    def _refused(self, key: tuple[str, int], error: BaseException) -> None:
+        child = self._children[key[0]]
+        if child.charter.incarnation == key[1] and child.actor is None:
+            self._end(child, How.UNSTARTED, f"its supervisor did not start: {first_line(error)}")
+
+    def _end(self, child: _Child, how: How, reason: str) -> None:
+        """See that it is gone: Ray's raylet ends the process of an actor that does not follow within seconds."""
         end(child.mark)
-        ray_module().kill(child.actor, no_restart=True)
+        if child.actor is not None:
+            ray_module().kill(child.actor, no_restart=True)
         child.actor = None
-        reason = how_it_ended(error) if error else "it stopped"
-        self._do(child, child.node.ended(key[0], How.CRASHED, f"its supervisor ended: {reason}", self._clock.now_us()))
+        self._do(child, child.node.ended(child.charter.pipeline, how, reason, self._clock.now_us()))
 
     def _do(self, child: _Child, orders: list[Any]) -> None:
         pipeline = child.charter.pipeline
@@ -181,9 +194,14 @@ class RootSupervisor(Supervising):
     def _start(self, child: _Child) -> None:
         self._incarnation += 1
         child.charter = child.charter._replace(incarnation=self._incarnation)
-        child.mark, child.missed = NOBODY, 0
+        child.mark, child.missed, child.started = NOBODY, 0, time.monotonic()
         name = f"{self._name}-{child.charter.pipeline}-{self._incarnation}"
-        child.actor = start_actor(PipelineSupervisor, name, child.charter.node, child.charter)
+        try:
+            child.actor = start_actor(PipelineSupervisor, name, child.charter.node, child.charter)
+        except Exception as error:  # whatever Ray refuses it for
+            logger.exception("the supervisor of pipeline %s cannot be started", child.charter.pipeline)
+            self.tell("refused", (child.charter.pipeline, self._incarnation), error)
+            return
         self._watch(child)
         self._report(SupervisorUp(child.charter.pipeline, self._incarnation, child.actor))
 
@@ -215,7 +233,10 @@ class RootSupervisor(Supervising):
 
     def _ping(self, *, late: bool) -> None:
         for child in self._children.values():
-            if child.actor is None or not child.mark.pid:
+            if child.actor is None:
+                continue
+            if not child.mark.pid:
+                self._check_start(child)
                 continue
             child.missed = 0 if late else child.missed
             if child.missed >= _MISSES:
@@ -224,6 +245,11 @@ class RootSupervisor(Supervising):
             child.missed += 1
             key = (child.charter.pipeline, child.charter.incarnation)
             self._ask("pong", key, child.actor.ping.remote())
+
+    def _check_start(self, child: _Child) -> None:
+        limit = self._patience.start_seconds
+        if time.monotonic() - child.started > limit:
+            self._end(child, How.UNSTARTED, f"its supervisor did not come up within {limit:g} s")
 
     def _abandon(self) -> None:
         """The supervisors see for themselves that the engine is gone, and end their workers first."""

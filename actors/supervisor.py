@@ -7,6 +7,7 @@ to be gone, and only then is its work given to another. No code of the user's ru
 """
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "WorkerUpAt",
 ]
 
+logger = logging.getLogger("ensue.supervisor")
 _LOOK_SECONDS = 0.02
 _IDLE_SECONDS = 0.25
 _MISSES = 3
@@ -87,8 +89,8 @@ class _Member:
     worker: int
     step: str
     slot: int
-    actor: Any
     started: float
+    actor: Any = None
     node: str = ""
     mark: ProcessMark = NOBODY
     up: bool = False
@@ -225,12 +227,18 @@ class PipelineSupervisor(Supervising):
 
     def _start(self, step: str, slot: int) -> None:
         worker = (self._charter.incarnation % 4096) * _NUMBERS + next(self._numbers) % _NUMBERS
-        charter = self._steps[step]
+        member = self._members[worker] = _Member(worker, step, slot, time.monotonic())
+        try:
+            member.actor = self._class_of(step).remote(worker, self._steps[step].code, self._me)
+            self._ask("hello", worker, member.actor.hello.remote())
+        except Exception as error:  # whatever Ray refuses it for: a start that failed as any other
+            logger.exception("a worker of step %s cannot be started", step)
+            self.tell("gone", worker, error, None)
+
+    def _class_of(self, step: str) -> Any:
         if step not in self._classes:
-            self._classes[step] = worker_actor(charter.claims)
-        actor = self._classes[step].remote(worker, charter.code, self._me)
-        self._members[worker] = _Member(worker, step, slot, actor, time.monotonic())
-        self._ask("hello", worker, actor.hello.remote())
+            self._classes[step] = worker_actor(self._steps[step].claims)
+        return self._classes[step]
 
     def _worker_in(self, step: str, slot: int) -> int:
         found = (m.worker for m in self._members.values() if (m.step, m.slot) == (step, slot))
@@ -248,7 +256,8 @@ class PipelineSupervisor(Supervising):
     def _kill(self, member: _Member) -> None:
         """Kill the process itself where it is ours to see: Ray's own kill asks the process to end itself."""
         end(member.mark)
-        ray_module().kill(member.actor, no_restart=True)
+        if member.actor is not None:
+            ray_module().kill(member.actor, no_restart=True)
 
     def _forget(self, member: _Member) -> None:
         """It is gone: tell the engine, and do what follows."""

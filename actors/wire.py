@@ -4,6 +4,7 @@ Rules: a lane may lose, double, delay or reorder a message; a token says which a
 an attempt that is over changes nothing.
 
     to a worker      DELIVER items (dispatch.item_of)   CREDIT [token, upto]   CANCEL tokens   STOP   ANSWER [id, events]
+                     or, where it is refused, [id, nil, why, whether for good]
                      INQUIRE tokens: which of these, leased to it some time ago, does the worker know nothing of?
     from a worker    HELLO   COMPLETIONS (inputs.Op)   PROGRESS [token, done, total]   LOG [...]   ASK [id, run id, type]
                      MISSING tokens: those of an inquiry that never came; from then on it refuses them

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..events.codec import pack
 from ..events.event import Event
 from ..events.registry import Registry
 from ..events.step import CallStyle, Step
+from .asking import Questions
 from .coroutines import TaskExecutor
 from .executor import Executor
 from .invoke import Invoker, Item
@@ -33,7 +34,6 @@ _WATCH_SECONDS = 0.25
 _NUDGE_SECONDS = 0.002
 _ALIVE_SECONDS = 2.0
 _STOP_GRACE_SECONDS = 30.0
-_ANSWER_SECONDS = 30.0
 _OWN_BYTES = 32 * 1024 * 1024
 _OWN_THREADS = 12
 _STACK_BYTES = 8 * 1024 * 1024
@@ -51,9 +51,7 @@ class WorkerCore:
         self._seen = SeenTokens()
         self.outbox.leaving = self._seen.answered
         self._hearing = threading.Lock()  # a lane of Ray calls brings several messages at once
-        self._questions: dict[int, tuple[threading.Event, list[Any]]] = {}
-        self._question = 0
-        self._lock = threading.Lock()
+        self._questions = Questions(self.outbox.say)
 
     def hear(self, message: bytes) -> None:
         """Take a message of the partition."""
@@ -65,7 +63,7 @@ class WorkerCore:
         elif tag == Tag.CANCEL:
             self.executor.cancel(body)
         elif tag == Tag.ANSWER:
-            self._answered(body[0], body[1])
+            self._questions.answered(body)
         elif tag == Tag.INQUIRE:
             self._inquired(body)
         elif tag == Tag.STOP:
@@ -73,16 +71,9 @@ class WorkerCore:
 
     def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
         """Earlier events of a run, asked of the partition's node."""
-        with self._lock:
-            self._question += 1
-            number = self._question
-            waiting: tuple[threading.Event, list[Any]] = (threading.Event(), [])
-            self._questions[number] = waiting
-        self.outbox.say(Tag.ASK, [number, run_id, model.__event_type__])
-        if not waiting[0].wait(_ANSWER_SECONDS):
-            raise TimeoutError(f"the log did not answer within {_ANSWER_SECONDS:g} s")
+        found = self._questions.ask(run_id, model.__event_type__)
         decode = self._registry.decode if model.__event_type__ in self._registry else Registry([model]).decode
-        return [decode(model.__event_type__, version, data) for version, data in waiting[1]]  # type: ignore[misc]  # the registry gives the model of that name
+        return [decode(model.__event_type__, version, data) for version, data in found]  # type: ignore[misc]  # the registry gives the model of that name
 
     def progress(self, token: int, done: float, total: float) -> None:
         """Pass on how far a step is."""
@@ -106,12 +97,6 @@ class WorkerCore:
             missing = self._seen.missing(tokens)
         if missing:
             self.outbox.say(Tag.MISSING, missing)
-
-    def _answered(self, number: int, events: list[Any]) -> None:
-        waiting = self._questions.pop(number, None)
-        if waiting is not None:
-            waiting[1].extend(events)
-            waiting[0].set()
 
     def log(self, line: LogLine) -> None:
         """Pass on what a step says."""

@@ -8,6 +8,8 @@ import math
 import os
 import shutil
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,9 +25,14 @@ _MAX_FOLDER_CHARACTERS = 95
 
 
 class _Bell:
-    """A file descriptor that a thread can ring to end another's poll."""
+    """A file descriptor that a thread can ring to end another's poll.
+
+    Once it is closed the system gives its numbers to other files, so whoever is late must not touch them.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
@@ -34,22 +41,21 @@ class _Bell:
         return self._read
 
     def ring(self) -> None:
-        try:
-            os.write(self._write, b"\0")
-        except BlockingIOError:
-            return  # the pipe is full of rings already
-        except OSError:
-            return  # closed: nobody listens any more
+        with self._lock, suppress(BlockingIOError):  # where the pipe is full of rings already
+            if not self._closed:
+                os.write(self._write, b"\0")
 
     def silence(self) -> None:
-        try:
-            os.read(self._read, 65536)
-        except BlockingIOError:
-            return
+        with self._lock, suppress(BlockingIOError):
+            if not self._closed:
+                os.read(self._read, 65536)
 
     def close(self) -> None:
-        os.close(self._write)
-        os.close(self._read)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._write)
+                os.close(self._read)
 
 
 class PartitionSocket:

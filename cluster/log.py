@@ -306,8 +306,8 @@ class Log(Protocol):
         """Those of these (source, sender id) that were seen before."""
         ...
 
-    def forget(self, before_us: int) -> int:
-        """Delete the dedup rows older than this; returns how many."""
+    def forget(self, before_us: int, most: int) -> int:
+        """Delete the dedup rows older than this, the oldest first and at most so many; returns how many."""
         ...
 
     def live(self, after: int = 0) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from operator import attrgetter
 from threading import Lock
 
@@ -214,11 +215,11 @@ class MemoryLog:
         seen = self._open().seen
         return {key: seen[key] for key in keys if key in seen}
 
-    def forget(self, before_us: int) -> int:
+    def forget(self, before_us: int, most: int) -> int:
         store = self._open()
         with store.lock:
-            old = [key for key, row in store.seen.items() if row.time_us < before_us]
-            for key in old:
+            old = nsmallest(most, ((row.time_us, key) for key, row in store.seen.items() if row.time_us < before_us))
+            for _, key in old:
                 del store.seen[key]
         return len(old)
 

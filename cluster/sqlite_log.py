@@ -39,6 +39,11 @@ _CHANGE = Many(
     ") UPDATE runs SET status = new.status, finished_us = new.finished_us FROM new WHERE runs.run = new.run",
 )
 _SEE = Many("INSERT INTO seen VALUES", "(?,?,?,?,?,?)")
+_FORGET = """
+DELETE FROM seen WHERE (source, sender_id) IN (
+    SELECT source, sender_id FROM seen WHERE time_us < ? ORDER BY time_us LIMIT ?
+)
+"""
 _LOOKUP = Many("SELECT * FROM seen WHERE (source, sender_id) IN (VALUES", "(?,?)", ")")
 
 # `status <> 3` is what lets the partial index be used.
@@ -122,10 +127,10 @@ class SqliteLog:
             rows = _LOOKUP.run(self._open(), list(dict.fromkeys(keys)))
         return {(row[0], row[1]): Seen(*row) for row in rows}
 
-    def forget(self, before_us: int) -> int:
+    def forget(self, before_us: int, most: int) -> int:
         connection = self._open()
         with transaction(connection, self._path):
-            connection.execute("DELETE FROM seen WHERE time_us < ?", (before_us,))
+            connection.execute(_FORGET, (before_us, most))
             return connection.changes()
 
     def live(self, after: int = 0) -> Iterator[Entry]:

@@ -68,7 +68,7 @@ class _Writer:
         self._refs: dict[int, int] = {}
         self._groups: dict[int, int] = {}
         self._packed_refs: list[Packed] = []
-        self._packed_groups: list[Packed] = []
+        self._found: list[Group] = []
 
     def pack(self) -> Packed:
         run = self._run
@@ -81,8 +81,9 @@ class _Writer:
         undoing = run.undoing.number if run.undoing else 0
         head = [run.run_id, run.number, run.plan.pipeline, run.plan.version, run.started_us, run.trigger_type]
         life = [run.serial, run.size_bytes, int(run.status), run.dead, int(run.phase), run.pivoted, run.cancelling]
+        groups = [self._packed_group(group) for group in self._found]  # grows meanwhile: each may lead to others
         rest = [deliveries, joins, results, errors, undos, undoing]
-        return [*head, life, root, self._packed_refs, self._packed_groups, *rest]
+        return [*head, life, root, self._packed_refs, groups, *rest]
 
     def _delivery(self, d: Delivery) -> Packed:
         inputs = [self._value(value) for value in d.inputs]
@@ -108,29 +109,25 @@ class _Writer:
         return [[self._group(scope), [self._value(v) for v in queue]] for scope, queue in side.items()]
 
     def _ref(self, ref: Ref) -> int:
-        if id(ref) not in self._refs:
-            scope = self._group(ref.scope)  # may write this very event, as one that its scope has gathered
-            if id(ref) not in self._refs:
-                self._refs[id(ref)] = len(self._packed_refs)
-                self._packed_refs.append([ref.event_id, ref.type, ref.version, ref.data, ref.key, scope])
-        return self._refs[id(ref)]
+        place = self._refs.get(id(ref))
+        if place is None:
+            place = self._refs[id(ref)] = len(self._packed_refs)
+            self._packed_refs.append([ref.event_id, ref.type, ref.version, ref.data, ref.key, self._group(ref.scope)])
+        return place
 
     def _group(self, group: Group | None) -> int:
         if group is None:
             return -1
         place = self._groups.get(id(group))
         if place is None:
-            parent = self._group(group.parent)
-            place = self._groups[id(group)] = len(self._packed_groups)
-            packed: Packed = [
-                parent,
-                group.origin.index if group.origin else -1,
-                group.is_item,
-                list(group.counts.items()),
-            ]
-            self._packed_groups.append(packed)
-            packed.append([[*at, [self._ref(ref) for ref in refs]] for at, refs in group.gathered.items()])
+            place = self._groups[id(group)] = len(self._found)
+            self._found.append(group)
         return place
+
+    def _packed_group(self, group: Group) -> Packed:
+        origin = group.origin.index if group.origin else -1
+        gathered = [[*at, [self._ref(ref) for ref in refs]] for at, refs in group.gathered.items()]
+        return [self._group(group.parent), origin, group.is_item, list(group.counts.items()), gathered]
 
 
 class _Reader:

@@ -19,6 +19,10 @@ from .supervision import STEP_SUPERVISION, Supervision
 __all__ = ["DEFAULT_TIMEOUT_SECONDS", "CallStyle", "Resources", "Step", "call_style"]
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+_LEAST_CLAIM = 0.0001
+_CLAIMED_BY: Mapping[object, str] = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+"""What has an argument of its own, and which; Ray refuses it among `resources`."""
+_RAYS_OWN = frozenset({"object_store_memory", "bundle"})
 
 
 class CallStyle(StrEnum):
@@ -92,14 +96,8 @@ class Step:
         for name, least in (("timeout_seconds", 0.001), ("replicas", 1), ("concurrency", 1)):
             if not least <= getattr(self, name) < inf:
                 raise PipelineInvalid(f"step {self.name}: {name} is {getattr(self, name)}; at least {least} is needed")
-        claims = {
-            "num_cpus": self.resources.cpus,
-            "num_gpus": self.resources.gpus,
-            "memory": self.resources.memory_bytes,
-        }
-        for name, amount in (*claims.items(), *self.resources.custom.items()):
-            if amount is not None and not 0 <= amount < inf:
-                raise PipelineInvalid(f"step {self.name}: {name} is {amount}; a worker claims at least 0 of it")
+        if mistake := _mistake_in(self.resources):
+            raise PipelineInvalid(f"step {self.name}: {mistake}")
 
 
 def call_style(function: Callable[..., Any]) -> CallStyle:
@@ -109,3 +107,41 @@ def call_style(function: Callable[..., Any]) -> CallStyle:
     if inspect.isgeneratorfunction(function):
         return CallStyle.SYNC_STREAM
     return CallStyle.ASYNC if inspect.iscoroutinefunction(function) else CallStyle.SYNC
+
+
+def _mistake_in(claims: Resources) -> str:
+    """What Ray would refuse of these claims at every start of a worker; empty where there is nothing."""
+    mistakes = [
+        _mistake_in_amount("num_cpus", claims.cpus),
+        _mistake_in_amount("num_gpus", claims.gpus) or _mistake_in_gpus(claims.gpus),
+        _mistake_in_memory(claims.memory_bytes),
+        *(_mistake_in_name(name, amount) or _mistake_in_amount(name, amount) for name, amount in claims.custom.items()),
+    ]
+    return next(filter(None, mistakes), "")
+
+
+def _mistake_in_amount(name: str, amount: Any) -> str:
+    if not isinstance(amount, int | float):
+        return f"{name} is {amount!r}: write a number"
+    if not 0 <= amount < inf:
+        return f"{name} is {amount}; a worker claims at least 0 of it"
+    return f"{name} is {amount}: the least that Ray counts is {_LEAST_CLAIM}" if 0 < amount < _LEAST_CLAIM else ""
+
+
+def _mistake_in_gpus(gpus: float) -> str:
+    return f"num_gpus is {gpus}: more than one are whole" if gpus > 1 and gpus % 1 else ""
+
+
+def _mistake_in_memory(memory_bytes: int | None) -> str:
+    if memory_bytes is None:
+        return ""
+    whole = isinstance(memory_bytes, int)
+    return _mistake_in_amount("memory", memory_bytes) if whole else f"memory is {memory_bytes!r}: write whole bytes"
+
+
+def _mistake_in_name(name: Any, amount: Any) -> str:
+    if not isinstance(name, str) or not name or not name.isascii():
+        return f"{name!r} is no name of a resource: write ASCII characters"
+    if name in _CLAIMED_BY:
+        return f"write {_CLAIMED_BY[name]}={amount} instead of resources={{{name!r}: {amount}}}"
+    return f"Ray keeps the name {name!r} to itself: give the resource another" if name in _RAYS_OWN else ""

@@ -1,11 +1,13 @@
 """What an engine knew before it ended holds after: what is over, what waits, what never began, what was sent."""
 
 import asyncio
+from contextlib import closing
 
 import pytest
 
 from ensue import Context, Event, Pipeline, Retry
 from ensue.actors.local import LocalEngine
+from ensue.cluster.stores import open_log
 from ensue.events.errors import DeliveryConflict
 from ensue.events.status import Status
 
@@ -191,3 +193,16 @@ async def test_a_sender_s_id_is_remembered_over_a_restart(rig: Rig) -> None:
     assert again == (first.event_id, first.run_id, True)
     with pytest.raises(DeliveryConflict):
         await engine.accept("remembers", Order(), source="hook", sender_id="d-1", digest=b"y")
+
+
+@pytest.mark.parametrize(("ending", "left"), [("crash", "local"), ("stop", "")])
+async def test_an_engine_that_stopped_in_order_has_given_its_log_back(rig: Rig, ending: str, left: str) -> None:
+    flow = Pipeline("leaves")
+
+    @flow.step
+    def work(event: Order) -> None: ...
+
+    engine = await rig.start(flow)
+    await (rig.crash() if ending == "crash" else rig.stop())
+    with closing(open_log(engine.store)) as log:
+        assert log.owner() == (1, left)

@@ -238,6 +238,27 @@ async def test_progress_shows_while_a_step_runs_and_is_forgotten_with_its_run(ri
     assert engine.progress == {}
 
 
+async def test_what_a_step_says_of_its_progress_after_its_run_was_cancelled_is_not_kept(rig: Rig, trace: Trace) -> None:
+    flow = Pipeline("late-progress")
+
+    @flow.step(concurrency=1)
+    async def work(event: Order, ctx: Context) -> None:
+        trace.note("began")
+        try:
+            await asyncio.sleep(0 if event.n else 60)
+        except asyncio.CancelledError:
+            ctx.progress(3, 4)
+            raise
+
+    engine = await rig.start(flow)
+    assert isinstance(engine, Engine | LocalEngine)
+    run = await engine.emit(Order(n=0))
+    await until(lambda: trace.lines == ["began"])
+    await run.cancel()
+    await (await engine.emit(Order(n=1))).result(20)  # by then the worker has said all it had to say of the first
+    assert engine.progress == {}
+
+
 async def test_without_a_heartbeat_an_async_step_is_cancelled_at_its_timeout(rig: Rig, trace: Trace) -> None:
     flow = Pipeline("overdue")
 

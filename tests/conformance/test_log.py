@@ -143,10 +143,17 @@ def test_what_was_seen_is_found_until_it_is_forgotten(log: Log) -> None:
     keys = [("hooks/github", "1"), ("hooks/github", "2"), ("hooks/github", "3"), ("other", "1"), ("hooks/github", "1")]
     assert log.lookup(keys) == {keys[0]: old, keys[1]: new}
     assert log.lookup([]) == {}
-    assert log.forget(NOW_US + 1) == 1
+    assert log.forget(NOW_US + 1, most=9) == 1
     assert log.lookup(keys) == {keys[1]: new}
     log.commit(Batch(epoch, seen=[old]))
     assert log.lookup(keys) == {keys[0]: old, keys[1]: new}
+
+
+def test_no_more_is_forgotten_at_once_than_was_asked_for(log: Log) -> None:
+    epoch = log.acquire("a")
+    log.commit(Batch(epoch, seen=[seen(str(number), NOW_US + number) for number in range(5)]))
+    assert [log.forget(NOW_US + 4, most=3) for _ in range(3)] == [3, 1, 0]
+    assert list(log.lookup([("hooks/github", str(number)) for number in range(5)])) == [("hooks/github", "4")]
 
 
 # What is live

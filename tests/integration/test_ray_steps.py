@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Engine, Event, Pipeline, Retry, StepFailed
-from ensue.actors import crew
+from ensue.actors import asking, crew
 from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
@@ -336,6 +336,26 @@ async def test_a_stop_in_the_middle_counts_no_attempt_and_a_start_goes_on(rig: R
     outcomes = [await (await engine.run(run_id)).result(20) for run_id in ids]
     assert [(o.status, o.events) for o in outcomes] == [("completed", [Item(n=1)])] * 30
     assert sorted(trace.lines) == sorted(f"{n} 1" for n in range(30))
+
+
+async def test_a_question_that_cannot_be_answered_fails_the_step_that_asked_and_nobody_else(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Pipeline("asks")
+
+    @flow.step(retry=SOON)
+    def work(event: Order, ctx: Context) -> Item:
+        return Item(n=len(ctx.events(Order)))
+
+    engine = await rig.start(flow)
+    assert isinstance(engine, Engine)
+    with monkeypatch.context() as patch:
+        patch.setattr(asking, "MAX_MESSAGE_BYTES", 10)
+        outcome = await (await engine.emit(Order())).result(20)
+    assert (outcome.status, [(e.error, e.attempts) for e in outcome.errors]) == ("failed", [("CodecError", 1)])
+    assert "earlier events of type Order cannot be read" in outcome.errors[0].message
+    assert (await (await engine.emit(Order())).result(20)).events == [Item(n=1)]
+    assert [child["restarts"] for child in engine.tree()["children"] if child["kind"] == "partition"] == [0]
 
 
 async def test_the_interpreter_of_a_worker_outlives_a_step_that_exits(rig: Rig) -> None:

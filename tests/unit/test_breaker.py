@@ -101,12 +101,13 @@ def test_three_probes_close_it_and_one_failure_opens_it_again() -> None:
     assert told(circuit, circuit.failed("x", 0)) is OPEN
 
 
-def test_an_operator_opens_it_until_it_is_closed_or_for_a_time() -> None:
-    circuit = Circuit("a", None)
+@pytest.mark.parametrize(("policy", "after"), [(Breaker(), Signal.WAITED), (None, Signal.FORCED_CLOSED)])
+def test_an_operator_opens_it_until_it_is_closed_or_for_a_time(policy: Breaker | None, after: Signal) -> None:
+    circuit = Circuit("a", policy)
     told(circuit, Signal.FORCED_OPEN)
     assert (circuit.until_us, circuit.due(10**15)) == (None, None)
     circuit.move(Signal.FORCED_OPEN, 0, seconds=2)
-    assert circuit.due(2 * SECOND) is Signal.WAITED
+    assert circuit.due(2 * SECOND) is after
     assert told(circuit, Signal.FORCED_CLOSED) is CLOSED
     assert not circuit.move(Signal.FORCED_CLOSED, 0)
 

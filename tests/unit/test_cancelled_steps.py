@@ -1,11 +1,18 @@
-"""A step in a thread cannot be interrupted: where it finishes although its run was cancelled, its result is told."""
+"""A step in a thread cannot be interrupted: where it finishes although its run was cancelled, its result is told.
 
+And what is handed back may be taken by a thread at the same moment.
+"""
+
+import asyncio
 import threading
+from collections import deque
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from ensue import Event, GiveUp, Pipeline
+from ensue.actors.coroutines import TaskExecutor
 from ensue.actors.wire import Tag, unpack_message
 from ensue.actors.worker import WorkerCore
 from ensue.events.codec import encode, pack
@@ -64,3 +71,26 @@ def test_a_step_that_returns_although_it_was_cancelled_says_what_it_did() -> Non
 
 def test_a_step_that_fails_after_it_was_cancelled_is_handed_back() -> None:
     assert cancelled(gives_up=True) == [[Op.RELEASE, 1], [Op.RELEASE, 2]]
+
+
+class Contested(deque[Any]):
+    """A queue whose last item another thread takes just after it was seen."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def test_what_another_thread_takes_in_this_very_moment_fails_nobody() -> None:
+    flow = Pipeline("contested")
+
+    @flow.step
+    def pay(event: Order) -> Paid:
+        return Paid(n=event.n)
+
+    core = WorkerCore(flow.steps["pay"], list(flow.registry), lambda: None)
+    with closing(asyncio.new_event_loop()) as loop:
+        tasks = TaskExecutor(core.executor.invoker, core.outbox, loop)
+        tasks.queue = Contested()
+        tasks.hand_back()
+        tasks._start_tasks()
+    assert core.outbox.take() == []
