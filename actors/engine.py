@@ -182,6 +182,7 @@ class Engine(EngineFace):
         self._exits.callback(CalmCollector.end)
         self._session = ray_session.start(self._address, num_cpus=self._num_cpus)
         self._exits.callback(lambda: ray_session.stop(self._session))
+        self._loop.call_soon_threadsafe(self.on_ray_started)
         codes = pack_steps(self.pipelines.values())
         owner = f"{os.uname().nodename}:{os.getpid()}"
         _, previous = self._log.owner()
@@ -276,7 +277,7 @@ class Engine(EngineFace):
             self._cannot_mend(error)
             return
         self._failed_mends = 0
-        self._loop.call_soon_threadsafe(self.on_ray_renewed)
+        self._loop.call_soon_threadsafe(self.on_ray_started)
         self._links.move(self._session.folder)
         self._crew.begin_again(self._session)
         self._crew.wait_ready(_READY_SECONDS)

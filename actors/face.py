@@ -36,8 +36,8 @@ T = TypeVar("T")
 class EngineFace(Operating):
     """The caller's side of an engine. `Engine` runs steps under Ray, `LocalEngine` in this process.
 
-    on_ray_renewed: called in the event loop when a lost Ray was replaced; its start takes this process's signals, and
-    whoever wants them takes them back.
+    on_ray_started: called in the event loop each time this process has started or joined a Ray, also in place of a lost
+    one; that takes the process's signals, and whoever wants them takes them back.
     """
 
     _log: Log
@@ -56,7 +56,7 @@ class EngineFace(Operating):
         self._state = "new"
         self._handles = WeakValueDictionary()
         self._waiting: set[asyncio.Future[Any]] = set()
-        self.on_ray_renewed: Callable[[], None] = lambda: None
+        self.on_ray_started: Callable[[], None] = lambda: None
         self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
 
     @abstractmethod

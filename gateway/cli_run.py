@@ -94,7 +94,6 @@ class _Run:
         workers = sum(step.replicas for step in self._pipeline.steps.values())
         shown.say(f"starting Ray and {workers} worker{'' if workers == 1 else 's'}")
         async with self._engine(shown) as engine:
-            self._interrupt.take()
             handle = await engine.emit(self._event)
             self._run_id = handle.id
             self._document = await self._watch(engine, handle, shown)
@@ -106,6 +105,7 @@ class _Run:
         from ..actors.engine import Engine
 
         engine = Engine(self._pipeline, store=self._order.store, address=self._order.address)
+        engine.on_ray_started = self._interrupt.take
         try:
             await engine.start()
             yield engine

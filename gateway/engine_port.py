@@ -122,10 +122,10 @@ class EnginePort(Protocol):
 class ServedEngine(EnginePort, Protocol):
     """An engine that `serve` starts and stops: entering it starts it, leaving it drains and closes it.
 
-    on_ray_renewed: what it calls when it has replaced a lost Ray, whose start takes this process's signals.
+    on_ray_started: what it calls each time it has started or joined a Ray, which takes this process's signals.
     """
 
-    on_ray_renewed: Callable[[], None]
+    on_ray_started: Callable[[], None]
 
     async def __aenter__(self) -> Any:
         """Start, without holding the loop up."""

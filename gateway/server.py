@@ -141,6 +141,7 @@ class _Life:
         self._tell(Phase.STOPPED)
 
     async def _start_and_wait(self, serving: asyncio.Task[None], take_signals: Callable[[], None]) -> None:
+        self._engine.on_ray_started = take_signals
         starting = asyncio.ensure_future(self._engine.__aenter__())
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -149,8 +150,6 @@ class _Life:
                 await _give_up(starting)
                 return
             await starting
-            take_signals()
-            self._engine.on_ray_renewed = take_signals
             self._tell(Phase.READY)
             await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
             self._tell(Phase.DRAINING)

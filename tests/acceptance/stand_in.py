@@ -52,7 +52,7 @@ class StandInEngine:
     def __init__(self, pipelines: Sequence[Pipeline], *, said: str = "ready") -> None:
         self.pipelines: Mapping[str, Pipeline] = {pipeline.name: pipeline for pipeline in pipelines}
         self.said = said
-        self.on_ray_renewed: Callable[[], None] = lambda: None
+        self.on_ray_started: Callable[[], None] = lambda: None
         self.hold: asyncio.Event | None = None
         self.fail_with: Exception | None = None
         self.log = MemoryLog()

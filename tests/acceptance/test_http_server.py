@@ -266,7 +266,7 @@ async def test_an_engine_that_cannot_start_ends_the_server_with_its_error() -> N
 
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, signal, sys
 from ensue import Event, Pipeline
 from ensue.gateway.server import serve
 from stand_in import StandInEngine
@@ -279,6 +279,14 @@ pipeline = Pipeline("pings")
 def hear(event: Ping) -> None: ...
 
 class Engine(StandInEngine):
+    async def __aenter__(self):
+        if "slow" in sys.argv:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray's own start does
+            self.on_ray_started()
+            print("ray is there", flush=True)
+            await asyncio.Event().wait()
+        return await super().__aenter__()
+
     async def __aexit__(self, *_):
         if "stuck" in sys.argv:
             await asyncio.Event().wait()
@@ -294,7 +302,7 @@ def _program(tmp_path: Any, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, path, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def _read_until(process: "subprocess.Popen[str]", phase: Phase) -> None:
+def _read_until(process: "subprocess.Popen[str]", phase: str) -> None:
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip() == phase:
@@ -309,6 +317,14 @@ def test_a_signal_drains_and_exits_with_0(tmp_path: Any, number: signal.Signals)
         process.send_signal(number)
         rest, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert (process.returncode, rest.split()) == (0, ["draining", "stopped"])
+
+
+def test_a_signal_between_the_start_of_ray_and_that_of_the_workers_ends_it_in_order(tmp_path: Any) -> None:
+    with _program(tmp_path, "slow") as process:
+        _read_until(process, "ray is there")
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    assert (process.returncode, rest.split()) == (0, ["stopped"])
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Any) -> None:
