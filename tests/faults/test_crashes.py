@@ -11,8 +11,8 @@ pytestmark = pytest.mark.timeout(480)
 PLAN = Plan(
     events=20_000,
     kills={
-        "worker": 24,
-        "stopped worker": 4,
+        "worker": 26,
+        "stopped worker": 2,
         "partition": 4,
         "supervisor": 2,
         "everything": 2,
