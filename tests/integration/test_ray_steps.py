@@ -314,7 +314,7 @@ async def test_workers_that_ray_has_no_room_for_are_named_and_the_others_work(
     engine = await rig.start(flow)
     assert isinstance(engine, Engine)
     assert (await (await engine.emit(Order())).result(20)).status == "completed"
-    assert sum(worker["up"] for worker in engine.workers()) == 2
+    await until(lambda: sum(worker["up"] for worker in engine.workers()) == 2)
     assert "step work of pipeline claims lacks workers" in caplog.text
 
 

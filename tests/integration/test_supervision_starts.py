@@ -83,8 +83,8 @@ async def test_a_supervisor_that_hangs_in_its_start_is_ended_and_another_takes_i
 
     monkeypatch.setattr(branches, "PipelineSupervisor", Hangs)  # that of the root is another process's
     engine = Engine(flow, store=rig.store)
-    engine._patience = Patience(start_seconds=3.0, ping_seconds=0.3)
+    engine._patience = Patience(start_seconds=6.0, ping_seconds=1.0)
     async with engine:
-        assert (await (await engine.emit(Order())).result(20)).status == "completed"
+        assert (await (await engine.emit(Order())).result(60)).status == "completed"
         (hung,) = (int(line) for line in trace.lines)
         await until(lambda: not alive({hung}))
