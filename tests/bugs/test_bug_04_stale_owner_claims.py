@@ -3,7 +3,7 @@
 Seen: DBOS 804, 742: an executor that was told to stop went on taking from its queues, and one that had been given up
 for dead came back and took what its successor was working on.
 
-Mutant: `if not self.draining` dropped from `Core._dispatch` (events/decide.py); tried 2026-11-21: red.
+Mutant: `if self.draining: return` dropped from `Core._dispatch` (events/decide.py); tried 2026-11-21: red.
 Mutant: `_check_epoch` compares nothing (cluster/sqlite_log.py); tried 2026-11-21: red.
 Mutant: `_carry_out` (actors/partition.py) sends its deliveries before it commits; tried 2026-11-21: red.
 Mutant: `WHERE epoch = ?` of `SqliteLog.release` is `WHERE epoch <> ?`; tried 2026-11-21: red.

@@ -4,7 +4,7 @@ Seen: DBOS 759: a workflow that was started under an empty id ran, and ran again
 
 Mutant: `check_id(...)` dropped from `Ingest._deliver` (gateway/ingest.py); tried 2026-11-21: red.
 Mutant: `_text` of gateway/cloudevents.py returns the value unchecked; tried 2026-11-21: red.
-Mutant: `not value.strip()` dropped from `check_id` (gateway/intake.py); tried 2026-11-21: red.
+Mutant: `not value.strip()` dropped from `check_id` (events/ids.py); tried 2026-11-21: red.
 Mutant: `run_id or _newest(runs)` in `watch_run` (gateway/cli_runs.py), as it was; tried 2026-11-21: red.
 """
 
