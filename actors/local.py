@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 from ..cluster.clock import Clock
 from ..cluster.stores import open_log
+from ..events.codec import decode
 from ..events.decide import Limits
 from ..events.errors import EnsueError
 from ..events.event import Event
 from ..events.inputs import Input, WorkerDown, WorkerUp
 from ..events.pipeline import Pipeline
-from ..events.registry import Registry
 from ..events.step import Step
 from .coroutines import TaskExecutor
 from .face import EngineFace
@@ -221,9 +221,8 @@ class LocalEngine(EngineFace):
 
     def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
         """Earlier events of a run."""
-        decode = Registry([model]).decode
         found = earlier_events(self._reader, self._plans, run_id, model.__event_type__)
-        return [decode(model.__event_type__, version, data) for version, data in found]  # type: ignore[misc]  # the registry gives the model of that name
+        return [decode(model, data, version) for version, data in found]
 
     def _turn(self) -> None:
         self._scheduled = False

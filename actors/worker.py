@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ..events.codec import pack
+from ..events.codec import decode, pack
 from ..events.event import Event
 from ..events.registry import Registry
 from ..events.step import CallStyle, Step
@@ -45,8 +45,7 @@ class WorkerCore:
     def __init__(self, step: Step, models: list[type[Event]], ring: Callable[[], None]) -> None:
         _limit_memory(step)
         self.outbox = Outbox(ring)
-        self._registry = Registry(models)
-        self.executor = make_executor(Invoker(step, self._registry, self, self.log), self.outbox)
+        self.executor = make_executor(Invoker(step, Registry(models), self, self.log), self.outbox)
         self.stopping = threading.Event()
         self._seen = SeenTokens()
         self.outbox.leaving = self._seen.answered
@@ -72,8 +71,7 @@ class WorkerCore:
     def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
         """Earlier events of a run, asked of the partition's node."""
         found = self._questions.ask(run_id, model.__event_type__)
-        decode = self._registry.decode if model.__event_type__ in self._registry else Registry([model]).decode
-        return [decode(model.__event_type__, version, data) for version, data in found]  # type: ignore[misc]  # the registry gives the model of that name
+        return [decode(model, data, version) for version, data in found]
 
     def progress(self, token: int, done: float, total: float) -> None:
         """Pass on how far a step is."""

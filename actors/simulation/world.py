@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ...cluster.memory_log import MemoryLog, MemoryReader, MemoryStore
+from ...events.codec import decode
 from ...events.commands import Answer, RunEnded
 from ...events.errors import StaleEpoch
 from ...events.event import Event
@@ -17,7 +18,6 @@ from ...events.inputs import Input, WorkerDown, WorkerUp
 from ...events.limits import Limits
 from ...events.pipeline import Pipeline
 from ...events.plan import compile_plan
-from ...events.registry import Registry
 from ...events.status import LIVE, Status
 from ...events.step import Step
 from ..intake import Intake
@@ -252,9 +252,8 @@ class World:
 
     def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
         """Earlier events of a run."""
-        decode = Registry([model]).decode
         found = earlier_events(self.reader(), self.history.plans, run_id, model.__event_type__)
-        return [decode(model.__event_type__, version, data) for version, data in found]  # type: ignore[misc]  # the registry gives the model of that name
+        return [decode(model, data, version) for version, data in found]
 
     # -- everybody outside --------------------------------------------------------------------------------------------
 
