@@ -24,7 +24,7 @@ from ensue.events.records import Kind, unpack_records
 
 from .fenced_program import Order, flow
 
-__all__ = ["Fencing", "fence"]
+__all__ = ["Fencing", "fence", "stop_unlocked"]
 
 _PROGRAM = Path(__file__).with_name("fenced_program.py")
 _OURS = 1_000_000
@@ -59,7 +59,7 @@ async def _trial(path: Path, random: Random, found: Fencing, where: str) -> None
     assert first.stdout is not None
     try:
         accepted = [int(first.stdout.readline()) for _ in range(random.randrange(1, _MOST_EVENTS))]
-        found.found_locked += _stop_unlocked(first.pid, path)
+        found.found_locked += stop_unlocked(first.pid, path)
         taken_at = await _take_over(store, first.pid)
         words = first.stdout.read().split("\n")
     finally:
@@ -77,7 +77,7 @@ def _start(store: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, str(_PROGRAM), store], stdout=subprocess.PIPE, text=True)
 
 
-def _stop_unlocked(pid: int, path: Path) -> int:
+def stop_unlocked(pid: int, path: Path) -> int:
     """Stop a process at a moment in which it holds no lock; how often it did hold it."""
     held = 0
     while True:

@@ -12,7 +12,7 @@ from ensue.cluster.stores import open_reader
 from ensue.events.status import Status
 
 from ..integration.processes import EngineProcess, descendants
-from .fencing import fence
+from .fencing import fence, stop_unlocked
 from .server import title_of
 
 pytestmark = pytest.mark.timeout(120)
@@ -60,14 +60,15 @@ def test_a_worker_and_an_engine_on_ray_that_wake_up_after_a_take_over_change_not
     (tmp_path / "hold").touch()
     old = start("emit", "20", "wait")
     old.expect(lambda: sum("second" in line for line in old.lines()) == 20)
-    stopped = [old.process.pid, *(pid for pid in descendants(old.process.pid) if "ray::" in title_of(pid))]
-    for pid in stopped:
+    workers = [pid for pid in descendants(old.process.pid) if "ray::" in title_of(pid)]
+    stop_unlocked(old.process.pid, tmp_path / "ensue.db")
+    for pid in workers:
         os.kill(pid, signal.SIGSTOP)
     (tmp_path / "hold").unlink()
     new = start()
     new.expect(lambda: new.said("left"))
     assert read(tmp_path)[1] == {Status.COMPLETED: 20}
     end = read(tmp_path)[0]
-    wake(*reversed(stopped))
+    wake(*reversed(workers), old.process.pid)
     old.expect(lambda: old.said("it must stop"))
     assert read(tmp_path) == (end, {Status.COMPLETED: 20})
