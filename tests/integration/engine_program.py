@@ -1,7 +1,8 @@
-"""An engine in a process of its own, for tests that kill it: FOLDER [emit N] [address HOST:PORT] [wait].
+"""An engine in a process of its own, for tests that kill it: FOLDER [emit N] [address HOST:PORT] [wait] [unmendable].
 
 Two steps: `first` notes that it ran, `second` notes it too and, where the file `hold` is there, waits until it is gone.
-Prints `ready` when the engine is up, `emitted` when N runs are accepted, and `done` when no run is left.
+Prints `ready` when the engine is up, `emitted` when N runs are accepted, and `done` when no run is left. Where it is
+`unmendable`, a Ray that is lost cannot be started again.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 from ensue import Context, Engine, Event, Pipeline
+from ensue.cluster import session as ray_session
+from ensue.events.errors import RayUnavailable
 
 FOLDER = Path(sys.argv[1])
 flow = Pipeline("program")
@@ -51,7 +54,13 @@ def option(name: str) -> str | None:
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
 
 
+def refuse(session: ray_session.Session) -> ray_session.Session:
+    raise RayUnavailable(f"{session.address} cannot be replaced: the test wants it so")
+
+
 async def main() -> None:
+    if "unmendable" in sys.argv:
+        ray_session.renew = refuse
     store = f"sqlite:///{FOLDER / 'ensue.db'}"
     async with Engine(flow, store=store, address=option("address"), num_cpus=2) as engine:
         print("ready", flush=True)  # noqa: T201
