@@ -2,6 +2,9 @@
 
 A test that needs more than Python and this repository says so: `@pytest.mark.needs("wrk")`. Where that is missing the
 test skips at home and fails where CI=true, so that CI cannot turn green by testing less.
+
+What a test measured and does not assert, since it is the machine's, it hands over with `record_property("figures", text)`:
+it is shown at the end, whatever became of the test.
 """
 
 import os
@@ -44,3 +47,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in report.user_properties:
+                if name == "figures":
+                    terminalreporter.section(f"figures of {report.nodeid}")
+                    terminalreporter.write_line(text)
