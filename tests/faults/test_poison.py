@@ -20,11 +20,8 @@ def test_poison_fails_after_its_attempts_and_harms_nothing_else(
     without = poisoned(clean, events=300, each=0)
     found = poisoned(load, events=300, each=1)
     rates = without.healthy_a_second, found.healthy_a_second
-    record_property(
-        "figures",
-        f"healthy events a second: {rates[0]:.0f}, beside poison {rates[1]:.0f} "
-        f"(steps of {found.work_seconds * 1000:g} ms: a death costs the time of a thousand of them)",
-    )
+    what = f"healthy events a second, steps of {found.work_seconds * 1000:g} ms"
+    record_property("figures", f"{what}: {rates[0]:.0f}, beside poison {rates[1]:.0f}")
     assert without.harmed == []
     assert sorted(found.poisons.values()) == sorted(POISONS)
     assert found.harmed == []

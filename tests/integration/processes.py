@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-__all__ = ["EngineProcess", "alive", "descendants", "wait_until"]
+from ensue.cluster.stores import open_reader
+
+__all__ = ["EngineProcess", "Start", "alive", "descendants", "engines", "statuses", "wait_until"]
 
 _PROGRAM = Path(__file__).with_name("engine_program.py")
 SECONDS = 60.0
@@ -66,6 +69,31 @@ class EngineProcess:
             except ProcessLookupError:
                 continue
         self.process.wait()
+
+
+Start = Callable[..., EngineProcess]
+
+
+@contextmanager
+def engines(folder: Path) -> Generator[Start]:
+    """Starts engines on the store of this folder, and sees at the end that nothing of them is left."""
+    begun: list[EngineProcess] = []
+
+    def begin(*arguments: str) -> EngineProcess:
+        begun.append(EngineProcess(folder, *arguments))
+        return begun[-1]
+
+    try:
+        yield begin
+    finally:
+        for engine in begun:
+            engine.end()
+
+
+def statuses(folder: Path) -> dict[int, int]:
+    """How many runs have each status."""
+    with closing(open_reader(f"sqlite:///{folder / 'ensue.db'}")) as reader:
+        return {status: count for (_, status), count in reader.counts().items()}
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = SECONDS, explain: Callable[[], str] = str) -> None:

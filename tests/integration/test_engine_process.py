@@ -1,38 +1,19 @@
 """The whole engine process: killed, interrupted, stopped, and started again on the same store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ensue.cluster.stores import open_reader
-
-from .processes import EngineProcess, alive, descendants, wait_until
+from .processes import Start, alive, descendants, engines, statuses, wait_until
 
 pytestmark = pytest.mark.timeout(120)
-Start = Callable[..., EngineProcess]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    begun: list[EngineProcess] = []
-
-    def begin(*arguments: str) -> EngineProcess:
-        begun.append(EngineProcess(tmp_path, *arguments))
-        return begun[-1]
-
-    yield begin
-    for engine in begun:
-        engine.end()
-
-
-def statuses(folder: Path) -> dict[int, int]:
-    """How many runs have each status."""
-    reader = open_reader(f"sqlite:///{folder / 'ensue.db'}")
-    try:
-        return {status: count for (_, status), count in reader.counts().items()}
-    finally:
-        reader.close()
+    with engines(tmp_path) as begin:
+        yield begin
 
 
 def test_after_kill_9_a_restart_completes_every_run_and_repeats_no_finished_step(start: Start, tmp_path: Path) -> None:

@@ -1,42 +1,21 @@
 """An embedded Ray that is killed under a running engine: another one takes its place, in the same process."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ensue.cluster.stores import open_reader
-
-from .processes import EngineProcess, alive, descendants, wait_until
+from .processes import EngineProcess, Start, alive, descendants, engines, statuses, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
 
-Start = Callable[..., EngineProcess]
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    begun: list[EngineProcess] = []
-
-    def begin(*arguments: str) -> EngineProcess:
-        begun.append(EngineProcess(tmp_path, *arguments))
-        return begun[-1]
-
     (tmp_path / "hold").touch()
-    yield begin
-    for engine in begun:
-        engine.end()
-
-
-def statuses(folder: Path) -> dict[int, int]:
-    """How many runs have each status."""
-    reader = open_reader(f"sqlite:///{folder / 'ensue.db'}")
-    try:
-        return {status: count for (_, status), count in reader.counts().items()}
-    finally:
-        reader.close()
+    with engines(tmp_path) as begin:
+        yield begin
 
 
 def half_done(engine: EngineProcess) -> EngineProcess:
