@@ -1,8 +1,8 @@
-"""Crew: the engine's end of the supervision tree: it starts the supervisors, hears their reports and passes on orders.
+"""Crew: the engine's end of the supervision tree: it starts workers, hears the supervisors' reports, and passes on orders.
 
-Rules: who starts and ends workers is their supervisor; the crew opens and closes their lanes, and tells the partition of
-those that come and go. It knows their processes, so that where a supervisor dies it can see for itself that the workers
-are gone too. One thread does all of it, told by messages.
+Rules: the first worker of each place is started at once, and its supervisor finds it there; from then on the supervisors
+say who is started and who is ended, and who is gone. The crew opens and closes the lanes, and tells the partition of those
+that come and go. Whom no supervisor is there to end, it ends itself. One thread does all of it, told by messages.
 """
 
 import logging
@@ -13,28 +13,36 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
-from ..cluster.processes import end, is_gone
 from ..cluster.session import Session
 from ..events.codec import pack
-from ..events.inputs import Input, Note, StepBroken, WorkerDown, WorkerUp
+from ..events.inputs import Input, Note, StepBroken
 from ..events.notices import announcement
 from ..events.pipeline import Pipeline
 from ..events.supervisors import Broken, Escalated, Restarted
 from .announcing import notice_of
 from .branches import Branches
+from .charters import (
+    Living,
+    StepEnds,
+    SupervisorGaveUp,
+    SupervisorGone,
+    SupervisorUp,
+    WorkerGone,
+    WorkerWanted,
+    step_path,
+)
+from .deaths import first_line
+from .hands import Hands
 from .links import RayLinks
-from .ray_lane import RemoteLane
-from .root import SupervisorGaveUp, SupervisorGone, SupervisorUp
-from .roster import Member, Roster
+from .making import WorkerMaker
+from .roster import Place, Roster
+from .showing import supervised_nodes
 from .supervising import Reports
-from .supervisor import WorkerGone, WorkerUpAt
-from .tree import TreeNode, pipeline_node
-from .wire import Tag
+from .tree import TreeNode
 
 __all__ = ["Crew"]
 
 logger = logging.getLogger("ensue.crew")
-_SILENT_SECONDS = 10.0
 _CHECK_SECONDS = 2.0
 _NO_PROGRESS_SECONDS = 20.0
 _LOOK_SECONDS = 0.02
@@ -45,13 +53,18 @@ class Crew:
     """All workers of an engine. `post` tells the partition of those that come and go."""
 
     def __init__(
-        self, links: RayLinks, branches: Branches, pipelines: Iterable[Pipeline], post: Callable[[Input], None]
+        self,
+        links: RayLinks,
+        branches: Branches,
+        maker: WorkerMaker,
+        pipelines: Iterable[Pipeline],
+        post: Callable[[Input], None],
     ) -> None:
-        self._links = links
         self._post = post
         self._branches = branches
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.roster = Roster(pipelines)
+        self._hands = Hands(links, maker, self.roster, post, soon=self._soon, end=self.end)
         self._stopping = False
         self._lost = False
         self._over = False
@@ -62,14 +75,12 @@ class Crew:
         links.worked_first = partial(self._soon, self._worked)
 
     def start(self, session: Session) -> None:
-        """Start the supervisors, and with them every worker, in parallel."""
-        self._session = session
+        """Start every worker, in parallel, and then the supervisors."""
         self._soon(self._begin, session)
         self._thread.start()
 
     def begin_again(self, session: Session) -> None:
         """Start them in another Ray, once `lose` has seen that nothing of the old one is left."""
-        self._session = session
         self._soon(self._begin, session)
 
     def lose(self, timeout_seconds: float) -> bool:
@@ -90,7 +101,7 @@ class Crew:
 
     def end_all(self, reason: str) -> None:
         """End every worker's process; each is replaced."""
-        self._soon(self._order_all, "end_all", reason)
+        self._soon(self._end_everyone, reason)
 
     def wait_ended(self, timeout_seconds: float) -> bool:
         """Wait until those that were to end are seen to be gone; False where one is not in time."""
@@ -102,7 +113,7 @@ class Crew:
 
     def introduce_all(self) -> None:
         """Tell a partition that begins again of the workers that are up."""
-        self._soon(self._introduce_all)
+        self._soon(self._hands.introduce_all)
 
     def restart(self, pipeline: str) -> None:
         """Begin anew with a pipeline that was given up."""
@@ -111,8 +122,8 @@ class Crew:
     def abandon(self) -> None:
         """End every worker's process, and replace none: this engine owns the log no more."""
         self._stopping = True
-        self._soon(self._branches.end_root)
-        self._soon(self._order_all, "stop")
+        self._soon(self._branches.root.end)
+        self._soon(self._branches.order_all, "stop")
         self.end_all("its engine was fenced off")
 
     def stop(self, grace_seconds: float) -> None:
@@ -128,37 +139,25 @@ class Crew:
 
     def tree(self) -> list[TreeNode]:
         """The root, and the pipelines with their steps and workers."""
-        pipelines = [
-            pipeline_node(name, branch.mark.pid if branch.mark else 0, branch.standing, branch.missing)
-            for name, branch in list(self._branches.branches.items())
-        ]
-        return [self._branches.root_node(), *pipelines]
+        return supervised_nodes(self._branches, self.roster)
 
     def up(self, worker: int) -> None:
         """A worker's lane is open; from any thread."""
         self._soon(self._opened, worker)
 
     def _opened(self, worker: int) -> None:
-        member = self.roster.get(worker)
-        if member is None or member.up:
-            return
-        self._links.heard[worker] = time.monotonic()
-        self._introduce(member)
-        self.roster.came_up(member)
-
-    def _introduce(self, member: Member) -> None:
-        step = self.roster.steps[member.place]
-        self._post(WorkerUp(member.worker, member.pipeline, step.name, step.concurrency))
+        if self._hands.opened(worker) and not self.roster.lacking():
+            self._checked = 0.0  # the supervisors are due, and not only at the next look
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         while not self._over:
             try:
-                work = self._queue.get(timeout=_LOOK_SECONDS if self._seeing else _CHECK_SECONDS / 4)
+                work = self._queue.get(timeout=_LOOK_SECONDS if self._hands.is_seeing else _CHECK_SECONDS / 4)
             except queue.Empty:
-                work = self._see
-            for each in (work, self._see, self._check):
+                work = self._hands.see
+            for each in (work, self._hands.see, self._check):
                 self._try(each)
 
     def _try(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -175,8 +174,11 @@ class Crew:
     def _heard(self, what: str, key: Any, error: BaseException | None, value: Any) -> None:
         """The outcome of a call to a supervisor."""
         if what == "root":
-            for item in self._branches.heard_root(key, error, value):
+            for item in self._branches.root.heard(key, error, value):
                 self._try(self._take_of_root, item)
+        elif what == "root pid":
+            if error is None:  # else the call that waits on it says so
+                self._branches.root.met(key, value)
         elif error is not None:
             self._branch_lost(key, error)
         elif what == "reports":
@@ -186,45 +188,56 @@ class Crew:
             self.roster.progress()
 
     def _take_all(self, key: tuple[str, int], reports: Reports) -> None:
-        pipeline = key[0]
-        before = self._branches.branches[pipeline].standing
+        name = key[0]
+        pipeline, _, step = name.partition("/")
+        before = self._standing(name)
         for item in self._branches.heard(key, reports):
-            self._try(self._take, pipeline, item)
-        if self._branches.branches[pipeline].standing != before:
+            self._try(self._take, pipeline, step, item)
+        if self._standing(name) != before:
             self.roster.progress()
-        if failed := self._branches.failed(pipeline):
+        self._see_failed(pipeline)
+
+    def _standing(self, name: str) -> Any:
+        branch = self._branches.branch(name)
+        return branch and branch.standing
+
+    def _see_failed(self, pipeline: str) -> bool:
+        failed = self._branches.failed(pipeline)
+        if failed:
             self.roster.give_up(self.roster.of(pipeline), f"the pipeline has failed, restart it: {failed}")
+        return bool(failed)
 
     def _begin(self, session: Session) -> None:
         self._lost = False
-        self._branches.start(session, lambda *outcome: self._soon(self._heard, *outcome))
+        self._hands.begin(session)
+        self._branches.start(session, lambda *outcome: self._soon(self._heard, *outcome), self._living_of)
+        for place, step in self.roster.steps.items():
+            if not self._see_failed(place[0]):
+                for slot in range(step.replicas):
+                    self._try(self._make_first, place, slot)
 
-    def _order_all(self, *order: Any) -> None:
-        for member in self.roster.members:
-            member.ended = member.ended or order[0] == "end_all"
-        self._branches.order_all(*order)
-
-    def _introduce_all(self) -> None:
-        for member in self.roster.members:
-            if member.up and not member.ended:
-                self._introduce(member)
-
-    def _take(self, pipeline: str, item: Any) -> None:
-        """Something that a pipeline's supervisor reports."""
-        if isinstance(item, WorkerUpAt):
-            self._came_up(pipeline, item)
+    def _take(self, pipeline: str, step: str, item: Any) -> None:
+        """Something that a pipeline's supervisor reports, or that of a step."""
+        if isinstance(item, WorkerWanted):
+            self._make_as_wanted((pipeline, step), item)
         elif isinstance(item, WorkerGone):
-            self._gone(pipeline, item)
+            self._gone((pipeline, step), item)
         elif isinstance(item, Broken):
             self._post(StepBroken(pipeline, item.step, item.message))
             self.roster.give_up([(pipeline, item.step)], item.message)
         elif isinstance(item, dict):
-            self._remember(pipeline, cast("dict[str, Any]", item))
+            self._note(self._branches.remember(cast("dict[str, Any]", item)))
+        elif isinstance(item, SupervisorUp):
+            self._branches.met(item.name, item.incarnation, item.actor)
+        elif isinstance(item, SupervisorGone):
+            _warn(item)
+        elif isinstance(item, StepEnds):
+            self._hands.end_here(m for m in self.roster.members if m.place == (pipeline, item.step))
         elif not self._stopping:
             self._announce(pipeline, item)
 
-    def _remember(self, pipeline: str, histories: dict[str, Any]) -> None:
-        for name, body in self._branches.remember(pipeline, histories):
+    def _note(self, changed: Iterable[tuple[str, Any]]) -> None:
+        for name, body in changed:
             self._post(Note("supervision", name, pack(body)))
 
     def _announce(self, pipeline: str, item: Restarted | Escalated) -> None:
@@ -232,125 +245,107 @@ class Crew:
 
     def _take_of_root(self, item: Any) -> None:
         if isinstance(item, SupervisorUp):
-            self._branches.met(item.pipeline, item.incarnation, item.actor)
+            self._branches.met(item.name, item.incarnation, item.actor)
         elif isinstance(item, SupervisorGone):
-            self._post(Note("supervision", "engine", pack(self._branches.remember_root(item.pipeline, item.history))))
-            logger.warning("pipeline %s: %s; starting another in %.1f s", item.pipeline, item.reason, item.wait_seconds)
+            self._note([("engine", self._branches.remember_root(item.name, item.history))])
+            _warn(item)
         elif isinstance(item, SupervisorGaveUp):
-            self._post(Note("supervision", "engine", pack(self._branches.remember_root(item.pipeline, item.history))))
-            branch = self._branches.branches[item.pipeline]
-            branch.standing = (item.reason, branch.standing[1] if branch.standing else {})
-            period = branch.charter.policy.period_seconds
-            self.roster.give_up(self.roster.of(item.pipeline), item.reason)
-            self._announce(item.pipeline, Escalated("engine", "", "", item.reason, item.restarts, period, failed=True))
+            self._note([("engine", self._branches.remember_root(item.name, item.history))])
+            self._branches.end_steps(item.name)
+            self._hands.end_here(m for m in self.roster.members if m.pipeline == item.name)
+            self._see_failed(item.name)
+            branch = self._branches.branch(item.name)
+            period = branch.charter.policy.period_seconds if branch else 0.0
+            self._announce(item.name, Escalated("engine", "", "", item.reason, item.restarts, period, failed=True))
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    def _came_up(self, pipeline: str, item: WorkerUpAt) -> None:
-        worker, actor = item.worker, item.actor
-        member = Member(worker, pipeline, item.step, actor, item.mark, time.monotonic())
-        member.local = _is_here(item.node, self._session)
-        self.roster.add(member)
-        if member.local:
-            actor.serve.remote(self._links.address)  # how that ends, its supervisor says
-            return
-        lane = RemoteLane(
-            actor,
-            lambda message: self._links.take_remote(worker, message),
-            lambda: self.end(worker, "a call to it failed"),
-        )
-        self._links.add_remote(worker, lane)
-        lane.start()
-        self._opened(worker)
+    def _make_first(self, place: Place, slot: int) -> None:
+        """Where Ray refuses, the supervisor will find nobody there, and want another."""
+        self._hands.make(place, slot)
 
-    def _gone(self, pipeline: str, item: WorkerGone) -> None:
+    def _make_as_wanted(self, place: Place, item: WorkerWanted) -> None:
+        name = step_path(*place)
+        try:
+            member = self._hands.make(place, item.slot)
+        except Exception as error:  # whatever Ray refuses it for: a start that failed as any other
+            logger.exception("a worker of step %s cannot be started", place[1])
+            self._branches.order(name, "refused", item.slot, item.start, error)
+            self.roster.broken[place] = first_line(error)
+            return
+        if not self._branches.order(name, "made", item.slot, item.start, member.worker, member.actor):
+            self._hands.end_here([member])  # whoever wanted it is gone, and who comes next asks anew
+
+    def _living_of(self, name: str) -> list[Living]:
+        """The workers that a new supervisor of a step finds."""
+        return [
+            Living(m.slot, m.worker, m.actor, m.mark, m.up, m.worked)
+            for m in self.roster.members
+            if step_path(*m.place) == name and not m.lost
+        ]
+
+    def _gone(self, place: Place, item: WorkerGone) -> None:
         member = self.roster.get(item.worker)
-        if member is None:
-            if not item.was_up:
-                self.roster.broken[pipeline, item.step] = item.message
-            return
-        message = f"worker of step {item.step} ended: {item.message}"
-        self._forget(member, message, expected=self._stopping or not item.blamed)
-
-    def _forget(self, member: Member, message: str, *, expected: bool) -> None:
-        self._links.forget(member.worker)
-        self._post(WorkerDown(member.worker, message, expected))
-        self.roster.remove(member)
+        if not item.was_up:
+            self.roster.broken[place] = item.message
+        if member is not None:
+            message = f"worker of step {place[1]} ended: {item.message}"
+            self._hands.forget(member, message, expected=self._stopping or not item.blamed)
 
     def _end(self, worker: int, reason: str, *, blamed: bool = False) -> None:
         member = self.roster.get(worker)
-        if member is not None:
-            member.ended = True
-            self._branches.order(member.pipeline, "end", worker, reason, blamed)
+        if member is None:
+            return
+        member.ended, member.blamed = True, blamed
+        if not self._branches.order(step_path(*member.place), "end", worker, reason, blamed):
+            self._hands.end_here([member])
+
+    def _end_everyone(self, reason: str) -> None:
+        for member in self.roster.members:
+            self._end(member.worker, reason)
 
     def _worked(self, worker: int) -> None:
         member = self.roster.get(worker)
         if member is not None:
-            self._branches.order(member.pipeline, "worked", worker)
+            member.worked = True
+            self._branches.order(step_path(*member.place), "worked", worker)
 
     def _branch_lost(self, key: tuple[str, int], error: BaseException | None) -> None:
-        """Its workers go with it. What they ran is not to blame."""
-        if self._branches.lost(key, error) is not None:
-            self._end_members(lambda member: member.pipeline == key[0])
-
-    def _end_members(self, which: Callable[[Member], bool]) -> None:
-        for member in self.roster.members:
-            if which(member):
-                member.ended = member.lost = True
-                end(member.mark)
-
-    def _see(self) -> None:
-        """Of those whose supervisor is gone: which of them are gone too? On another node Ray ends them, and says so late."""
-        for member in self.roster.members:
-            if member.lost and (not member.mark.pid or is_gone(member.mark)):
-                self._forget(member, "its supervisor ended", expected=True)
-
-    @property
-    def _seeing(self) -> bool:
-        return any(member.lost for member in self.roster.members)
+        """Its workers go on. Those that it was to end are ended from here."""
+        if self._branches.lost(key, error):
+            self._hands.end_here(m for m in self.roster.members if m.ended and step_path(*m.place) == key[0])
 
     def _lose(self) -> None:
         self._branches.forget_all()
-        self._end_members(lambda _member: True)
-        self._see()
+        self._hands.lose()
         self._lost = True
         self.roster.progress()
 
     def _restart(self, pipeline: str) -> None:
         self.roster.given_up -= self.roster.of(pipeline)
-        self._branches.restart(pipeline)
+        self._note(self._branches.restart(pipeline))
 
     def _wind_down(self) -> None:
-        """Supervisors first, so that they replace nobody; then what runs is let finish."""
+        """Supervisors first, so that they replace nobody; from now on the end of the workers is seen from here."""
         self._branches.order_all("stop")
-        for member in self.roster.members:
-            if member.up and member.local:
-                self._links.send_soon(member.worker, pack([int(Tag.STOP), None]))
-            elif member.up:
-                member.actor.stop.remote()
+        self._hands.wind_down()
 
     def _end_all(self) -> None:
         self._over = True
         self._branches.end_all()
-        for member in self.roster.members:
-            end(member.mark)
+        self._hands.end_here(self.roster.members)
 
     def _check(self) -> None:
         now = time.monotonic()
         if now - self._checked < _CHECK_SECONDS:
             return
         self._checked = now
-        listened = self._links.listened  # while the partition itself was busy nobody was silent
-        self._links.wake()
-        for member in self.roster.members:
-            silent = listened - self._links.heard.get(member.worker, listened)
-            if member.up and not member.ended and silent > _SILENT_SECONDS:
-                self._end(member.worker, f"it was silent for {silent:.0f} s", blamed=True)
-            elif not member.up and not member.ended and now - member.since > _SILENT_SECONDS:
-                self._end(member.worker, "its lane did not open")
-        if not self._stopping and not self._branches.tend() and self.ray_lost is not None:
+        for worker, reason, blamed in self._hands.silent():
+            self._end(worker, reason, blamed=blamed)
+        ready = not self.roster.lacking()
+        if not self._stopping and not self._branches.tend(ready=ready) and self.ray_lost is not None:
             self.ray_lost()
 
 
-def _is_here(node: str, session: Session) -> bool:
-    return node == session.node_id
+def _warn(item: SupervisorGone) -> None:
+    logger.warning("%s: %s; starting another in %.1f s", item.name, item.reason, item.wait_seconds)

@@ -22,11 +22,12 @@ from ..events.inputs import Audit, Input, Note
 from ..events.notices import PartitionTakenOver, announcement
 from ..events.pipeline import Pipeline
 from .asking import answer
-from .branches import Branches, forgiven, pack_steps
+from .branches import Branches, family_name, forgiven
 from .crew import Crew
 from .face import EngineFace
 from .garbage import CalmCollector
 from .links import RayLinks
+from .making import WorkerMaker, pack_steps
 from .partition import Partition
 from .partition_thread import PartitionThread
 from .past import finished_run
@@ -206,8 +207,9 @@ class Engine(EngineFace):
     def _make_crew(self, codes: dict[tuple[str, str], bytes], histories: dict[str, Any]) -> Crew:
         pipelines = list(self.pipelines.values())
         store = self.store if self._log.durability != "memory" else f"{self.store}{os.getpid()}-{id(self._log)}"
-        branches = Branches(pipelines, codes, (store, self._epoch), histories, self._patience)
-        return Crew(self._links, branches, pipelines, self._post)
+        family = family_name(store, self._epoch)
+        branches = Branches(pipelines, family, histories, self._patience)
+        return Crew(self._links, branches, WorkerMaker(codes, family), pipelines, self._post)
 
     def _histories(self, *, after_crash: bool) -> dict[str, Any]:
         """What supervisors have to remember; that one gave up only where nobody has stopped the engine in order since."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..cluster.processes import ProcessMark
+from ..cluster.processes import NOBODY, ProcessMark
 from ..events.pipeline import Pipeline
 from ..events.step import Step
 
@@ -21,21 +21,30 @@ Place = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One worker: its actor, its process, and whether its lane is open.
+    """One worker: its actor, its process once it is ready to talk (`since` then), and whether its lane is open.
 
-    ended: it was told to end. lost: its supervisor is gone, so its end is seen to from here.
+    worked: it has got something done. ended: it was told to end. blamed: for what it runs. lost: there is no supervisor to end it, so its end is
+    seen to from here.
     """
 
     worker: int
     pipeline: str
     step: str
+    slot: int
     actor: Any
-    mark: ProcessMark
-    since: float
+    mark: ProcessMark = NOBODY
+    since: float = 0.0
     local: bool = True
     up: bool = False
+    worked: bool = False
     ended: bool = False
+    blamed: bool = False
     lost: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it has been ready to talk."""
+        return self.since > 0
 
     @property
     def place(self) -> Place:
@@ -63,7 +72,7 @@ class Roster:
         return self._members.get(worker)
 
     def add(self, member: Member) -> None:
-        """A worker is there; its lane is not yet."""
+        """A worker is being started."""
         self._members[member.worker] = member
 
     def came_up(self, member: Member) -> None:

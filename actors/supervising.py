@@ -2,7 +2,7 @@
 
 Rules: only that thread touches state; the methods that Ray calls put a message into its queue. What has to be told to
 the engine is kept until the engine says that it has it, so a lost answer loses nothing. A supervisor whose engine is
-gone, or silent for too long, ends its children and then itself: it is detached, and nobody else would.
+gone, or silent for too long, ends its workers and then itself: it is detached, and nobody else would.
 """
 
 import logging
@@ -17,10 +17,13 @@ from typing import Any, NamedTuple
 
 from ..cluster.processes import ProcessMark, is_gone
 from ..cluster.session import ray_module
+from .attendance import Attendance
 
-__all__ = ["Patience", "Reports", "Supervising"]
+__all__ = ["NAMESPACE", "Patience", "Reports", "Supervising", "start_actor"]
 
 logger = logging.getLogger("ensue.supervisor")
+NAMESPACE = "ensue"
+_CONCURRENCY = 8
 _ENGINE_LOOK_SECONDS = 0.5
 
 
@@ -58,7 +61,7 @@ class Supervising(ABC):
         self._shown: Any = None
         self._heard = time.monotonic()
         self._looked = 0.0
-        self._over = threading.Event()
+        self._life = Attendance()
         threading.Thread(target=self._serve, name="ensue-supervisor", daemon=True).start()
 
     # -- what Ray calls ------------------------------------------------------------------------------------------------
@@ -72,9 +75,8 @@ class Supervising(ABC):
         return True
 
     def attend(self) -> str:
-        """Return when it ends; whoever waits on this learns of its death."""
-        self._over.wait()
-        return "stopped"
+        """Return when it ends, or when somebody else asks; whoever waits on this learns of its death."""
+        return self._life.wait()
 
     def reports(self, upto: int, wait_seconds: float) -> Reports:
         """What happened after `upto`; waits until there is something. It also says that the engine is there."""
@@ -131,7 +133,7 @@ class Supervising(ABC):
 
     def _serve(self) -> None:
         orders = self._orders()
-        while not self._over.is_set():
+        while not self._life.over:
             message = self._next()
             if message:
                 self._try(f"see to {message[0]!r}", partial(orders[message[0]], *message[1:]))
@@ -166,5 +168,22 @@ class Supervising(ABC):
 
     def _leave(self) -> None:
         """End this process: as an actor that is detached, nobody ends it for us."""
-        self._over.set()
+        self._life.end()
         ray_module().kill(ray_module().get_runtime_context().current_actor, no_restart=True)
+
+
+def start_actor(kind: type[Supervising], name: str, node: str, *arguments: Any) -> Any:
+    """Start a supervisor on a node of Ray: detached, so that whoever starts it does not take it along."""
+    ray = ray_module()
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 - ray loads late
+
+    options: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "num_cpus": 0,
+        "max_restarts": 0,
+        "max_concurrency": _CONCURRENCY,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False),
+    }
+    return ray.remote(**options)(kind).remote(*arguments)

@@ -6,13 +6,13 @@ Rules: plain data, made from what is known now and never asked of anybody, so it
 from collections.abc import Iterable
 from typing import Any, TypedDict, cast
 
-__all__ = ["TreeNode", "node", "pipeline_node"]
+__all__ = ["TreeNode", "node", "pipeline_node", "step_node"]
 
 
 class TreeNode(TypedDict):
     """One part. kind: engine, partition, pipeline, step, worker. status: up, starting, restarting, failed, down.
 
-    since: of the status, in microseconds since the epoch. restarts: those of its children, the current ones of a worker.
+    pid: of a pipeline or step, that of its supervisor. since: of the status, in microseconds since the epoch. restarts: those of its children, the current ones of a worker.
     reason: why it is not up, or why it was last restarted.
     """
 
@@ -50,38 +50,37 @@ def node(
     )
 
 
-def pipeline_node(name: str, supervisor_pid: int, standing: Any, missing: str) -> TreeNode:
-    """A pipeline by what its supervisor says of itself. missing: why there is no supervisor, where there is none."""
-    failed, steps = cast("tuple[str, dict[str, tuple[str, list[Any]]]]", standing or ("", {}))
-    children = [_step_node(step, gave_up, workers) for step, (gave_up, workers) in steps.items()]
-    if failed:
-        status, reason = "failed", failed
-    elif missing:
-        status, reason = "restarting", missing
-    else:
-        status, reason = _worst(children, "starting"), ""
-    restarts = sum(child["restarts"] for child in children)
+def pipeline_node(name: str, supervisor_pid: int, failed: str, missing: str, steps: list[TreeNode]) -> TreeNode:
+    """A pipeline. failed: why it was given up. missing: why it has no supervisor now, where there was one."""
     return node(
         "pipeline",
         name,
-        status,
+        "failed" if failed else _worst(steps, "starting"),
         pid=supervisor_pid,
-        restarts=restarts,
-        since=_since(children),
-        reason=reason,
-        children=children,
+        restarts=sum(step["restarts"] for step in steps),
+        since=_since(steps),
+        reason=failed or missing,
+        children=steps,
     )
 
 
-def _step_node(name: str, gave_up: str, workers: list[Any]) -> TreeNode:
+def step_node(name: str, supervisor_pid: int, standing: Any, missing: str) -> TreeNode:
+    """A step by what its supervisor says of itself: why it gave up, and its workers."""
+    gave_up, workers = cast("tuple[str, list[Any]]", standing)
     children = [
         node("worker", f"{name}/{slot}", _shown(status), pid=pid, restarts=restarts, since=since_us, reason=reason)
         for slot, status, since_us, restarts, reason, (_, pid) in workers
     ]
-    restarts = sum(child["restarts"] for child in children)
-    status = "failed" if gave_up else _worst(children, "down")
-    reason = gave_up or next((child["reason"] for child in children if child["reason"]), None)
-    return node("step", name, status, restarts=restarts, since=_since(children), reason=reason, children=children)
+    return node(
+        "step",
+        name,
+        "failed" if gave_up else _worst(children, "down"),
+        pid=supervisor_pid,
+        restarts=sum(child["restarts"] for child in children),
+        since=_since(children),
+        reason=gave_up or missing or next((child["reason"] for child in children if child["reason"]), None),
+        children=children,
+    )
 
 
 def _shown(status: str) -> str:

@@ -17,6 +17,7 @@ from ..events.event import Event
 from ..events.registry import Registry
 from ..events.step import CallStyle, Step
 from .asking import Questions
+from .attendance import Attendance
 from .coroutines import TaskExecutor
 from .executor import Executor
 from .invoke import Invoker, Item
@@ -46,7 +47,7 @@ class WorkerCore:
         _limit_memory(step)
         self.outbox = Outbox(ring)
         self.executor = make_executor(Invoker(step, Registry(models), self, self.log), self.outbox)
-        self.stopping = threading.Event()
+        self.stopping = Attendance()
         self._seen = SeenTokens()
         self.outbox.leaving = self._seen.answered
         self._hearing = threading.Lock()  # a lane of Ray calls brings several messages at once
@@ -66,7 +67,7 @@ class WorkerCore:
         elif tag == Tag.INQUIRE:
             self._inquired(body)
         elif tag == Tag.STOP:
-            self.stopping.set()
+            self.stopping.end()
 
     def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
         """Earlier events of a run, asked of the partition's node."""
@@ -132,7 +133,7 @@ class Worker:
             socket.greet(_hello(self._worker))
             outbox.send = socket.send
             spoke = time.monotonic()
-            while not self._core.stopping.is_set():
+            while not self._core.stopping.over:
                 for message in socket.receive(self._pause_seconds()):
                     self._core.hear(message)
                 self._tend()
@@ -159,16 +160,15 @@ class Worker:
             messages = self._core.outbox.take()
             remaining = deadline - time.monotonic()
             if closed and not messages:  # whoever asks has all there was
-                self._core.stopping.set()
+                self._core.stopping.end()
             if messages or closed or remaining <= 0:
                 return messages or [_alive(self._worker)]
             self._bell.wait(min(remaining, self._pause_seconds()))
             self._tend()
 
     def attend(self) -> str:
-        """Return when this worker stops: a partition on another node waits on it to learn of its death."""
-        self._core.stopping.wait()
-        return "stopped"
+        """Return when this worker stops, or when somebody else asks: whoever waits on it learns of its death."""
+        return self._core.stopping.wait()
 
     def stop(self) -> None:
         """Wind down for a partition on another node; `attend` returns when `collect` has fetched what is left to say."""

@@ -1,15 +1,16 @@
-"""WorkerActor: a worker as its supervisor sees it.
+"""WorkerActor: a worker as its engine and its supervisor see it.
 
 Rules: the code of a step is unpickled here and nowhere else, so what an author's modules do at import happens in workers
-alone. Its process is told before that code runs, so that one which never returns can be ended.
+alone. It says where it runs before that code does, so that one which never returns can be ended.
 """
 
-import os
 import threading
 from typing import Any
 
 from ..cluster.session import ray_module
 from ..events.step import Resources
+from .attendance import RELIEVED
+from .births import register_birth
 from .worker import Worker
 
 __all__ = ["WorkerActor", "worker_actor"]
@@ -21,10 +22,9 @@ _CONCURRENCY = 12
 class WorkerActor(Worker):
     """The Ray actor around a worker."""
 
-    def __init__(self, worker: int, code: bytes, supervisor: Any) -> None:
-        ray = ray_module()
-        supervisor.tell.remote("born", worker, ray.get_runtime_context().get_node_id(), os.getpid())
-        step, models = ray.cloudpickle.loads(code)
+    def __init__(self, worker: int, code: bytes, birth: str) -> None:
+        register_birth(birth)
+        step, models = ray_module().cloudpickle.loads(code)
         self._serving = False
         self._served = threading.Event()
         super().__init__(worker, step, models)
@@ -41,11 +41,11 @@ class WorkerActor(Worker):
             self._served.set()
 
     def attend(self) -> str:
-        """Return when this worker has stopped, with nothing left to say."""
-        super().attend()
-        if self._serving:
+        """Return when this worker has stopped, with nothing left to say; or when somebody else asks."""
+        said = super().attend()
+        if said != RELIEVED and self._serving:
             self._served.wait()
-        return "stopped"
+        return said
 
 
 def worker_actor(claims: Resources) -> Any:

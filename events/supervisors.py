@@ -4,7 +4,7 @@ Law: pure, as `supervision.py`, of which every node is one: what a node hands up
 above. What comes out is for whoever has the processes: workers to start and to end, and what is to be told.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, assert_never
 
@@ -18,8 +18,11 @@ __all__ = [
     "PipelineTree",
     "Restarted",
     "StartWorker",
+    "StepNode",
     "StepPolicy",
     "StopWorker",
+    "end_of_step",
+    "given_up",
 ]
 
 FAILED_STARTS = 5
@@ -80,18 +83,88 @@ class Broken(NamedTuple):
 Action = StartWorker | StopWorker | Restarted | Escalated | Broken
 
 
+class StepNode:
+    """The supervisor of one step. Every method returns what has to be done, in order."""
+
+    def __init__(self, pipeline: str, step: StepPolicy) -> None:
+        self._pipeline = pipeline
+        self._step = step.name
+        self.failed_starts = 0
+        """In a row."""
+        self.node = Supervisor(f"{pipeline}/{step.name}", step.policy, [str(n) for n in range(step.replicas)])
+
+    def start(self, now_us: int) -> list[Action]:
+        """Start what is not there; a step that was given up begins anew."""
+        return self._carry_out(self.node.start(now_us))
+
+    def stop(self, now_us: int) -> list[Action]:
+        """End all workers."""
+        return self._carry_out(self.node.stop(now_us))
+
+    def came_up(self, slot: int, now_us: int) -> None:
+        """A worker is ready for work."""
+        self.failed_starts = 0
+        self.node.came_up(str(slot), now_us)
+
+    def ended(self, slot: int, how: How, reason: str, now_us: int) -> list[Action]:
+        """A worker is gone."""
+        broken = self._broken(reason) if how is How.UNSTARTED else []
+        return [*broken, *self._carry_out(self.node.ended(str(slot), how, reason, now_us))]
+
+    def tick(self, now_us: int) -> list[Action]:
+        """Start what is due."""
+        return self._carry_out(self.node.tick(now_us))
+
+    def forget(self) -> None:
+        """All counters at zero."""
+        self.failed_starts = 0
+        self.node.forget()
+
+    def _broken(self, reason: str) -> list[Action]:
+        self.failed_starts += 1
+        times = self.failed_starts
+        if times < FAILED_STARTS:
+            return []
+        return [Broken(self._step, f"no worker of step {self._step} starts ({times} times in a row): {reason}")]
+
+    def _carry_out(self, orders: list[Order]) -> list[Action]:
+        actions: list[Action] = []
+        for order in orders:
+            match order:
+                case Start(child):
+                    actions.append(StartWorker(self._step, int(child)))
+                case Stop(child):
+                    actions.append(StopWorker(self._step, int(child)))
+                case Restart(_, how, reason, restarts, wait_us):
+                    actions.append(Restarted(self._step, reason, restarts, wait_us / 1e6, how is How.ORDERED))
+                case Escalate(reason, restarts):
+                    period = self.node.policy.period_seconds
+                    to = (self._pipeline, self._step)
+                    actions.append(Escalated(self.node.name, *to, reason, restarts, period, failed=False))
+                case _:
+                    assert_never(order)
+        return actions
+
+
+def end_of_step(top: Supervisor, step: str, gave_up: str, reason: str, now_us: int) -> list[Order]:
+    """What follows at a pipeline when a step's last worker is gone: its end, where it had to stop or has given up."""
+    if top.children[step].status is ChildStatus.STOPPING:
+        return top.ended(step, How.ORDERED, reason, now_us)
+    return top.ended(step, How.CRASHED, gave_up, now_us) if gave_up else []
+
+
+def given_up(top: Supervisor, order: Escalate) -> Escalated:
+    """What is told when the supervisor of a pipeline gives up: nobody is above it who could take it."""
+    return Escalated(top.name, "", "", order.reason, order.restarts, top.policy.period_seconds, failed=True)
+
+
 class PipelineTree:
-    """The supervisors of one pipeline. Every method returns what has to be done, in order."""
+    """All supervisors of one pipeline at one place, as a simulation has them. Every method returns what has to be done."""
 
     def __init__(self, pipeline: str, policy: Supervision, steps: Iterable[StepPolicy]) -> None:
-        known = list(steps)
         self.pipeline = pipeline
-        self.top = Supervisor(pipeline, policy, [step.name for step in known])
-        self.steps = {
-            step.name: Supervisor(f"{pipeline}/{step.name}", step.policy, [str(n) for n in range(step.replicas)])
-            for step in known
-        }
-        self._failed_starts: Counter[str] = Counter()
+        self.steps = {step.name: StepNode(pipeline, step) for step in steps}
+        self.top = Supervisor(pipeline, policy, self.steps)
 
     @property
     def failed(self) -> str:
@@ -101,17 +174,18 @@ class PipelineTree:
     @property
     def due_us(self) -> int | None:
         """When `tick` has something to start."""
-        times = (node.due_us for node in (self.top, *self.steps.values()))
+        times = (node.due_us for node in self._nodes)
         return min((time_us for time_us in times if time_us is not None), default=None)
 
     @property
     def is_quiet(self) -> bool:
         """Whether no worker has a process."""
-        return all(node.is_quiet for node in self.steps.values())
+        return all(step.node.is_quiet for step in self.steps.values())
 
     def start(self, now_us: int) -> list[Action]:
         """Start what is not there; a pipeline that was given up begins anew."""
-        self._failed_starts.clear()
+        for step in self.steps.values():
+            step.failed_starts = 0
         return self._carry_out(self.top.start(now_us), now_us)
 
     def stop(self, now_us: int) -> list[Action]:
@@ -121,57 +195,44 @@ class PipelineTree:
     def restart(self, now_us: int) -> list[Action]:
         """End all workers and start new ones, with every counter at zero: an operator wants it so."""
         actions = self.stop(now_us)
-        for node in (self.top, *self.steps.values()):
-            node.forget()
+        self.top.forget()
+        for step in self.steps.values():
+            step.forget()
         return [*actions, *self.start(now_us)]
 
     def came_up(self, step: str, slot: int, now_us: int) -> None:
         """A worker is ready for work."""
-        self._failed_starts.pop(step, None)
-        self.steps[step].came_up(str(slot), now_us)
+        self.steps[step].came_up(slot, now_us)
         self.top.came_up(step, now_us)
 
     def ended(self, step: str, slot: int, how: How, reason: str, now_us: int) -> list[Action]:
         """A worker is gone."""
-        node = self.steps[step]
-        broken = self._broken(step, reason) if how is How.UNSTARTED else []
-        actions = self._of_step(step, node.ended(str(slot), how, reason, now_us))
-        return [*broken, *actions, *self._handed_up(step, reason, now_us)]
+        below = self.steps[step]
+        actions = below.ended(slot, how, reason, now_us)
+        if below.node.is_quiet:
+            actions += self._carry_out(end_of_step(self.top, step, below.node.gave_up, reason, now_us), now_us)
+        return actions
 
     def tick(self, now_us: int) -> list[Action]:
         """Start what is due."""
         actions = self._carry_out(self.top.tick(now_us), now_us)
-        for name, node in self.steps.items():
-            actions += self._of_step(name, node.tick(now_us))
+        for step in self.steps.values():
+            actions += step.tick(now_us)
         return actions
 
     def histories(self) -> dict[str, list[Any]]:
         """What has to outlive this process, by supervisor."""
-        return {node.name: node.history() for node in (self.top, *self.steps.values())}
+        return {node.name: node.history() for node in self._nodes}
 
     def restore(self, histories: Mapping[str, list[Any]], now_us: int) -> None:
         """Go on with the histories of an earlier process."""
-        for node in (self.top, *self.steps.values()):
+        for node in self._nodes:
             if node.name in histories:
                 node.restore(histories[node.name], now_us)
 
-    def _broken(self, step: str, reason: str) -> list[Action]:
-        self._failed_starts[step] += 1
-        times = self._failed_starts[step]
-        if times < FAILED_STARTS:
-            return []
-        return [Broken(step, f"no worker of step {step} starts ({times} times in a row): {reason}")]
-
-    def _handed_up(self, step: str, reason: str, now_us: int) -> list[Action]:
-        """The end of a step's last worker is the end of the step, where it had to stop or has given up."""
-        node = self.steps[step]
-        if not node.is_quiet:
-            return []
-        if self.top.children[step].status is ChildStatus.STOPPING:
-            return self._carry_out(self.top.ended(step, How.ORDERED, reason, now_us), now_us)
-        if node.gave_up:
-            return self._carry_out(self.top.ended(step, How.CRASHED, node.gave_up, now_us), now_us)
-        return []
+    @property
+    def _nodes(self) -> list[Supervisor]:
+        return [self.top, *(step.node for step in self.steps.values())]
 
     def _carry_out(self, orders: list[Order], now_us: int) -> list[Action]:
         """Orders about steps, made into orders about workers."""
@@ -181,34 +242,15 @@ class PipelineTree:
             order = waiting.popleft()
             match order:
                 case Start(step):
-                    actions += self._of_step(step, self.steps[step].start(now_us))
+                    actions += self.steps[step].start(now_us)
                 case Stop(step):
-                    actions += self._of_step(step, self.steps[step].stop(now_us))
-                    if self.steps[step].is_quiet:
+                    actions += self.steps[step].stop(now_us)
+                    if self.steps[step].node.is_quiet:
                         waiting += self.top.ended(step, How.ORDERED, "it was told to stop", now_us)
                 case Restart():
                     pass  # told by the step's own escalation
-                case Escalate(reason, restarts):
-                    period = self.top.policy.period_seconds
-                    actions.append(Escalated(self.pipeline, "", "", reason, restarts, period, failed=True))
-                case _:
-                    assert_never(order)
-        return actions
-
-    def _of_step(self, step: str, orders: list[Order]) -> list[Action]:
-        node = self.steps[step]
-        actions: list[Action] = []
-        for order in orders:
-            match order:
-                case Start(child):
-                    actions.append(StartWorker(step, int(child)))
-                case Stop(child):
-                    actions.append(StopWorker(step, int(child)))
-                case Restart(_, how, reason, restarts, wait_us):
-                    actions.append(Restarted(step, reason, restarts, wait_us / 1e6, how is How.ORDERED))
-                case Escalate(reason, restarts):
-                    period = node.policy.period_seconds
-                    actions.append(Escalated(node.name, self.pipeline, step, reason, restarts, period, failed=False))
+                case Escalate():
+                    actions.append(given_up(self.top, order))
                 case _:
                     assert_never(order)
         return actions

@@ -10,8 +10,9 @@ import pytest
 
 from ensue import Backoff, Engine, Event, Pipeline, Supervision
 from ensue.actors import branches
+from ensue.actors.pipeline_supervisor import PipelineSupervisor
+from ensue.actors.step_supervisor import StepSupervisor
 from ensue.actors.supervising import Patience
-from ensue.actors.supervisor import PipelineSupervisor
 from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
@@ -66,8 +67,9 @@ async def test_a_claim_that_ray_never_grants_is_refused_when_the_engine_starts(r
         await rig.start(flow)
 
 
+@pytest.mark.parametrize("kind", [PipelineSupervisor, StepSupervisor])
 async def test_a_supervisor_that_hangs_in_its_start_is_ended_and_another_takes_its_place(
-    rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch, kind: type[PipelineSupervisor | StepSupervisor]
 ) -> None:
     flow = Pipeline("hung-start")
 
@@ -75,16 +77,24 @@ async def test_a_supervisor_that_hangs_in_its_start_is_ended_and_another_takes_i
     def work(event: Order) -> Item:
         return Item(n=os.getpid())
 
-    class Hangs(PipelineSupervisor):
+    class Hangs(kind):  # type: ignore[valid-type, misc]
         def __init__(self, charter: Any) -> None:
             trace.note(os.getpid())
             os.kill(os.getpid(), signal.SIGSTOP)
             super().__init__(charter)
 
-    monkeypatch.setattr(branches, "PipelineSupervisor", Hangs)  # that of the root is another process's
+    level = "pipeline" if kind is PipelineSupervisor else "step"
+    monkeypatch.setitem(branches.SUPERVISORS, level, Hangs)  # the next one is started by another process
     engine = Engine(flow, store=rig.store)
     engine._patience = Patience(start_seconds=6.0, ping_seconds=1.0)
     async with engine:
         assert (await (await engine.emit(Order())).result(60)).status == "completed"
+        await until(lambda: all(part["pid"] for part in above_workers(engine.tree())))
         (hung,) = (int(line) for line in trace.lines)
         await until(lambda: not alive({hung}))
+
+
+def above_workers(tree: Any) -> list[Any]:
+    """The pipeline, and its step."""
+    pipeline = tree["children"][-1]
+    return [pipeline, *pipeline["children"]]

@@ -15,15 +15,26 @@ from unittest.mock import Mock
 import pytest
 
 from ensue import Backoff, Event, Pipeline, Supervision
-from ensue.actors import branches, root, supervising, supervisor
+from ensue.actors import branches, parent, pipeline_supervisor, root_watch, step_supervisor, supervising
+from ensue.actors.attendance import RELIEVED, Attendance
 from ensue.actors.branches import Branches
+from ensue.actors.charters import (
+    Charter,
+    Living,
+    StepEnds,
+    SupervisorGone,
+    SupervisorUp,
+    WorkerGone,
+    WorkerWanted,
+)
 from ensue.actors.crew import Crew
-from ensue.actors.root import RootSupervisor, SupervisorGone, SupervisorUp
+from ensue.actors.pipeline_supervisor import PipelineSupervisor
+from ensue.actors.root import RootSupervisor
+from ensue.actors.step_supervisor import StepSupervisor
 from ensue.actors.supervising import Patience, Reports, Supervising
-from ensue.actors.supervisor import Charter, PipelineSupervisor, StepCharter, WorkerGone
-from ensue.cluster.processes import mark_of
-from ensue.events.step import Resources
-from ensue.events.supervisors import Broken, Restarted
+from ensue.cluster.processes import NOBODY, mark_of
+from ensue.events.supervision import StrategyName
+from ensue.events.supervisors import Broken, Escalated, Restarted
 
 SECONDS = 10.0
 QUICK = Supervision(backoff=Backoff(0.01, 1.0, 0.01, 0.0))
@@ -71,8 +82,12 @@ class Ray:
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
     fake = Ray()
-    for module in (branches, root, supervising, supervisor):
-        monkeypatch.setattr(module, "ray_module", lambda: fake)
+    for module in (branches, parent, pipeline_supervisor, root_watch, step_supervisor, supervising):
+        if hasattr(module, "ray_module"):
+            monkeypatch.setattr(module, "ray_module", lambda: fake)
+    monkeypatch.setattr(step_supervisor, "forget_births", Mock())
+    monkeypatch.setattr(step_supervisor, "look_up_birth", Mock(return_value=None))
+    monkeypatch.setattr(branches, "forget_births", Mock())
     return fake
 
 
@@ -87,16 +102,16 @@ def running() -> Iterator[Callable[[Supervising], Any]]:
 
     yield run
     for made in known:
-        made._over.set()
+        made._life.end()
         made._mail.put(())  # nothing to do, but to see that it is over
     for thread in threading.enumerate():
         if thread.name == "ensue-supervisor":
             thread.join(SECONDS)
 
 
-def charter(*steps: str) -> Charter:
-    charters = [StepCharter(step, 1, QUICK, b"", Resources()) for step in steps]
-    return Charter("flow", QUICK, charters, 1, {}, mark_of(os.getpid()), "here", Patience())
+def charter(name: str, *children: str, policy: Supervision = QUICK, patience: Patience | None = None) -> Charter:
+    family = "ensue-0-1"
+    return Charter(name, children, policy, 1, family, mark_of(os.getpid()), "here", patience or Patience())
 
 
 def reported(made: Any, enough: Callable[[list[Any]], bool]) -> list[Any]:
@@ -110,51 +125,163 @@ def reported(made: Any, enough: Callable[[list[Any]], bool]) -> list[Any]:
     return items
 
 
+def first(items: list[Any], kind: type[Any]) -> Any:
+    """The first report of a kind."""
+    return next((item for item in items if isinstance(item, kind)), None)
+
+
+# -- the end of an actor -----------------------------------------------------------------------------------------------
+
+
+def test_whoever_attends_is_relieved_by_the_next_one_so_that_dead_callers_hold_no_thread() -> None:
+    attendance = Attendance()
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    waiting = [threading.Thread(target=lambda: said.put(attendance.wait())) for _ in range(20)]
+    for thread in waiting:
+        thread.start()
+    assert [said.get(timeout=SECONDS) for _ in range(19)] == [RELIEVED] * 19
+    attendance.end()
+    assert said.get(timeout=SECONDS) != RELIEVED
+    assert attendance.wait() != RELIEVED
+
+
+# -- the supervisor of a step ------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_ray_refuses_to_start_is_a_start_that_failed_and_is_tried_again_until_the_step_is_broken(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    made = running(StepSupervisor(charter("flow/first", "0")))
+    made.tell("adopt", None, [])
+    seen: list[Any] = []
+    upto = 0
+    while not first(seen, Broken):
+        reports = made.reports(upto, SECONDS)
+        upto, seen = reports.upto, [*seen, *reports.items]
+        for item in reports.items:
+            if isinstance(item, WorkerWanted):
+                made.tell("refused", item.slot, item.start, ValueError("Use the 'num_gpus' keyword"))
+    assert "Use the 'num_gpus' keyword" in first(seen, Broken).message
+    assert {item.restarts for item in seen if isinstance(item, Restarted)} == {0}
+    assert [item.start for item in seen if isinstance(item, WorkerWanted)][:3] == [1, 2, 3]
+    assert ray.killed == []
+
+
+def test_a_supervisor_finds_the_workers_that_are_there_and_wants_only_those_that_are_not(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    there, dead = Actor(), Actor()
+    made = running(StepSupervisor(charter("flow/first", "0", "1", "2")))
+    living = [Living(0, 7, there, NOBODY, up=False, worked=False), Living(2, 9, dead, NOBODY, up=True, worked=False)]
+    made.tell("adopt", None, living)
+    wanted = first(reported(made, lambda items: first(items, WorkerWanted)), WorkerWanted)
+    assert wanted.slot == 1
+    dead.answers["attend"].set_exception(RuntimeError("boom"))
+    items = reported(made, lambda items: first(items, Restarted))
+    assert first(items, WorkerGone) == WorkerGone(9, "boom", blamed=True, was_up=True)
+    assert first(items, Restarted).restarts == 1  # it was up, so its end counts, though this one never heard it
+    assert ("hello",) in there.told
+    assert ray.killed == [dead]
+
+
+def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    late = Actor()
+    made = running(StepSupervisor(charter("flow/first", "0")))
+    made.tell("adopt", None, [])
+    wanted = first(reported(made, lambda items: first(items, WorkerWanted)), WorkerWanted)
+    made.tell("cease")
+    made.tell("made", 0, wanted.start, 5, late)
+    late_hello(late).set_exception(RuntimeError("killed"))
+    gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
+    assert (gone.worker, gone.message) == (5, "its supervisor ended it")
+    assert late in ray.killed
+
+
+def late_hello(actor: Actor) -> Future[Any]:
+    """The answer that is waited for, once it is."""
+    deadline = threading.Event()
+    while "hello" not in actor.answers:
+        assert not deadline.wait(0.01)
+    return actor.answers["hello"]
+
+
 # -- the supervisor of a pipeline --------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_ray_refuses_to_start_is_a_start_that_failed_and_the_steps_after_it_have_theirs(
+def a_pipeline(running: Callable[[Supervising], Any], strategy: StrategyName, *actors: Actor | None) -> Any:
+    policy = Supervision(strategy, backoff=QUICK.backoff)
+    steps = [f"s{n}" for n in range(len(actors))]
+    made = running(PipelineSupervisor(charter("flow", *steps, policy=policy)))
+    below = [(charter(f"flow/{step}", "0"), actor, "") for step, actor in zip(steps, actors, strict=True)]
+    made.tell("adopt", None, below)
+    return made
+
+
+def test_a_step_whose_supervisor_ends_has_another_and_its_workers_stay(
     ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: queue.SimpleQueue[str] = queue.SimpleQueue()
+    dead, other, second = Actor(), Actor(), Actor()
+    monkeypatch.setattr(parent, "start_actor", Mock(return_value=second))
+    made = a_pipeline(running, "one_for_one", dead, other)
+    made.tell("gone", ("flow/s0", 1), RuntimeError("boom"), None)
+    items = reported(made, lambda items: first(items, SupervisorUp))
+    gone = first(items, SupervisorGone)
+    assert (gone.name, gone.reason, gone.restarts) == ("flow/s0", "its supervisor ended: boom", 1)
+    assert first(items, SupervisorUp) == SupervisorUp("flow/s0", 2, second)
+    assert first(items, StepEnds) is None
+    assert [told[:2] for told in other.told if told[0] == "tell"] == [("tell", "adopted")]
+    assert ("tell", "adopted", None, True) in second.told
 
-    def refuses(_: Resources) -> Any:
-        def remote(_worker: int, code: bytes, _me: Any) -> Any:
-            if code == b"refused":
-                raise ValueError("Use the 'num_gpus' keyword")
-            started.put(code.decode())
-            return Actor()
 
-        return SimpleNamespace(remote=remote)
+def test_a_step_whose_supervisor_ends_ends_with_its_siblings_where_all_are_for_one(
+    ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, other, second = Actor(), Actor(), Actor()
+    monkeypatch.setattr(parent, "start_actor", Mock(return_value=second))
+    made = a_pipeline(running, "one_for_all", dead, other)
+    made.tell("gone", ("flow/s0", 1), RuntimeError("boom"), None)
+    items = reported(made, lambda items: first(items, SupervisorGone))
+    assert first(items, StepEnds) == StepEnds("s0")
+    assert first(items, SupervisorUp) is None  # not before the sibling's last worker is gone
+    assert ("tell", "cease") in other.told
+    made.tell("quiet", "s1", 1, "", "it was told to stop")
+    reported(made, lambda items: first(items, SupervisorUp))
+    assert ("tell", "begin") in other.told
 
-    monkeypatch.setattr(supervisor, "worker_actor", refuses)
-    told = charter("first", "second")
-    told.steps[:] = [step._replace(code=code) for step, code in zip(told.steps, (b"refused", b"ok"), strict=True)]
-    made = running(PipelineSupervisor(told))
-    items = reported(made, lambda items: any(isinstance(item, Broken) for item in items))
-    assert started.get(timeout=SECONDS) == "ok"
-    gone = [item for item in items if isinstance(item, WorkerGone)]
-    assert {(g.step, g.message, g.blamed, g.was_up) for g in gone} == {
-        ("first", "Use the 'num_gpus' keyword", False, False)
-    }
-    assert {item.restarts for item in items if isinstance(item, Restarted)} == {0}
-    assert ray.killed == []
+
+def test_a_step_that_gave_up_is_told_to_begin_again_until_its_pipeline_gives_up_too(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    step, other = Actor(), Actor()
+    made = a_pipeline(running, "one_for_one", step, other)
+    seen: list[Any] = []
+    upto = 0
+    while not first(seen, Escalated):
+        made.tell("quiet", "s0", 1, "more than 5 restarts", "")
+        reports = made.reports(upto, 0.05)
+        upto, seen = reports.upto, [*seen, *reports.items]
+    escalated = first(seen, Escalated)
+    assert (escalated.supervisor, escalated.restarts, escalated.failed) == ("flow", 6, True)
+    assert step.told.count(("tell", "begin")) == 5
+    assert ("tell", "cease") in other.told
 
 
 # -- the root ----------------------------------------------------------------------------------------------------------
 
 
 def a_root(patience: Patience) -> RootSupervisor:
-    return RootSupervisor("store", mark_of(os.getpid()), patience, 1)
+    return RootSupervisor(mark_of(os.getpid()), patience)
 
 
 def test_a_supervisor_that_does_not_come_up_in_time_is_killed_and_another_is_started_uncounted(
     ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung, second = Actor(), Actor()
-    monkeypatch.setattr(root, "start_actor", Mock(return_value=second))
+    monkeypatch.setattr(parent, "start_actor", Mock(return_value=second))
     made = running(a_root(Patience(start_seconds=0.05, ping_seconds=0.01)))
-    made.tell("adopt", charter("step"), hung, None)
+    made.tell("adopt", charter("flow", "step"), hung, None)
     items = reported(made, lambda items: any(isinstance(item, SupervisorUp) for item in items))
     gone, up = items[0], items[1]
     assert isinstance(gone, SupervisorGone)
@@ -166,16 +293,16 @@ def test_a_supervisor_that_does_not_come_up_in_time_is_killed_and_another_is_sta
 def test_a_supervisor_whose_start_ray_refuses_is_started_again(
     ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(root, "start_actor", Mock(side_effect=[ValueError("no such node"), Actor()]))
-    first = Actor()
+    monkeypatch.setattr(parent, "start_actor", Mock(side_effect=[ValueError("no such node"), Actor()]))
+    dead = Actor()
     made = running(a_root(Patience()))
-    made.tell("adopt", charter("step"), first, None)
+    made.tell("adopt", charter("flow", "step"), dead, None)
     made.tell("gone", ("flow", 1), RuntimeError("boom"), None)
     items = reported(made, lambda items: any(isinstance(item, SupervisorUp) for item in items))
     reasons = [item.reason for item in items if isinstance(item, SupervisorGone)]
     assert reasons == ["its supervisor ended: boom", "its supervisor did not start: no such node"]
     assert items[-1].incarnation == 3
-    assert ray.killed == [first]
+    assert ray.killed == [dead]
 
 
 # -- the engine's end --------------------------------------------------------------------------------------------------
@@ -189,16 +316,18 @@ class Engine:
         self.ray = ray
         self.refused = set(refused)
         self.actors: dict[str, Actor] = {}
-        monkeypatch.setattr(branches, "start_actor", self._start_actor)
-        monkeypatch.setattr(branches, "alive", Mock(return_value=True))
-        monkeypatch.setattr(branches, "time", SimpleNamespace(monotonic=lambda: self.now))
+        for module in (branches, root_watch):
+            monkeypatch.setattr(module, "start_actor", self._start_actor)
+            monkeypatch.setattr(module, "alive", Mock(return_value=True))
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         pipelines = [Pipeline("one"), Pipeline("two")]
-        self.branches = Branches(pipelines, {}, ("store", 1), {}, Patience(start_seconds=60.0))
-        monkeypatch.setattr(self.branches, "_clock", SimpleNamespace(now_us=lambda: int(self.now * 1e6)))
-        self.branches.start(SimpleNamespace(node_id="here"), self._tell)  # type: ignore[arg-type]
+        self.branches = Branches(pipelines, "ensue-0-1", {}, Patience(start_seconds=60.0))
+        monkeypatch.setattr(self.branches.root, "_clock", SimpleNamespace(now_us=lambda: int(self.now * 1e6)))
+        self.branches.start(SimpleNamespace(node_id="here"), self._tell, lambda _: [])  # type: ignore[arg-type]
 
     def _start_actor(self, _kind: Any, name: str, _node: str, *_: Any) -> Actor:
-        title = name.split("-")[3]
+        kind, title = name.split(".")[1:3]
+        title = kind if kind == "root" else title
         if title in self.refused:
             self.refused.discard(title)
             raise ValueError("no such node")
@@ -206,19 +335,21 @@ class Engine:
 
     def _tell(self, what: str, key: Any, error: BaseException | None, value: Any) -> None:
         if what == "root":
-            self.branches.heard_root(key, error, value)
-        elif what == "branch" and error is None:
+            self.branches.root.heard(key, error, value)
+        elif what == "root pid" and error is None:
+            self.branches.root.met(key, value)
+        elif what == "pid" and error is None:
             self.branches.met_process(key, value)
 
     def passes(self, seconds: float) -> None:
         self.now += seconds
-        self.branches.tend()
+        self.branches.tend(ready=True)
 
     def answer(self, *titles: str) -> None:
         """These go on, as ever."""
         for title in titles:
             self.actors[title].answers["reports"].set_result(Reports(0, [], None))
-            branch = self.branches.branches.get(title)
+            branch = self.branches.branch(title)
             if branch is not None:
                 self.branches.heard((title, branch.charter.incarnation), Reports(0, [], None))
 
@@ -227,6 +358,7 @@ def test_a_supervisor_that_never_says_its_process_is_killed_when_its_start_takes
     ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(ray, monkeypatch)
+    engine.passes(0.0)
     for _ in range(6):
         engine.passes(10.0)
         engine.answer("two", "root")
@@ -249,7 +381,7 @@ def test_a_root_that_never_says_its_process_is_killed_when_its_start_takes_too_l
     assert ray.killed == [hung]
     engine.passes(1.0)
     assert engine.actors["root"] is not hung
-    assert engine.branches.root_node()["restarts"] == 1
+    assert engine.branches.root.node()["restarts"] == 1
 
 
 def test_a_root_that_answers_no_more_is_killed_and_another_is_started(
@@ -259,7 +391,7 @@ def test_a_root_that_answers_no_more_is_killed_and_another_is_started(
     engine = Engine(ray, monkeypatch)
     engine.passes(3.0)
     engine.actors["root"].answers["pid"].set_result(process.pid)
-    assert engine.branches.root_node()["status"] == "up"
+    assert engine.branches.root.node()["status"] == "up"
     hung = engine.actors.pop("root")
     engine.passes(16.0)
     assert process.wait(SECONDS) == -signal.SIGKILL
@@ -273,16 +405,18 @@ def test_a_pipeline_whose_supervisor_ray_refuses_to_start_keeps_nobody_else_from
 ) -> None:
     engine = Engine(ray, monkeypatch, "one")
     engine.passes(3.0)
-    assert engine.branches.branches["one"].missing == "its supervisor did not start: no such node"
+    branch = engine.branches.branch("one")
+    assert branch is not None
+    assert branch.missing == "its supervisor did not start: no such node"
     adopted = [message[2:4] for message in engine.actors["root"].told if message[:2] == ("tell", "adopt")]
-    assert [(charter.pipeline, actor) for charter, actor in adopted] == [("one", None), ("two", engine.actors["two"])]
+    assert [(charter.name, actor) for charter, actor in adopted] == [("one", None), ("two", engine.actors["two"])]
 
 
 def test_a_root_that_ray_refuses_to_start_is_started_again(ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(ray, monkeypatch, "root")
     engine.passes(3.0)
     assert "root" not in engine.actors
-    assert engine.branches.root_node()["reason"] == "no such node"
+    assert engine.branches.root.node()["reason"] == "no such node"
     engine.passes(3.0)
     assert ("pid",) in engine.actors["root"].told
 
@@ -302,7 +436,7 @@ def test_a_report_that_cannot_be_seen_to_loses_none_of_those_that_came_with_it(
 
     reports = Reports(2, [Broken("first", "bad"), Broken("second", "good")], None)
     supervisors = Mock(branches={"flow": Mock()}, **{"heard.return_value": reports.items, "failed.return_value": ""})
-    crew = Crew(Mock(), supervisors, [Pipeline("flow")], post)
+    crew = Crew(Mock(), supervisors, Mock(), [Pipeline("flow")], post)
     crew._take_all(("flow", 1), reports)
     assert posted == ["good"]
     assert "Broken(step='first', message='bad')" in caplog.text

@@ -298,11 +298,11 @@ def test_a_step_that_is_handed_up_a_fourth_time_within_a_minute_fails_its_pipeli
 def test_a_pipeline_that_is_one_for_all_starts_its_other_steps_anew_with_the_one_that_gave_up() -> None:
     troupe = Troupe(top=replace(AT_ONCE, strategy="one_for_all"), first=replace(AT_ONCE, intensity=0))
     troupe.told.clear()
-    before = troupe.tree.steps["second"].children["0"].since_us
+    before = troupe.tree.steps["second"].node.children["0"].since_us
     troupe.crashes("first")
     troupe.carry_out(troupe.tree.tick(troupe.now))
     assert troupe.up == {("first", 0), ("first", 1), ("second", 0)}
-    assert troupe.tree.steps["second"].children["0"].since_us > before
+    assert troupe.tree.steps["second"].node.children["0"].since_us > before
 
 
 def test_a_temporary_step_that_gives_up_leaves_the_others_alone() -> None:
