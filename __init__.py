@@ -6,29 +6,28 @@ The signature is the subscription, every step is its own cluster worker, and no 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .events.breaker import Breaker
-from .events.context import Context
-from .events.errors import EnsueError, GiveUp
-from .events.event import Event
-from .events.failure import StepError, StepFailed
-from .events.notices import (
-    BreakerClosed,
-    BreakerHalfOpen,
-    BreakerOpened,
-    CompensationBlocked,
-    PartitionTakenOver,
-    StepEscalated,
-    StepRestarted,
-)
-from .events.pipeline import Pipeline
-from .events.retry import Backoff, Retry
-from .events.supervision import Supervision
-from .events.webhook import Webhook
-
 if TYPE_CHECKING:
     from .actors.engine import Engine
     from .actors.handles import Outcome, RunHandle
     from .actors.oneshot import run
+    from .events.breaker import Breaker
+    from .events.context import Context
+    from .events.errors import EnsueError, GiveUp
+    from .events.event import Event
+    from .events.failure import StepError, StepFailed
+    from .events.notices import (
+        BreakerClosed,
+        BreakerHalfOpen,
+        BreakerOpened,
+        CompensationBlocked,
+        PartitionTakenOver,
+        StepEscalated,
+        StepRestarted,
+    )
+    from .events.pipeline import Pipeline
+    from .events.retry import Backoff, Retry
+    from .events.supervision import Supervision
+    from .events.webhook import Webhook
     from .gateway import signing as hooks
 
     __version__: str
@@ -62,16 +61,35 @@ __all__ = [
 ]
 
 _LATER = {
+    "Backoff": (".events.retry", "Backoff"),
+    "Breaker": (".events.breaker", "Breaker"),
+    "BreakerClosed": (".events.notices", "BreakerClosed"),
+    "BreakerHalfOpen": (".events.notices", "BreakerHalfOpen"),
+    "BreakerOpened": (".events.notices", "BreakerOpened"),
+    "CompensationBlocked": (".events.notices", "CompensationBlocked"),
+    "Context": (".events.context", "Context"),
     "Engine": (".actors.engine", "Engine"),
+    "EnsueError": (".events.errors", "EnsueError"),
+    "Event": (".events.event", "Event"),
+    "GiveUp": (".events.errors", "GiveUp"),
     "Outcome": (".actors.handles", "Outcome"),
+    "PartitionTakenOver": (".events.notices", "PartitionTakenOver"),
+    "Pipeline": (".events.pipeline", "Pipeline"),
+    "Retry": (".events.retry", "Retry"),
     "RunHandle": (".actors.handles", "RunHandle"),
+    "StepError": (".events.failure", "StepError"),
+    "StepEscalated": (".events.notices", "StepEscalated"),
+    "StepFailed": (".events.failure", "StepFailed"),
+    "StepRestarted": (".events.notices", "StepRestarted"),
+    "Supervision": (".events.supervision", "Supervision"),
+    "Webhook": (".events.webhook", "Webhook"),
     "run": (".actors.oneshot", "run"),
     "hooks": (".gateway.signing", None),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """What needs more than pydantic is imported when it is first asked for, so that `import ensue` stays quick."""
+    """Everything is imported when it is first asked for: supervisors, which are many, need next to nothing of it."""
     if name == "__version__":
         return import_module("importlib.metadata").version("ensue")
     if name not in _LATER:

@@ -24,13 +24,15 @@ from .parent import actor_name
 from .pipeline_supervisor import PipelineSupervisor
 from .root_watch import LATE_SECONDS, PATIENCE_SECONDS, WAIT_SECONDS, RootWatch, kill_actor
 from .step_supervisor import StepSupervisor
-from .supervising import NAMESPACE, Patience, Reports, Supervising, start_actor
+from .supervising import NAMESPACE, Patience, Reports, Supervising, send, start_actor
 
 __all__ = ["SUPERVISORS", "Branch", "Branches", "family_name", "forgiven"]
 
 logger = logging.getLogger("ensue.crew")
 _LATEST_SECONDS = 5.0
 """Workers may take longer than that, or for ever; then supervisors are there to see to them."""
+_UPPER_SECONDS = 3.0
+"""The same for the supervisors of the steps, behind which those above them are started."""
 _NO_HISTORY: list[Any] = [[], [], ""]
 
 Key = tuple[str, int]
@@ -85,7 +87,8 @@ class Branches:
         self._tell: Callable[..., None] = _nobody
         self._living: Callable[[str], list[Living]] = _none
         self._session: Session | None = None
-        self._start_at: float | None = None
+        self._steps_at: float | None = None
+        self._upper_at: float | None = None
         self._branches: dict[str, Branch] = {}
         self.root = RootWatch(family, patience, self._ask, self._introduce, self._refused)
 
@@ -102,17 +105,17 @@ class Branches:
             for step in pipeline.steps.values():
                 name, slots = step_path(pipeline.name, step.name), map(str, range(step.replicas))
                 self._branch(name, pipeline.name, slots, step.supervision, place)
-        self._start_at = time.monotonic() + _LATEST_SECONDS
+        self._steps_at = time.monotonic() + _LATEST_SECONDS
 
     def met(self, name: str, incarnation: int, actor: Any) -> None:
         """This is the supervisor of a pipeline or a step now."""
         branch = self._branches[name]
         branch.charter = branch.charter._replace(incarnation=incarnation)
         branch.actor, branch.mark, branch.upto, branch.missing, branch.standing = actor, None, 0, "", None
-        actor.tell.remote("adopt", self._histories.get(name), self._below(branch))
+        send(actor, "adopt", self._histories.get(name), self._below(branch))
         if branch.anew:
             branch.anew = False
-            actor.tell.remote("restart")
+            send(actor, "restart")
         self._ask("pid", (name, incarnation), actor.pid.remote())
         self._poll(branch)
 
@@ -142,16 +145,20 @@ class Branches:
             end(branch.mark)
         return True
 
-    def tend(self, *, ready: bool) -> bool:
+    def is_due(self, *, settled: bool) -> bool:
+        """Whether the first supervisors are to be started now. settled: no worker is being started."""
+        now = time.monotonic()
+        if self._steps_at is not None:
+            return settled or now >= self._steps_at
+        return self._upper_at is not None and (now >= self._upper_at or self._are_met("step"))
+
+    def tend(self, *, settled: bool) -> bool:
         """Start what is due, and end supervisors that do not answer; False where Ray itself is lost."""
         if self._session is None or not alive(self._session):
             return False
         now = time.monotonic()
-        if self._start_at is not None:
-            if not ready and now < self._start_at:
-                return True
-            self._start_at = None
-            self._start_all(self._session)
+        if self.is_due(settled=settled):
+            self._start_due(self._session)
         self.root.tend(now)
         for branch in self._branches.values():
             waited = now - branch.asked
@@ -179,7 +186,7 @@ class Branches:
     def forget_all(self) -> None:
         """They are gone, with the Ray that they were in."""
         self.root.forget()
-        self._session = self._start_at = None
+        self._session = self._steps_at = self._upper_at = None
         for branch in self._branches.values():
             branch.actor, branch.missing = None, "Ray was lost"
 
@@ -190,7 +197,7 @@ class Branches:
         branch = self._branches.get(name)
         if branch is None or branch.actor is None:
             return False
-        branch.actor.tell.remote(*message)
+        send(branch.actor, *message)
         return True
 
     def order_all(self, *message: Any) -> None:
@@ -256,13 +263,24 @@ class Branches:
         steps = [b for b in self._branches.values() if b.pipeline == branch.pipeline and b.kind == "step"]
         return [(b.charter, b.actor, b.missing) for b in steps]
 
-    def _start_all(self, session: Session) -> None:
-        """Steps first: they are missed first."""
-        for branch in sorted(self._branches.values(), key=lambda b: b.kind == "pipeline"):
-            failed = self.failed(branch.pipeline) if branch.kind == "step" else self._root_gave_up(branch.pipeline)
-            if not failed:
+    def _start_due(self, session: Session) -> None:
+        """Those of the steps first: they are missed first."""
+        if self._steps_at is not None:
+            self._steps_at, self._upper_at = None, time.monotonic() + _UPPER_SECONDS
+            self._start_kind("step", self.failed, session)
+        else:
+            self._upper_at = None
+            self._start_kind("pipeline", self._root_gave_up, session)
+            if self._session is session:
+                self.root.start(session)
+
+    def _start_kind(self, kind: str, gave_up: Callable[[str], str], session: Session) -> None:
+        for branch in self._branches.values():
+            if branch.kind == kind and not gave_up(branch.pipeline) and self._session is session:  # else it was lost
                 self._start(branch, session)
-        self.root.start(session)
+
+    def _are_met(self, kind: str) -> bool:
+        return all(b.mark is not None or b.actor is None for b in self._branches.values() if b.kind == kind)
 
     def _start(self, branch: Branch, session: Session) -> None:
         charter = branch.charter = branch.charter._replace(incarnation=branch.charter.incarnation + 1)

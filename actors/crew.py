@@ -47,6 +47,7 @@ _CHECK_SECONDS = 2.0
 _NO_PROGRESS_SECONDS = 20.0
 _LOOK_SECONDS = 0.02
 _STOP_SECONDS = 5.0
+_STUCK_SECONDS = 2.0
 
 
 class Crew:
@@ -69,7 +70,7 @@ class Crew:
         self._lost = False
         self._over = False
         self._checked = 0.0
-        self._thread = threading.Thread(target=self._serve, name="ensue-crew", daemon=True)
+        self._thread: threading.Thread | None = None
         self.ray_lost: Callable[[], None] | None = None
         links.ender = self.end
         links.worked_first = partial(self._soon, self._worked)
@@ -77,7 +78,7 @@ class Crew:
     def start(self, session: Session) -> None:
         """Start every worker, in parallel, and then the supervisors."""
         self._soon(self._begin, session)
-        self._thread.start()
+        self._start_thread()
 
     def begin_again(self, session: Session) -> None:
         """Start them in another Ray, once `lose` has seen that nothing of the old one is left."""
@@ -86,6 +87,9 @@ class Crew:
     def lose(self, timeout_seconds: float) -> bool:
         """Ray is lost, and all workers with it: see that they are gone. False where one is not in time."""
         self._soon(self._lose)
+        if not self.roster.wait_for(lambda: self._lost, _STUCK_SECONDS):
+            logger.warning("the crew waits for an answer of the Ray that is lost: another thread takes its place")
+            self._start_thread()
         return self.roster.wait_for(lambda: self._lost and not self.roster.members, timeout_seconds)
 
     def wait_ready(self, timeout_seconds: float) -> bool:
@@ -135,7 +139,8 @@ class Crew:
         deadline = time.monotonic() + grace_seconds
         self.roster.wait_for(lambda: not any(m.up for m in self.roster.members), grace_seconds)
         self._soon(self._end_all)
-        self._thread.join(max(_STOP_SECONDS, deadline - time.monotonic()))
+        if self._thread is not None:
+            self._thread.join(max(_STOP_SECONDS, deadline - time.monotonic()))
 
     def tree(self) -> list[TreeNode]:
         """The root, and the pipelines with their steps and workers."""
@@ -143,16 +148,17 @@ class Crew:
 
     def up(self, worker: int) -> None:
         """A worker's lane is open; from any thread."""
-        self._soon(self._opened, worker)
-
-    def _opened(self, worker: int) -> None:
-        if self._hands.opened(worker) and not self.roster.lacking():
-            self._checked = 0.0  # the supervisors are due, and not only at the next look
+        self._soon(self._hands.opened, worker)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
+    def _start_thread(self) -> None:
+        """Start the crew's thread, in place of one that Ray keeps: without its control store, calls hang for a minute."""
+        self._thread = threading.Thread(target=self._serve, name="ensue-crew", daemon=True)
+        self._thread.start()
+
     def _serve(self) -> None:
-        while not self._over:
+        while not self._over and self._thread is threading.current_thread():
             try:
                 work = self._queue.get(timeout=_LOOK_SECONDS if self._hands.is_seeing else _CHECK_SECONDS / 4)
             except queue.Empty:
@@ -214,7 +220,7 @@ class Crew:
         for place, step in self.roster.steps.items():
             if not self._see_failed(place[0]):
                 for slot in range(step.replicas):
-                    self._try(self._make_first, place, slot)
+                    self._try(self._make_first, session, place, slot)
 
     def _take(self, pipeline: str, step: str, item: Any) -> None:
         """Something that a pipeline's supervisor reports, or that of a step."""
@@ -260,9 +266,10 @@ class Crew:
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    def _make_first(self, place: Place, slot: int) -> None:
+    def _make_first(self, session: Session, place: Place, slot: int) -> None:
         """Where Ray refuses, the supervisor will find nobody there, and want another."""
-        self._hands.make(place, slot)
+        if self._hands.is_in(session):
+            self._hands.make(place, slot)
 
     def _make_as_wanted(self, place: Place, item: WorkerWanted) -> None:
         name = step_path(*place)
@@ -296,7 +303,8 @@ class Crew:
         member = self.roster.get(worker)
         if member is None:
             return
-        member.ended, member.blamed = True, blamed
+        member.end()
+        member.blamed = blamed
         if not self._branches.order(step_path(*member.place), "end", worker, reason, blamed):
             self._hands.end_here([member])
 
@@ -337,13 +345,13 @@ class Crew:
 
     def _check(self) -> None:
         now = time.monotonic()
-        if now - self._checked < _CHECK_SECONDS:
+        due = self._branches.is_due(settled=self._hands.is_settled)
+        if now - self._checked < _CHECK_SECONDS and not due:
             return
         self._checked = now
         for worker, reason, blamed in self._hands.silent():
             self._end(worker, reason, blamed=blamed)
-        ready = not self.roster.lacking()
-        if not self._stopping and not self._branches.tend(ready=ready) and self.ray_lost is not None:
+        if not self._stopping and not self._branches.tend(settled=self._hands.is_settled) and self.ray_lost is not None:
             self.ray_lost()
 
 

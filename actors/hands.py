@@ -44,17 +44,23 @@ class Hands:
         self._soon = soon
         self._end = end
         self._ray_is_there = False
+        self._coming: set[int] = set()
 
     def begin(self, session: Session) -> None:
         """Start workers in this Ray from now on."""
         self._session = session
         self._ray_is_there = True
 
+    def is_in(self, session: Session) -> bool:
+        """Whether this is the Ray that workers are started in."""
+        return self._ray_is_there and self._session is session
+
     def make(self, place: Place, slot: int) -> Member:
         """Start a worker. Raises whatever Ray refuses it for."""
         worker, actor = self._maker.make(place, self._roster.steps[place])
         member = Member(worker, *place, slot, actor)
         self._roster.add(member)
+        self._coming.add(worker)
 
         def told(outcome: Any) -> None:
             self._soon(self._met, worker, outcome)
@@ -62,15 +68,20 @@ class Hands:
         actor.hello.remote().future().add_done_callback(told)
         return member
 
-    def opened(self, worker: int) -> bool:
-        """A worker's lane is open; False where that was known."""
+    @property
+    def is_settled(self) -> bool:
+        """Whether no worker is being started: each is up, or is known to have failed."""
+        return not self._coming
+
+    def opened(self, worker: int) -> None:
+        """A worker's lane is open."""
         member = self._roster.get(worker)
         if member is None or member.up:
-            return False
+            return
+        self._coming.discard(worker)
         self._links.heard[worker] = time.monotonic()
         self._introduce(member)
         self._roster.came_up(member)
-        return True
 
     def introduce_all(self) -> None:
         """Tell a partition that begins again of the workers that are up."""
@@ -80,6 +91,7 @@ class Hands:
 
     def forget(self, member: Member, message: str, *, expected: bool) -> None:
         """A worker is seen to be gone."""
+        self._coming.discard(member.worker)
         self._links.forget(member.worker)
         self._post(WorkerDown(member.worker, message, expected))
         self._roster.remove(member)
@@ -87,7 +99,8 @@ class Hands:
     def end_here(self, members: Iterable[Member]) -> None:
         """End these from here: there is no supervisor to do it."""
         for member in members:
-            member.ended = member.lost = True
+            member.end()
+            member.lost = True
             end(member.mark)
             if self._ray_is_there:
                 ray_module().kill(member.actor, no_restart=True)
@@ -110,6 +123,8 @@ class Hands:
         self._links.wake()
         for member in self._roster.members:
             silent = listened - self._links.heard.get(member.worker, listened)
+            if member.ended and not member.lost and now - member.ended_at > _SILENT_SECONDS:
+                self.end_here([member])  # whoever was told to end it has not
             if member.ended or not member.is_met:
                 continue
             if member.up and silent > _SILENT_SECONDS:
@@ -141,11 +156,14 @@ class Hands:
     def _met(self, worker: int, outcome: Any) -> None:
         """A worker is ready to talk; of one that never is, its supervisor hears."""
         member = self._roster.get(worker)
-        if member is None or outcome.exception() is not None:
+        if outcome.exception() is not None:
+            self._coming.discard(worker)
+            return
+        if member is None:
             return
         node, pid = outcome.result()
         member.since = time.monotonic()
-        member.local = node == self._session.node_id
+        member.local = _is_here(node, self._session)
         if member.local:
             member.mark = mark_of(pid)
             if member.lost:
@@ -171,3 +189,7 @@ class Hands:
                 self._soon(self.end_here, [member])
 
         member.actor.attend.remote().future().add_done_callback(ended)
+
+
+def _is_here(node: str, session: Session) -> bool:
+    return node == session.node_id

@@ -16,6 +16,7 @@ from ..events.supervisors import end_of_step, given_up
 from .charters import Charter, StepEnds, SupervisorGone, step_path
 from .parent import Child, Parent
 from .step_supervisor import StepSupervisor
+from .supervising import send
 
 __all__ = ["PipelineSupervisor"]
 
@@ -95,7 +96,7 @@ class PipelineSupervisor(Parent):
     # -- doing ---------------------------------------------------------------------------------------------------------
 
     def _watch(self, child: Child) -> None:
-        child.actor.tell.remote("adopted", self._me, not self._node.gave_up)
+        send(child.actor, "adopted", self._me, not self._node.gave_up)
         super()._watch(child)
 
     def _is_there(self, child: Child) -> None:
@@ -129,7 +130,7 @@ class PipelineSupervisor(Parent):
                 case Start(step):
                     self._begin(self._of(step))
                 case Stop(step) if (actor := self._of(step).actor) is not None:
-                    actor.tell.remote("cease")
+                    send(actor, "cease")
                 case Stop(step):
                     self._report(StepEnds(step))
                     waiting += self._node.ended(step, How.ORDERED, "it was told to stop", self._now_us())
@@ -144,12 +145,12 @@ class PipelineSupervisor(Parent):
         if child.actor is None:
             self._found(child)
         else:
-            child.actor.tell.remote("begin")
+            send(child.actor, "begin")
 
     def _tell_all(self, *message: Any) -> None:
         for child in self._children.values():
             if child.actor is not None:
-                child.actor.tell.remote(*message)
+                send(child.actor, *message)
 
     # -- looking after -------------------------------------------------------------------------------------------------
 

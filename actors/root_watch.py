@@ -16,7 +16,7 @@ from ..cluster.session import Session, alive, ray_module
 from ..events.supervision import PIPELINE_SUPERVISION, Escalate, How, Restart, Start, Supervisor
 from .deaths import how_it_ended
 from .root import RootSupervisor
-from .supervising import Patience, Reports, start_actor
+from .supervising import Patience, Reports, send, start_actor
 from .tree import TreeNode, node
 
 __all__ = ["LATE_SECONDS", "PATIENCE_SECONDS", "WAIT_SECONDS", "RootWatch", "kill_actor"]
@@ -84,7 +84,7 @@ class RootWatch:
     def tell(self, *message: Any) -> None:
         """An order for the root; while there is none, the next one is told how things are."""
         if self._actor is not None:
-            self._actor.tell.remote(*message)
+            send(self._actor, *message)
 
     def node(self) -> TreeNode:
         """The root, as it stands."""
@@ -134,17 +134,17 @@ class RootWatch:
     def _start(self) -> None:
         if self._session is None:
             return
-        self._number += 1
+        self._number = number = self._number + 1
         self._upto = 0
         try:
-            name = f"{self._family}.{_ROOT}.{self._number}"
+            name = f"{self._family}.{_ROOT}.{number}"
             self._actor = start_actor(RootSupervisor, name, self._session.node_id, mark_of(os.getpid()), self._patience)
             self._introduce()
-            self._ask("root pid", self._number, self._actor.pid.remote())
+            self._ask("root pid", number, self._actor.pid.remote())
             self._poll()
         except Exception as error:  # whatever Ray refuses it for: tried again as any other that ended
             logger.exception("the root supervisor cannot be started")
-            self._refused(self._number, error)
+            self._refused(number, error)
 
     def _lost(self, reason: str) -> None:
         if self._actor is not None:

@@ -23,7 +23,7 @@ Place = tuple[str, str]
 class Member:
     """One worker: its actor, its process once it is ready to talk (`since` then), and whether its lane is open.
 
-    worked: it has got something done. ended: it was told to end. blamed: for what it runs. lost: there is no supervisor to end it, so its end is
+    worked: it has got something done. ended_at: when it was told to end. blamed: for what it runs. lost: there is no supervisor to end it, so its end is
     seen to from here.
     """
 
@@ -37,9 +37,18 @@ class Member:
     local: bool = True
     up: bool = False
     worked: bool = False
-    ended: bool = False
+    ended_at: float = 0.0
     blamed: bool = False
     lost: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was told to end."""
+        return self.ended_at > 0
+
+    def end(self) -> None:
+        """It is told to end."""
+        self.ended_at = self.ended_at or time.monotonic()
 
     @property
     def is_met(self) -> bool:

@@ -22,7 +22,7 @@ from .attendance import RELIEVED
 from .births import forget_births, look_up_birth
 from .charters import Charter, Living, WorkerGone, WorkerWanted
 from .deaths import how_it_ended, is_orderly
-from .supervising import Supervising
+from .supervising import Supervising, send
 
 __all__ = ["StepSupervisor", "birth_key"]
 
@@ -102,6 +102,7 @@ class StepSupervisor(Supervising):
             ray_module().kill(actor, no_restart=True)
         else:
             self._meet(member, worker, actor)
+            self._stand()
 
     def _refused(self, slot: int, start: int, error: BaseException) -> None:
         """Ray does not start a worker."""
@@ -158,11 +159,11 @@ class StepSupervisor(Supervising):
 
     def _say_working(self) -> None:
         if self._parent is not None:
-            self._parent.tell.remote("working", self._step)
+            send(self._parent, "working", self._step)
 
     def _see_quiet(self, reason: str) -> None:
         if self._parent is not None and self._node.is_quiet and (self._ceasing or self._node.gave_up):
-            self._parent.tell.remote("quiet", self._step, self._charter.incarnation, self._node.gave_up, reason)
+            send(self._parent, "quiet", self._step, self._charter.incarnation, self._node.gave_up, reason)
 
     # -- what becomes of workers ---------------------------------------------------------------------------------------
 
@@ -171,7 +172,6 @@ class StepSupervisor(Supervising):
         if member.ended is not None:
             self._kill(member)
         self._ask("hello", worker, actor.hello.remote())
-        self._stand()
 
     def _hello(self, worker: int, error: BaseException | None, at: tuple[str, int] | None) -> None:
         if error is not None or at is None:
@@ -183,13 +183,13 @@ class StepSupervisor(Supervising):
         self._found(member, *at)
         if not member.up:
             self._is_up(member)
+            self._stand()
 
     def _is_up(self, member: _Member) -> None:
         member.up = True
         self._tree.came_up(member.slot, self._now_us())
         self._ask("gone", member.worker, member.actor.attend.remote())
         self._say_working()
-        self._stand()
 
     def _found(self, member: _Member, node: str, pid: int) -> None:
         """It has said where it runs."""

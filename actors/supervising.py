@@ -19,11 +19,13 @@ from ..cluster.processes import ProcessMark, is_gone
 from ..cluster.session import ray_module
 from .attendance import Attendance
 
-__all__ = ["NAMESPACE", "Patience", "Reports", "Supervising", "start_actor"]
+__all__ = ["NAMESPACE", "Patience", "Reports", "Supervising", "send", "start_actor"]
 
 logger = logging.getLogger("ensue.supervisor")
 NAMESPACE = "ensue"
 _CONCURRENCY = 8
+_MAIL = "mail"
+"""Messages have a thread of their own, or one could overtake another."""
 _ENGINE_LOOK_SECONDS = 0.5
 
 
@@ -184,6 +186,12 @@ def start_actor(kind: type[Supervising], name: str, node: str, *arguments: Any) 
         "num_cpus": 0,
         "max_restarts": 0,
         "max_concurrency": _CONCURRENCY,
+        "concurrency_groups": {_MAIL: 1},
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False),
     }
     return ray.remote(**options)(kind).remote(*arguments)
+
+
+def send(actor: Any, *message: Any) -> None:
+    """A message for a supervisor; those of one sender arrive in their order."""
+    actor.tell.options(concurrency_group=_MAIL).remote(*message)

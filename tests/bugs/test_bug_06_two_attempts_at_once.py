@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from ensue import Context, Event, Pipeline, Retry
-from ensue.actors import crew
+from ensue.actors import crew, hands
 from ensue.actors.local import ManualClock
 from ensue.actors.partition import Partition
 from ensue.actors.recovery import recover
@@ -190,7 +190,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 async def test_a_worker_that_stands_still_is_seen_to_be_gone_before_its_delivery_runs_again(
     rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_SILENT_SECONDS", 3.0)
+    monkeypatch.setattr(hands, "_SILENT_SECONDS", 3.0)
     monkeypatch.setattr(crew, "_CHECK_SECONDS", 0.2)
     still = Pipeline("still")
 

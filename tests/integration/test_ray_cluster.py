@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Engine, Event, Pipeline, Retry
-from ensue.actors import crew
+from ensue.actors import crew, hands
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
 from .processes import EngineProcess, alive, descendants, wait_until
 
 __all__ = ["ray_session", "trace"]
 pytestmark = pytest.mark.timeout(120)
+SUPERVISORS = ("ray::RootSupervisor", "ray::PipelineSupervisor", "ray::StepSupervisor")
 
 
 class Order(Event):
@@ -40,7 +41,7 @@ async def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     def nowhere(_node: str, _session: object) -> bool:
         return False
 
-    monkeypatch.setattr(crew, "_is_here", nowhere)
+    monkeypatch.setattr(hands, "_is_here", nowhere)
     made = make_rig(request, "ray-sqlite", tmp_path)
     by_value("tests.conformance.engines")
     yield made
@@ -94,7 +95,7 @@ async def test_over_ray_calls_a_hanging_step_loses_its_process(remote: Rig) -> N
 async def test_over_ray_calls_an_idle_worker_is_not_taken_for_dead(
     remote: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_SILENT_SECONDS", 3.0)
+    monkeypatch.setattr(hands, "_SILENT_SECONDS", 3.0)
     monkeypatch.setattr(crew, "_CHECK_SECONDS", 0.2)
     flow = Pipeline("remote-idle")
 
@@ -179,8 +180,8 @@ def test_on_a_ray_that_somebody_else_runs_a_killed_engine_leaves_no_worker_and_g
         first.expect(lambda: sum("second" in line for line in first.lines()) == 10)
         workers = {int(line.split()[-1]) for line in first.lines() if "second" in line}
         assert alive(workers) == workers
-        wait_until(lambda: len(titled("ray::RootSupervisor", "ray::PipelineSupervisor", within=family)) == 2)
-        supervisors = titled("ray::RootSupervisor", "ray::PipelineSupervisor", within=family)
+        wait_until(lambda: len(titled(*SUPERVISORS, within=family)) == 4)  # of two steps
+        supervisors = titled(*SUPERVISORS, within=family)
         first.kill()
         wait_until(lambda: not alive(workers | supervisors), 30)
         assert alive(family)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Engine, Event, Pipeline, Retry, StepFailed
-from ensue.actors import asking, crew
+from ensue.actors import asking, crew, hands
 from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
@@ -202,7 +202,7 @@ async def test_a_step_that_eats_all_its_memory_is_tried_twice(rig: Rig, trace: T
 async def test_a_worker_that_says_nothing_for_too_long_is_ended_and_its_attempt_counts(
     rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "_SILENT_SECONDS", 3.0)
+    monkeypatch.setattr(hands, "_SILENT_SECONDS", 3.0)
     monkeypatch.setattr(crew, "_CHECK_SECONDS", 0.2)
     flow = Pipeline("silent")
 

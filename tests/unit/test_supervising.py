@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -57,7 +58,7 @@ class Actor:
             answer = self.answers[method] = Future()
             return SimpleNamespace(future=lambda: answer)
 
-        return SimpleNamespace(remote=remote)
+        return SimpleNamespace(remote=remote, options=lambda **_: SimpleNamespace(remote=remote))
 
 
 class Ray:
@@ -176,7 +177,7 @@ def test_a_supervisor_finds_the_workers_that_are_there_and_wants_only_those_that
     made.tell("adopt", None, living)
     wanted = first(reported(made, lambda items: first(items, WorkerWanted)), WorkerWanted)
     assert wanted.slot == 1
-    dead.answers["attend"].set_exception(RuntimeError("boom"))
+    awaited(dead, "attend").set_exception(RuntimeError("boom"))
     items = reported(made, lambda items: first(items, Restarted))
     assert first(items, WorkerGone) == WorkerGone(9, "boom", blamed=True, was_up=True)
     assert first(items, Restarted).restarts == 1  # it was up, so its end counts, though this one never heard it
@@ -193,18 +194,19 @@ def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
     wanted = first(reported(made, lambda items: first(items, WorkerWanted)), WorkerWanted)
     made.tell("cease")
     made.tell("made", 0, wanted.start, 5, late)
-    late_hello(late).set_exception(RuntimeError("killed"))
+    awaited(late, "hello").set_exception(RuntimeError("killed"))
     gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
     assert (gone.worker, gone.message) == (5, "its supervisor ended it")
     assert late in ray.killed
 
 
-def late_hello(actor: Actor) -> Future[Any]:
-    """The answer that is waited for, once it is."""
-    deadline = threading.Event()
-    while "hello" not in actor.answers:
-        assert not deadline.wait(0.01)
-    return actor.answers["hello"]
+def awaited(actor: Actor, method: str) -> Future[Any]:
+    """The answer to a call, once it has come."""
+    deadline = time.monotonic() + SECONDS
+    while method not in actor.answers:
+        assert time.monotonic() < deadline, actor.told
+        time.sleep(0.001)
+    return actor.answers[method]
 
 
 # -- the supervisor of a pipeline --------------------------------------------------------------------------------------
@@ -324,6 +326,7 @@ class Engine:
         self.branches = Branches(pipelines, "ensue-0-1", {}, Patience(start_seconds=60.0))
         monkeypatch.setattr(self.branches.root, "_clock", SimpleNamespace(now_us=lambda: int(self.now * 1e6)))
         self.branches.start(SimpleNamespace(node_id="here"), self._tell, lambda _: [])  # type: ignore[arg-type]
+        self.passes(0.0)  # the supervisors of the steps come first, and there are none
 
     def _start_actor(self, _kind: Any, name: str, _node: str, *_: Any) -> Actor:
         kind, title = name.split(".")[1:3]
@@ -343,7 +346,7 @@ class Engine:
 
     def passes(self, seconds: float) -> None:
         self.now += seconds
-        self.branches.tend(ready=True)
+        self.branches.tend(settled=True)
 
     def answer(self, *titles: str) -> None:
         """These go on, as ever."""
