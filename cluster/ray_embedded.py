@@ -31,6 +31,9 @@ _ENVIRONMENT = {
     "RAY_AUTH_TOKEN": None,  # it would go before the file
     "RAY_REDIS_ADDRESS": None,  # it would put our Ray's state into somebody's database
     "RAY_USAGE_STATS_ENABLED": "0",
+    # For so long a call waits for a control store that is gone, and then Ray ends the whole process. ensue sees the loss
+    # within seconds and starts another Ray, so what becomes of a call that was under way then is of no interest.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": str(365 * 24 * 3600),
     "RAY_ROTATION_MAX_BYTES": str(16 * 1024 * 1024),  # Ray's own is 512 MiB a file
     "RAY_ROTATION_BACKUP_COUNT": "1",
 }

@@ -8,8 +8,8 @@ Mutant: `Core._worker_down` (events/decide.py) keeps the worker (`self.workers.g
 Mutant: `del leases[token]` of `Core._completed` (events/decide.py) dropped; tried 2026-11-21: red.
 Mutant: `SeenTokens.missing` (actors/tokens.py) does not remember what it called missing; tried 2026-11-21: red.
 Mutant: `slot.leases.pop` of `Core._missing` (events/decide.py) is `get`; tried 2026-11-21: red.
-Mutant, of two lines, since each is enough: `end(member.mark)` dropped from `PipelineSupervisor._kill`, `is_gone(...)` from
-its `_tend` (actors/supervisor.py); tried 2026-11-21: red.
+Mutant, of two lines, since each is enough: `end(member.mark)` dropped from `StepSupervisor._kill`, `is_gone(...)` from
+its `_tend` (actors/step_supervisor.py); tried 2026-11-21: red.
 """
 
 import os

@@ -1,10 +1,10 @@
 """The killer: a seeded choice of what to end next, and how long it took until work went on.
 
 Rules: a kill counts only where its victim was there and is gone. After each one a probe is posted, as any sender would,
-and the time until its run is completed is what the report says. Workers go on for a while without their supervisor,
-raylet or GCS, so of those another must be there first, in the same process or in the next. Where work does not go on in
-the time that an operator would bear, the serving process is ended as a liveness probe would end it, and the kill is
-counted as stuck.
+and the time until its run is completed is what the report says. Workers go on without supervisors, and for a while
+without raylet or GCS, so of those another must be there first, in the same process or in the next. Where work does not
+go on in the time that an operator would bear, the serving process is ended as a liveness probe would end it, and the
+kill is counted as stuck.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _MARKS: Mapping[Kind, tuple[str, ...]] = {
     "worker": ("ray::Worker",),
     "stopped worker": ("ray::Worker",),
-    "supervisor": ("ray::PipelineSupervisor", "ray::RootSupervisor"),
+    "supervisor": ("ray::StepSupervisor", "ray::PipelineSupervisor", "ray::RootSupervisor"),
     "raylet": ("/raylet/raylet",),
     "gcs": ("/gcs/gcs_server",),
 }

@@ -58,7 +58,10 @@ class Actor:
             answer = self.answers[method] = Future()
             return SimpleNamespace(future=lambda: answer)
 
-        return SimpleNamespace(remote=remote, options=lambda **_: SimpleNamespace(remote=remote))
+        def options(**_: Any) -> Any:
+            return SimpleNamespace(remote=remote)
+
+        return SimpleNamespace(remote=remote, options=options)
 
 
 class Ray:
@@ -444,3 +447,24 @@ def test_a_report_that_cannot_be_seen_to_loses_none_of_those_that_came_with_it(
     assert posted == ["good"]
     assert "Broken(step='first', message='bad')" in caplog.text
     assert crew.roster.given_up == {("flow", "second")}
+
+
+def test_a_crew_that_waits_for_a_lost_ray_has_another_thread_see_to_the_loss() -> None:
+    held, begun = threading.Event(), threading.Event()
+
+    def hangs(*_: Any) -> None:
+        begun.set()
+        held.wait(SECONDS)
+
+    supervisors = Mock(**{"start.side_effect": hangs, "is_due.return_value": False, "failed.return_value": ""})
+    crew = Crew(Mock(), supervisors, Mock(), [Pipeline("flow")], Mock())
+    crew.start(Mock())
+    stuck = crew._thread
+    assert begun.wait(SECONDS)
+    assert crew.lose(SECONDS)
+    assert supervisors.forget_all.called
+    held.set()
+    assert stuck is not None
+    stuck.join(SECONDS)
+    assert not stuck.is_alive()
+    crew.stop(0.0)
