@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, cast
@@ -356,10 +357,8 @@ class Branches:
             epoch, _, rest = name.removeprefix(store).partition(".")
             ours = f"{store}{epoch}" == self._family
             if (ours and rest.startswith(kind)) or (not ours and int(epoch) <= _epoch(self._family)):
-                try:
-                    ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
-                except ValueError:  # it has gone since
-                    continue
+                with suppress(ValueError):  # it has gone since
+                    _end_left(ray.get_actor(name, NAMESPACE), has_workers=not ours and rest.startswith("step."))
 
 
 def family_name(store: str, epoch: int) -> str:
@@ -372,6 +371,14 @@ def forgiven(history: Any) -> Any:
     if isinstance(history, dict):
         return {name: forgiven(each) for name, each in cast("dict[str, Any]", history).items()}
     return [*history[:2], ""]
+
+
+def _end_left(actor: Any, *, has_workers: bool) -> None:
+    """That of a step whose engine was stopped, or hangs, is there to end workers that would keep what they claim."""
+    if has_workers:
+        send(actor, "leave")
+    else:
+        ray_module().kill(actor, no_restart=True)
 
 
 def _of_store(family: str) -> str:

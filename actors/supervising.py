@@ -134,7 +134,7 @@ class Supervising(ABC):
         reference.future().add_done_callback(told)
 
     def _serve(self) -> None:
-        orders = self._orders()
+        orders = {**self._orders(), "leave": self._give_up}
         while not self._life.over:
             message = self._next()
             if message:
@@ -165,8 +165,12 @@ class Supervising(ABC):
         if stood_still:  # it was us who heard nothing
             self._heard = now
         if is_gone(self._engine) or now - self._heard > self._patience.silence_seconds:
-            self._try("end its children", self._abandon)
-            self._leave()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Its engine is gone, or another one has taken its place."""
+        self._try("end its children", self._abandon)
+        self._leave()
 
     def _leave(self) -> None:
         """End this process: as an actor that is detached, nobody ends it for us."""

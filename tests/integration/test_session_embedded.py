@@ -71,6 +71,22 @@ message = refusal()
 say(message=message, connected=session.ray_module().is_initialized(), token=os.environ.get("RAY_AUTH_TOKEN_PATH"))
 """
 
+CALL_UNDER_WAY = """
+import signal
+from ensue.cluster import ray_embedded
+assert int(ray_embedded._ENVIRONMENT[TIMEOUT]) > 24 * 3600
+ray_embedded._ENVIRONMENT[TIMEOUT] = "20"
+started = session.start()
+from ray.experimental import internal_kv
+(gcs,) = ray_embedded._ray_pids(("gcs_server",))
+os.kill(gcs, signal.SIGKILL)
+call = threading.Thread(target=lambda: internal_kv._internal_kv_put("key", "value"), daemon=True)
+call.start()
+renewed = session.renew(started)
+say(renewed=session.alive(renewed))
+call.join()
+"""
+
 IMPOSSIBLE = "say(message=refusal(object_store_bytes=1))"
 
 
@@ -127,6 +143,14 @@ def test_an_exposed_ray_is_refused_and_ended() -> None:
     assert seen["message"].startswith("Ray listens where other machines can reach it: ")
     assert not seen["connected"]
     assert seen["token"] is None
+
+
+def test_how_long_a_call_to_a_lost_control_store_may_wait_before_ray_ends_the_process_is_ours_to_say() -> None:
+    """Left to itself Ray ends the process a minute after, though another Ray has taken the place of that one."""
+    script = f"TIMEOUT = 'RAY_gcs_rpc_server_reconnect_timeout_s'\n{CALL_UNDER_WAY}"
+    with launch(script) as process:
+        assert said(process) == {"renewed": True}
+        assert process.wait(40) == 1  # twenty seconds, as said; so a year is a year
 
 
 def test_a_ray_that_cannot_start_says_so_in_two_lines() -> None:

@@ -203,6 +203,17 @@ def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
     assert late in ray.killed
 
 
+def test_a_supervisor_whose_engine_was_replaced_ends_the_workers_and_then_itself(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    worker = Actor()
+    made = running(StepSupervisor(charter("flow/first", "0")))
+    made.tell("adopt", None, [Living(0, 7, worker, NOBODY, up=True, worked=True)])
+    made.tell("leave")
+    assert made.attend() != RELIEVED
+    assert ray.killed[0] is worker
+
+
 def awaited(actor: Actor, method: str) -> Future[Any]:
     """The answer to a call, once it has come."""
     deadline = time.monotonic() + SECONDS
