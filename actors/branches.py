@@ -164,9 +164,8 @@ class Branches:
         for branch in self._branches.values():
             waited = now - branch.asked
             if branch.actor is not None and waited > self._borne_seconds(branch):
-                kill_actor(
-                    branch.actor, branch.mark
-                )  # the call that waits on it fails, and the one above starts another
+                # the call that waits on it fails, and the one above starts another
+                kill_actor(branch.actor, branch.mark)
             elif branch.actor is None and waited > PATIENCE_SECONDS and not self.failed(branch.pipeline):
                 branch.asked = now
                 self._remind(branch)
@@ -287,9 +286,8 @@ class Branches:
         charter = branch.charter = branch.charter._replace(incarnation=branch.charter.incarnation + 1)
         try:
             name = actor_name(charter, branch.kind)
-            self.met(
-                charter.name, charter.incarnation, start_actor(SUPERVISORS[branch.kind], name, session.node_id, charter)
-            )
+            actor = start_actor(SUPERVISORS[branch.kind], name, session.node_id, charter)
+            self.met(charter.name, charter.incarnation, actor)
         except Exception as error:  # whatever Ray refuses it for: the one above tries again
             logger.exception("the supervisor of %s cannot be started", charter.name)
             branch.actor, branch.asked = None, time.monotonic()

@@ -61,7 +61,6 @@ class PipelineSupervisor(Parent):
             self._do([order for order in orders if not (isinstance(order, Start) and self._has_no_need(order, ended))])
             for step, reason in ended.items():
                 self._has_ended(self._of(step), How.CRASHED, reason)
-        self._stand()
 
     def _has_no_need(self, order: Start, ended: Mapping[str, str]) -> bool:
         return order.child in ended or self._of(order.child).actor is not None
@@ -74,7 +73,6 @@ class PipelineSupervisor(Parent):
 
     def _working(self, step: str) -> None:
         self._node.came_up(step, self._now_us())
-        self._stand()
 
     def _quiet(self, step: str, incarnation: int, gave_up: str, reason: str) -> None:
         """The last worker of a step is gone, for it had to stop or has given up."""
@@ -120,7 +118,6 @@ class PipelineSupervisor(Parent):
         self._do(orders)
         if orders:
             self._report({self._node.name: self._node.history()})
-        self._stand()
 
     def _do(self, orders: list[Order]) -> None:
         waiting = deque(orders)
@@ -161,10 +158,6 @@ class PipelineSupervisor(Parent):
     def _tick(self) -> None:
         if not self._stopping:
             self._do(self._node.tick(self._now_us()))
-
-    def _stand(self) -> None:
-        """What the engine shows of this pipeline: why it was given up, and of its steps what their supervisors cost."""
-        self._show((self._node.gave_up, {c.name: (str(c.status), c.reason) for c in self._node.children.values()}))
 
     def _of(self, step: str) -> Child:
         return self._children[step_path(self._charter.name, step)]

@@ -138,10 +138,14 @@ class Supervising(ABC):
         while not self._life.over:
             message = self._next()
             if message:
-                self._try(f"see to {message[0]!r}", partial(orders[message[0]], *message[1:]))
+                self._try(f"see to {message[0]!r}", partial(self._carry_out, orders, message))
             now = time.monotonic()
             self._try("look after its children", partial(self._tend, now))
             self._watch_engine(now)
+
+    @staticmethod
+    def _carry_out(orders: Mapping[str, Callable[..., None]], message: tuple[Any, ...]) -> None:
+        orders[message[0]](*message[1:])
 
     def _next(self) -> tuple[Any, ...]:
         """The next message; empty where none comes in time."""
