@@ -4,22 +4,15 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ensue import (
     Backoff,
-    Context,
     Engine,
     Event,
-    PartitionTakenOver,
     Pipeline,
     Retry,
-    StepEscalated,
-    StepRestarted,
     Supervision,
 )
 from ensue.actors import partition_thread
@@ -27,10 +20,11 @@ from ensue.actors.partition import Partition
 from ensue.actors.supervising import Patience
 from ensue.cluster.stores import open_log
 
-from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
+from ..conformance.engines import Rig, Trace, ray_session, trace, until
 from .processes import alive
+from .trees import begin, child, pids, rig, watcher
 
-__all__ = ["ray_session", "trace"]
+__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(120)
 SOON = Retry(attempts=5, wait=0.05)
 QUICK = Backoff(0.01, 1.0, 0.01, 0.0)
@@ -46,66 +40,6 @@ class Item(Event):
 
 class Heard(Event):
     text: str
-
-
-@pytest.fixture
-async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    made = make_rig(request, "ray-sqlite", tmp_path)
-    by_value("tests.conformance.engines")
-    yield made
-    await made.stop()
-
-
-async def begin(rig: Rig, *pipelines: Pipeline) -> Engine:
-    engine = await rig.start(*pipelines)
-    assert isinstance(engine, Engine)
-    await supervised(engine)
-    return engine
-
-
-async def supervised(engine: Engine) -> None:
-    """Wait until all supervisors are there: they start once the workers are."""
-    await until(lambda: all(part["pid"] for part in parts(engine.tree()) if is_supervised(part)))
-
-
-def is_supervised(part: Any) -> bool:
-    """Whether a part of the tree is a supervisor that should be there: a pipeline that was given up has none below it."""
-    return part["kind"] in ("supervisor", "pipeline", "step") and part["status"] not in ("failed", "down")
-
-
-def parts(tree: Any) -> list[Any]:
-    """A tree's parts, itself first."""
-    return [tree, *(part for child in tree["children"] for part in parts(child))]
-
-
-def watcher(trace: Trace) -> Pipeline:
-    """A pipeline that notes what supervisors do."""
-    watch = Pipeline("watch")
-
-    @watch.step
-    def restarted(event: StepRestarted) -> None:
-        trace.note(f"restarted {event.pipeline}/{event.step}")
-
-    @watch.step
-    def escalated(event: StepEscalated) -> None:
-        trace.note(f"escalated {event.supervisor} to {event.to or 'nobody'} failed {event.failed}")
-
-    @watch.step
-    def taken(event: PartitionTakenOver) -> None:
-        trace.note(f"taken over from {event.previous} at epoch {event.epoch}")
-
-    return watch
-
-
-def child(tree: Any, name: str) -> Any:
-    """The part of a tree with this name."""
-    return next(part for part in tree["children"] if part["name"] == name)
-
-
-def pids(engine: Engine, step: str) -> set[int]:
-    found = {worker["pid"] for worker in engine.workers() if worker["step"] == step and worker["up"]}
-    assert 0 not in found
-    return found
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_a_pipeline_hears_of_it(rig: Rig, trace: Trace) -> None:
@@ -183,163 +117,6 @@ async def test_a_failed_pipeline_stays_so_when_its_engine_crashed_and_not_when_t
     await rig.stop()
     engine = await begin(rig, flow)
     assert child(engine.tree(), "stays")["status"] == "up"
-
-
-def supervisor(engine: Engine, pipeline: str, step: str | None) -> Any:
-    """The process of a pipeline's supervisor, or of a step's."""
-    found = child(engine.tree(), pipeline)
-    return (child(found, step) if step else found)["pid"]
-
-
-def title_of(pid: int) -> str:
-    """What Ray calls a process."""
-    return Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]
-
-
-async def test_every_supervisor_is_a_ray_actor_of_its_own(rig: Rig) -> None:
-    flow = Pipeline("actors")
-
-    @flow.step(replicas=2)
-    def work(event: Order) -> Item:
-        return Item(n=event.n)
-
-    @flow.step
-    def other(event: Item) -> None: ...
-
-    engine = await begin(rig, flow)
-    tree = engine.tree()
-    supervisors = [part for part in parts(tree) if part["kind"] in ("supervisor", "pipeline", "step")]
-    assert [part["name"] for part in supervisors] == ["root", "actors", "work", "other"]
-    titles = [title_of(part["pid"]) for part in supervisors]
-    kinds = [title.removeprefix("ray::").partition(".")[0] for title in titles]
-    assert kinds == ["RootSupervisor", "PipelineSupervisor", "StepSupervisor", "StepSupervisor"]
-    assert len({part["pid"] for part in supervisors} - pids(engine, "work")) == len(supervisors)
-
-
-@pytest.mark.parametrize("step", [None, "work"], ids=["of the pipeline", "of the step"])
-async def test_when_a_supervisor_dies_no_worker_notices_and_the_next_one_sees_to_them(
-    rig: Rig, trace: Trace, step: str | None
-) -> None:
-    flow = Pipeline("orphans")
-
-    @flow.step(retry=SOON)
-    async def work(event: Order, ctx: Context) -> Item:
-        trace.note(ctx.attempt)
-        while event.n and len(trace.lines) < 2:  # noqa: ASYNC110 - the other attempt is in another process
-            await asyncio.sleep(0.02)
-        return Item(n=ctx.attempt)
-
-    engine = await begin(rig, flow)
-    run = await engine.emit(Order(n=1))
-    await until(lambda: trace.lines == ["1"])
-    before, dead = pids(engine, "work"), supervisor(engine, "orphans", step)
-    os.kill(dead, signal.SIGKILL)
-    await until(lambda: supervisor(engine, "orphans", step) not in (dead, None))
-    assert pids(engine, "work") == before
-    assert trace.lines == ["1"]
-    name = "orphans" if step else "engine"
-    await until(lambda: name in [fact.name for fact in engine.reader().facts("supervision")])
-    os.kill(min(before), signal.SIGKILL)
-    assert (await run.result(30)).events == [Item(n=2)]
-    assert child(child(engine.tree(), "orphans"), "work")["restarts"] == 1
-
-
-async def test_a_worker_that_ends_while_its_step_has_no_supervisor_is_replaced_by_the_next_one(rig: Rig) -> None:
-    flow = Pipeline("both")
-
-    @flow.step
-    def work(event: Order) -> Item:
-        return Item(n=os.getpid())
-
-    engine = await begin(rig, flow)
-    before = pids(engine, "work")
-    for victim in (supervisor(engine, "both", None), supervisor(engine, "both", "work"), *before):
-        os.kill(victim, signal.SIGKILL)
-    (fresh,) = (await (await engine.emit(Order())).result(30)).events
-    assert {fresh.n} & before == set()  # type: ignore[attr-defined]
-    assert not alive(before)
-
-
-async def test_a_step_whose_supervisor_keeps_dying_fails_its_pipeline_until_it_is_restarted(
-    rig: Rig, trace: Trace
-) -> None:
-    flow = Pipeline("doomed", supervision=Supervision(intensity=0, backoff=QUICK))
-
-    @flow.step
-    def work(event: Order) -> Item:
-        return Item(n=event.n)
-
-    @flow.step
-    def other(event: Item) -> None: ...
-
-    engine = await begin(rig, flow, watcher(trace))
-    os.kill(supervisor(engine, "doomed", "work"), signal.SIGKILL)
-    await until(lambda: child(engine.tree(), "doomed")["status"] == "failed")
-    assert "its supervisor ended" in child(engine.tree(), "doomed")["reason"]
-    await until(lambda: trace.lines == ["escalated doomed to nobody failed True"])
-    await until(lambda: not pids(engine, "work") | pids(engine, "other"))
-    run = await engine.emit(Order(n=4))
-    await engine.restart_pipeline("doomed")
-    assert (await run.result(20)).status == "completed"
-    assert child(engine.tree(), "doomed")["status"] == "up"
-
-
-async def test_when_the_root_dies_no_worker_notices_and_the_next_one_sees_to_the_supervisors(rig: Rig) -> None:
-    flow = Pipeline("headless")
-
-    @flow.step
-    def work(event: Order) -> Item:
-        return Item(n=os.getpid())
-
-    engine = await begin(rig, flow)
-    before = pids(engine, "work")
-    root = child(engine.tree(), "root")["pid"]
-    os.kill(root, signal.SIGKILL)
-    await until(lambda: child(engine.tree(), "root")["pid"] not in (root, None))
-    dead = supervisor(engine, "headless", None)
-    os.kill(dead, signal.SIGKILL)
-    await until(lambda: supervisor(engine, "headless", None) not in (dead, None))
-    assert pids(engine, "work") == before
-    assert (await (await engine.emit(Order())).result(20)).status == "completed"
-
-
-async def test_a_pipeline_whose_supervisor_keeps_dying_fails_until_it_is_restarted(rig: Rig, trace: Trace) -> None:
-    flow = Pipeline("unsupervised", supervision=Supervision(intensity=0, backoff=QUICK))
-
-    @flow.step
-    def work(event: Order) -> Item:
-        return Item(n=event.n)
-
-    engine = await begin(rig, flow, watcher(trace))
-    os.kill(child(engine.tree(), "unsupervised")["pid"], signal.SIGKILL)
-    await until(lambda: child(engine.tree(), "unsupervised")["status"] == "failed")
-    run = await engine.emit(Order(n=4))
-    await until(lambda: trace.lines == ["escalated engine to nobody failed True"])
-    await until(lambda: not pids(engine, "work"))
-    await engine.restart_pipeline("unsupervised")
-    assert (await run.result(20)).events == [Item(n=4)]
-
-
-@pytest.mark.parametrize("step", [None, "work"], ids=["of the pipeline", "of the step"])
-async def test_a_supervisor_that_hangs_is_ended_and_another_takes_its_place(rig: Rig, step: str | None) -> None:
-    flow = Pipeline("hung")
-
-    @flow.step
-    def work(event: Order) -> Item:
-        return Item(n=os.getpid())
-
-    engine = Engine(flow, store=rig.store)
-    engine._patience = Patience(ping_seconds=0.3)
-    async with engine:
-        await supervised(engine)
-        before, hung = pids(engine, "work"), supervisor(engine, "hung", step)
-        os.kill(hung, signal.SIGSTOP)
-        await until(lambda: supervisor(engine, "hung", step) not in (hung, None))
-        assert not alive({hung})
-        assert pids(engine, "work") == before
-        os.kill(min(before), signal.SIGKILL)
-        await until(lambda: bool(pids(engine, "work") - before))
-        assert (await (await engine.emit(Order())).result(20)).status == "completed"
 
 
 async def test_a_partition_that_does_not_turn_while_inputs_wait_is_shown(

@@ -1,226 +1,40 @@
 """Starts that fail or hang, as the supervisors' own threads see them: on actors that answer what a test says."""
 
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from ensue import Backoff, Event, Pipeline, Supervision
-from ensue.actors import branches, parent, pipeline_supervisor, root_watch, step_supervisor, supervising
-from ensue.actors.attendance import RELIEVED, Attendance
+from ensue import Event, Pipeline, Supervision
+from ensue.actors import branches, parent, root_watch
 from ensue.actors.branches import Branches
 from ensue.actors.charters import (
-    Charter,
-    Living,
     StepEnds,
     SupervisorGone,
     SupervisorUp,
-    WorkerGone,
-    WorkerWanted,
 )
 from ensue.actors.crew import Crew
 from ensue.actors.pipeline_supervisor import PipelineSupervisor
 from ensue.actors.root import RootSupervisor
-from ensue.actors.step_supervisor import StepSupervisor
 from ensue.actors.supervising import Patience, Reports, Supervising
-from ensue.cluster.processes import NOBODY, mark_of
+from ensue.cluster.processes import mark_of
 from ensue.events.supervision import StrategyName
-from ensue.events.supervisors import Broken, Escalated, Restarted
+from ensue.events.supervisors import Broken, Escalated
 
-SECONDS = 10.0
-QUICK = Supervision(backoff=Backoff(0.01, 1.0, 0.01, 0.0))
+from .stand_in_ray import QUICK, SECONDS, Actor, Ray, charter, first, ray, reported, running
+
+__all__ = ["ray", "running"]
 
 
 class Order(Event):
     n: int = 0
-
-
-class Actor:
-    """An actor's handle: notes what it is told, and answers once a test does."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
-        self.answers: dict[str, Future[Any]] = {}
-
-    def __getattr__(self, method: str) -> Any:
-        def remote(*arguments: Any) -> Any:
-            self.told.append((method, *arguments))
-            answer = self.answers[method] = Future()
-            return SimpleNamespace(future=lambda: answer)
-
-        def options(**_: Any) -> Any:
-            return SimpleNamespace(remote=remote)
-
-        return SimpleNamespace(remote=remote, options=options)
-
-
-class Ray:
-    """The part of Ray that supervisors use."""
-
-    def __init__(self) -> None:
-        self.killed: list[Any] = []
-        self.util = self
-
-    def kill(self, actor: Any, *, no_restart: bool) -> None:
-        assert no_restart
-        self.killed.append(actor)
-
-    def list_named_actors(self, *, all_namespaces: bool) -> list[Any]:
-        assert all_namespaces
-        return []
-
-    def get_runtime_context(self) -> Any:
-        return SimpleNamespace(current_actor=None)
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
-    fake = Ray()
-    for module in (branches, parent, pipeline_supervisor, root_watch, step_supervisor, supervising):
-        if hasattr(module, "ray_module"):
-            monkeypatch.setattr(module, "ray_module", lambda: fake)
-    monkeypatch.setattr(step_supervisor, "forget_births", Mock())
-    monkeypatch.setattr(step_supervisor, "look_up_birth", Mock(return_value=None))
-    monkeypatch.setattr(branches, "forget_births", Mock())
-    return fake
-
-
-@pytest.fixture
-def running() -> Iterator[Callable[[Supervising], Any]]:
-    """Ends the threads of the supervisors of a test."""
-    known: list[Supervising] = []
-
-    def run(made: Supervising) -> Any:
-        known.append(made)
-        return made
-
-    yield run
-    for made in known:
-        made._life.end()
-        made._mail.put(())  # nothing to do, but to see that it is over
-    for thread in threading.enumerate():
-        if thread.name == "ensue-supervisor":
-            thread.join(SECONDS)
-
-
-def charter(name: str, *children: str, policy: Supervision = QUICK, patience: Patience | None = None) -> Charter:
-    family = "ensue-0-1"
-    return Charter(name, children, policy, 1, family, mark_of(os.getpid()), "here", patience or Patience())
-
-
-def reported(made: Any, enough: Callable[[list[Any]], bool]) -> list[Any]:
-    """All that a supervisor reports, until it is enough."""
-    items: list[Any] = []
-    upto = 0
-    while not enough(items):
-        reports = made.reports(upto, SECONDS)
-        assert reports.items or reports.standing is not None, items
-        upto, items = reports.upto, [*items, *reports.items]
-    return items
-
-
-def first(items: list[Any], kind: type[Any]) -> Any:
-    """The first report of a kind."""
-    return next((item for item in items if isinstance(item, kind)), None)
-
-
-# -- the end of an actor -----------------------------------------------------------------------------------------------
-
-
-def test_whoever_attends_is_relieved_by_the_next_one_so_that_dead_callers_hold_no_thread() -> None:
-    attendance = Attendance()
-    said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    waiting = [threading.Thread(target=lambda: said.put(attendance.wait())) for _ in range(20)]
-    for thread in waiting:
-        thread.start()
-    assert [said.get(timeout=SECONDS) for _ in range(19)] == [RELIEVED] * 19
-    attendance.end()
-    assert said.get(timeout=SECONDS) != RELIEVED
-    assert attendance.wait() != RELIEVED
-
-
-# -- the supervisor of a step ------------------------------------------------------------------------------------------
-
-
-def test_a_worker_that_ray_refuses_to_start_is_a_start_that_failed_and_is_tried_again_until_the_step_is_broken(
-    ray: Ray, running: Callable[[Supervising], Any]
-) -> None:
-    made = running(StepSupervisor(charter("flow/first", "0")))
-    made.tell("adopt", None, [])
-    seen: list[Any] = []
-    upto = 0
-    while not first(seen, Broken):
-        reports = made.reports(upto, SECONDS)
-        upto, seen = reports.upto, [*seen, *reports.items]
-        for item in reports.items:
-            if isinstance(item, WorkerWanted):
-                made.tell("refused", item.slot, item.start, ValueError("Use the 'num_gpus' keyword"))
-    assert "Use the 'num_gpus' keyword" in first(seen, Broken).message
-    assert {item.restarts for item in seen if isinstance(item, Restarted)} == {0}
-    assert [item.start for item in seen if isinstance(item, WorkerWanted)][:3] == [1, 2, 3]
-    assert ray.killed == []
-
-
-def test_a_supervisor_finds_the_workers_that_are_there_and_wants_only_those_that_are_not(
-    ray: Ray, running: Callable[[Supervising], Any]
-) -> None:
-    there, dead = Actor(), Actor()
-    made = running(StepSupervisor(charter("flow/first", "0", "1", "2")))
-    living = [Living(0, 7, there, NOBODY, up=False, worked=False), Living(2, 9, dead, NOBODY, up=True, worked=False)]
-    made.tell("adopt", None, living)
-    wanted = first(reported(made, lambda items: first(items, WorkerWanted)), WorkerWanted)
-    assert wanted.slot == 1
-    awaited(dead, "attend").set_exception(RuntimeError("boom"))
-    items = reported(made, lambda items: first(items, Restarted))
-    assert first(items, WorkerGone) == WorkerGone(9, "boom", blamed=True, was_up=True)
-    assert first(items, Restarted).restarts == 1  # it was up, so its end counts, though this one never heard it
-    assert ("hello",) in there.told
-    assert ray.killed == [dead]
-
-
-def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
-    ray: Ray, running: Callable[[Supervising], Any]
-) -> None:
-    late = Actor()
-    made = running(StepSupervisor(charter("flow/first", "0")))
-    made.tell("adopt", None, [])
-    wanted = first(reported(made, lambda items: first(items, WorkerWanted)), WorkerWanted)
-    made.tell("cease")
-    made.tell("made", 0, wanted.start, 5, late)
-    awaited(late, "hello").set_exception(RuntimeError("killed"))
-    gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
-    assert (gone.worker, gone.message) == (5, "its supervisor ended it")
-    assert late in ray.killed
-
-
-def test_a_supervisor_whose_engine_was_replaced_ends_the_workers_and_then_itself(
-    ray: Ray, running: Callable[[Supervising], Any]
-) -> None:
-    worker = Actor()
-    made = running(StepSupervisor(charter("flow/first", "0")))
-    made.tell("adopt", None, [Living(0, 7, worker, NOBODY, up=True, worked=True)])
-    made.tell("leave")
-    assert made.attend() != RELIEVED
-    assert ray.killed[0] is worker
-
-
-def awaited(actor: Actor, method: str) -> Future[Any]:
-    """The answer to a call, once it has come."""
-    deadline = time.monotonic() + SECONDS
-    while method not in actor.answers:
-        assert time.monotonic() < deadline, actor.told
-        time.sleep(0.001)
-    return actor.answers[method]
 
 
 # -- the supervisor of a pipeline --------------------------------------------------------------------------------------
