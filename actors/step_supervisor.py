@@ -31,11 +31,13 @@ _LOOK_SECONDS = 0.02
 _IDLE_SECONDS = 0.25
 _MISSES = 3
 _GONE_SECONDS = 10.0
+_WORD_SECONDS = 1.0
+"""So long Ray has to say why a worker is gone. Seen under torture: one death in ten it tells seconds later."""
 
 
 @dataclass(slots=True, eq=False)
 class _Member:
-    """The worker in one place. worker: 0 until the engine has started it. ended: why it was told to end."""
+    """The worker in one place. worker: 0 until the engine has started it. ended: why it was told to end. gone: since when."""
 
     slot: int
     start: int
@@ -49,6 +51,7 @@ class _Member:
     ended: str | None = None
     how: How = How.ORDERED
     missed: int = 0
+    gone: float = 0.0
 
 
 class StepSupervisor(Supervising):
@@ -291,8 +294,8 @@ class StepSupervisor(Supervising):
 
     def _tend(self, now: float) -> None:
         for member in list(self._members.values()):
-            if member.ended is not None and member.mark.pid and is_gone(member.mark):
-                self._forget(member)
+            if member.mark.pid and is_gone(member.mark):
+                self._see_gone(member, now)
         if not self._stopping:
             self._do(self._tree.tick(self._now_us()))
         if now - self._pinged >= self._patience.ping_seconds:
@@ -300,12 +303,18 @@ class StepSupervisor(Supervising):
             self._pinged = now
             self._stand()
 
+    def _see_gone(self, member: _Member, now: float) -> None:
+        """Its process is gone. Ray knows why, and says so at once, or late: it is not waited for."""
+        member.gone = member.gone or now
+        if member.ended is None and now - member.gone > _WORD_SECONDS:
+            self._end(member, "its process was gone", How.CRASHED if member.up else How.UNSTARTED)
+        if member.ended is not None:
+            self._forget(member)
+
     def _ping(self, *, late: bool) -> None:
         for member in list(self._members.values()):
             self._look_for(member)
-            if member.mark.pid and is_gone(member.mark):  # and Ray has not told us
-                self._end(member, "its process was gone", How.CRASHED if member.up else How.UNSTARTED)
-            elif not member.up and member.ended is None:
+            if not member.up and member.ended is None:
                 limit = self._patience.start_seconds
                 if member.born and time.monotonic() - member.started > limit:
                     self._end(member, f"it did not come up within {limit:g} s", How.UNSTARTED)

@@ -1,6 +1,8 @@
 """The supervisor of a step as its own thread sees it: on workers that answer what a test says."""
 
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +14,8 @@ from ensue.actors.charters import (
     WorkerWanted,
 )
 from ensue.actors.step_supervisor import StepSupervisor
-from ensue.actors.supervising import Supervising
-from ensue.cluster.processes import NOBODY
+from ensue.actors.supervising import Patience, Supervising
+from ensue.cluster.processes import NOBODY, mark_of
 from ensue.events.supervisors import Broken, Restarted
 
 from .stand_in_ray import SECONDS, Actor, Ray, awaited, charter, first, ray, reported, running
@@ -88,6 +90,18 @@ def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
     gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
     assert (gone.worker, gone.message) == (5, "its supervisor ended it")
     assert late in ray.killed
+
+
+def test_a_worker_that_is_gone_is_seen_to_be_gone_though_ray_says_nothing(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    made = running(StepSupervisor(charter("flow/first", "0", patience=Patience(ping_seconds=1000.0))))
+    made.tell("adopt", None, [Living(0, 7, Actor(), mark_of(process.pid), up=True, worked=False)])
+    process.kill()
+    process.wait(SECONDS)
+    gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
+    assert gone == WorkerGone(7, "its process was gone", blamed=True, was_up=True)
 
 
 def test_a_supervisor_whose_engine_was_replaced_ends_the_workers_and_then_itself(
