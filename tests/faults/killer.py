@@ -37,6 +37,7 @@ _REPLACED: frozenset[Kind] = frozenset(("supervisor", "raylet", "gcs"))
 _STUCK_SECONDS = 75.0
 """Ray itself ends a driver 60 s after its GCS is gone."""
 _RESTART_SECONDS = 120.0
+_SUPERVISED_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 
 
@@ -68,6 +69,8 @@ class Killer:
     async def strike(self, kind: Kind) -> None:
         """One kill, and the wait until work goes on."""
         began = time.monotonic()
+        if kind == "supervisor":  # they are started behind the workers
+            await came(lambda: bool(self._victims(kind)), _SUPERVISED_SECONDS, _POLL_SECONDS)
         before = set(self._victims(kind))
         if not await self._end(kind):
             self.skipped[kind] = self.skipped.get(kind, 0) + 1
