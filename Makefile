@@ -10,6 +10,8 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 SHELL := /bin/bash
+# Where this is set, as in many containers, each process of Ray compiles all of ensue anew, and starts 0.2 s later.
+unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 
 # Shows what a command printed only where it failed.

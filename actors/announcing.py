@@ -18,7 +18,8 @@ def notice_of(pipeline: str, item: Restarted | Escalated) -> Notice:
     if isinstance(item, Escalated):
         _log_escalated(pipeline, item)
     elif not item.expected:
-        logger.warning("step %s: %s; starting another worker in %.1f s", item.step, item.reason, item.wait_seconds)
+        when = f"in {item.wait_seconds:.1f} s" if item.wait_seconds else "at once"
+        logger.warning("step %s: %s; starting another worker %s", item.step, item.reason, when)
     return as_notice(pipeline, item)
 
 

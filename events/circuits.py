@@ -107,7 +107,7 @@ class Circuits:
         return [
             circuit.view(
                 tuple(f"{pool.pipeline}/{pool.step}" for pool in self._pools[name]),
-                sum(len(pool.ready) + len(pool.suspects) for pool in self._pools[name]),
+                sum(pool.waiting for pool in self._pools[name]),
                 now_us,
             )
             for name, circuit in sorted(self._by_name.items())

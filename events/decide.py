@@ -133,7 +133,7 @@ class Core:
 
         Those may wait for the very generator that is held back, and then it would be held back for ever.
         """
-        return sum(len(pool.ready) + len(pool.suspects) for pool in self.pools.values() if not pool.streams)
+        return sum(pool.waiting for pool in self.pools.values() if not pool.streams)
 
     def breakers(self, now_us: int) -> list[BreakerView]:
         """The circuit breakers as operators see them."""
@@ -315,6 +315,7 @@ class Core:
             return
         slot, pool = known
         pool.workers.remove(slot)
+        victims: list[Delivery] = []
         for token, delivery in slot.leases.items():
             if token in slot.stuck and pool.circuit is not None and pool.circuit.counts(TimeoutError):
                 self._circuits.failed(pool.circuit, delivery, "time-out")
@@ -327,8 +328,11 @@ class Core:
             elif entry.expected or slot.closed:
                 results.released(self._book, delivery)
             else:
+                victims.append(delivery)
                 results.crashed(self._book, delivery, entry.message, self._limits.crashes)
             self._book.settle(delivery.run)
+        if not entry.expected:
+            pool.died(slot, victims, self._limits.crashes, self._book.now_us)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,12 @@
 """Dispatch: which ready delivery goes to which worker.
 
 Law: a worker never holds more than its window. The window starts at what the worker runs at once and grows with what
-it gets done in 20 ms, so that quick steps travel in bulk and slow ones are not hoarded. A delivery whose process died
-is a suspect: it runs alone on its worker, so that a second death points at the culprit.
+it gets done in 20 ms, so that quick steps travel in bulk and slow ones are not hoarded.
+
+A delivery whose process died is a suspect: it runs alone on its worker, before all others, and of those of one process
+the newest first, since most of what ends a process does so at once. Where its second process dies too the culprit is
+found: it waits for its last turn behind all others, and those that were with it in its first process are cleared. Each
+is cleared once at most, and only if it can bear another death: what is given up never just happened to stand nearby.
 """
 
 from collections import deque
@@ -11,7 +15,7 @@ from math import inf
 from typing import Any
 
 from .breaker import BreakerStatus, Circuit
-from .state import Delivery, DeliveryStatus, Fault, Ref
+from .state import Death, Delivery, DeliveryStatus, Fault, Ref
 
 __all__ = ["MAX_WINDOW", "Pool", "WorkerSlot", "item_of", "plan_leases"]
 
@@ -20,6 +24,8 @@ MAX_LEASED_BYTES = 8 * 1024 * 1024
 _HORIZON_US = 20_000
 _SMOOTHING = 0.2
 _MOST_ERRORS = 100
+_REPLACED_US = 5_000_000
+"""By then another worker has taken the place of one that ended, or none will soon."""
 _FIRST_STRAIN_US = 1_000_000
 _MOST_STRAIN_US = 60_000_000
 _MOST_ERROR_CHARACTERS = 16_384
@@ -50,7 +56,7 @@ class WorkerSlot:
     @property
     def is_alone(self) -> bool:
         """Whether it works on a suspect, and so takes nothing else."""
-        return len(self.leases) == 1 and next(iter(self.leases.values())).crashes > 0
+        return len(self.leases) == 1 and next(iter(self.leases.values())).is_suspect
 
 
 @dataclass(slots=True, eq=False)
@@ -59,8 +65,8 @@ class Pool:
 
     streams: the step is a generator. broken: why no worker starts, after several that did not. circuit: its breaker.
     strains: how often in a row it ran out of a resource: nothing goes out for a while, then one at a time until one is
-    done. slow_us: calls that take longer
-    count as slow.
+    done. slow_us: calls that take longer count as slow. replaced_us: until then another worker is expected in the place
+    of one that ended.
     """
 
     pipeline: str
@@ -74,6 +80,12 @@ class Pool:
     strains: int = 0
     strained_until_us: int = 0
     slow_us: float = inf
+    replaced_us: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for a worker."""
+        return len(self.ready) + len(self.suspects)
 
     @property
     def probes(self) -> bool:
@@ -86,24 +98,45 @@ class Pool:
         self.strained_until_us = now_us + min(_FIRST_STRAIN_US << min(self.strains - 1, 16), _MOST_STRAIN_US)
 
     def add(self, delivery: Delivery) -> None:
-        """A delivery is ready."""
-        (self.suspects if delivery.crashes else self.ready).append(delivery)
+        """A delivery is ready: a suspect before all others, a culprit behind them."""
+        (self.suspects if delivery.crashes == 1 and delivery.is_suspect else self.ready).append(delivery)
+
+    def died(self, slot: WorkerSlot, victims: list[Delivery], crashes: int, now_us: int) -> None:
+        """A worker's process died with these in it, and `crashes` such deaths are enough for one of them."""
+        self.replaced_us = now_us + _REPLACED_US
+        if len(slot.leases) == 1 and victims and victims[0].death is not None:
+            victims[0].death.solved = True
+            cleared = [d for d in self.suspects if not d.is_suspect]
+            self.suspects = deque(d for d in self.suspects if d.is_suspect)
+            self.ready.extendleft(reversed(cleared))
+        death = Death() if len(victims) > 1 else None
+        for delivery in victims:
+            delivery.death = death if _affords_another(delivery, crashes) else None
 
 
-def plan_leases(pool: Pool) -> list[tuple[WorkerSlot, list[Delivery]]]:
+def _affords_another(delivery: Delivery, crashes: int) -> bool:
+    """Whether it would be tried again after one more death."""
+    attempts = delivery.step.step.retry.attempts
+    return delivery.crashes + 1 < crashes and not (isinstance(attempts, int) and delivery.attempt + 2 > attempts)
+
+
+def plan_leases(pool: Pool, now_us: int) -> list[tuple[WorkerSlot, list[Delivery]]]:
     """Take what can go out now from the queues, and say where to."""
     plan: list[tuple[WorkerSlot, list[Delivery]]] = []
     workers = [w for w in pool.workers if not w.closed]
     if pool.suspects:
-        workers = _isolate(pool, workers, plan)
+        workers = _isolate(pool, workers, plan, now_us)
     open_ = [w for w in workers if len(w.leases) < w.window and not w.is_alone]
     open_.sort(key=_load, reverse=True)
     while pool.ready and open_:
         worker = open_.pop()
         share = -(-len(pool.ready) // (len(open_) + 1))
-        taken = _take(pool.ready, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
+        taken = _take(pool, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
         if taken:
             plan.append((worker, taken))
+    if pool.suspects:  # a culprit whose turn it is
+        planned = [worker for worker, _ in plan]
+        _give_alone(pool, [w for w in workers if not w.leases and w not in planned], plan)
     return plan
 
 
@@ -111,27 +144,46 @@ def _load(worker: WorkerSlot) -> int:
     return len(worker.leases)
 
 
-def _isolate(pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]) -> list[WorkerSlot]:
-    """Give idle workers one suspect each; where none is idle, keep one back until it is."""
-    idle = [w for w in workers if not w.leases]
-    used = []
-    while pool.suspects and idle:
-        taken = _take(pool.suspects, 1, 0)
-        if taken:
-            used.append(idle[-1])
-            plan.append((idle.pop(), taken))
+def _isolate(
+    pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
+) -> list[WorkerSlot]:
+    """Give idle workers one suspect each. Where none is idle nor will be soon, keep one back until it is."""
+    used = _give_alone(pool, [w for w in workers if not w.leases], plan)
     rest = [w for w in workers if w not in used]
-    alone = any(w.is_alone for w in workers)
-    return rest if used or alone or not pool.suspects else rest[1:]
+    some_will = used or now_us < pool.replaced_us or any(w.is_alone for w in workers)
+    return rest if some_will or not pool.suspects else rest[1:]
 
 
-def _take(queue: deque[Delivery], most: int, held_bytes: int) -> list[Delivery]:
+def _give_alone(pool: Pool, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]) -> list[WorkerSlot]:
+    """Plan one suspect for each of these, as far as there are suspects; returns whom one is planned for."""
+    used: list[WorkerSlot] = []
+    while pool.suspects and idle:
+        suspect = _likeliest(pool.suspects)
+        pool.suspects.remove(suspect)
+        if suspect.status is DeliveryStatus.READY:
+            used.append(idle[-1])
+            plan.append((idle.pop(), [suspect]))
+    return used
+
+
+def _likeliest(suspects: deque[Delivery]) -> Delivery:
+    """The newest of those that were at the oldest death."""
+    death = suspects[0].death
+    return max((d for d in suspects if d.death is death), key=lambda d: d.order)
+
+
+def _take(pool: Pool, most: int, held_bytes: int) -> list[Delivery]:
+    """From the front of what is ready. A culprit whose turn it is has to wait for an idle worker."""
     taken: list[Delivery] = []
-    while queue and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
-        delivery = queue.popleft()
-        if delivery.status is DeliveryStatus.READY:
-            taken.append(delivery)
-            held_bytes += size_of(delivery)
+    while pool.ready and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
+        delivery = pool.ready.popleft()
+        if delivery.status is not DeliveryStatus.READY:
+            continue
+        if delivery.crashes and delivery.is_suspect:  # few have crashed, and this is done for each
+            pool.suspects.append(delivery)
+            continue
+        taken.append(delivery)
+        held_bytes += size_of(delivery)
     return taken
 
 

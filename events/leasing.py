@@ -74,7 +74,7 @@ class Leasing:
                 if self._book.now_us >= pool.strained_until_us and not any(slot.leases for slot in pool.workers):
                     self._one(pool, pool.workers)
             elif pool.workers:
-                for slot, deliveries in plan_leases(pool):
+                for slot, deliveries in plan_leases(pool, self._book.now_us):
                     self._lease(slot, deliveries)
             if not pool.workers and pool.broken is not None:
                 self._fail_pending(pool, pool.broken)
@@ -116,7 +116,9 @@ class Leasing:
         for queue, slot in ((pool.suspects, idle), (pool.ready, free)):
             while slot is not None and queue:
                 delivery = queue.popleft()
-                if delivery.status is READY and self._lease(slot, [delivery]):
+                if delivery.status is READY and slot.leases and delivery.is_suspect:
+                    pool.suspects.append(delivery)
+                elif delivery.status is READY and self._lease(slot, [delivery]):
                     return delivery
         return None
 

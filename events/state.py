@@ -67,12 +67,20 @@ Join = list[dict[Group | None, "deque[Ref | list[Ref]]"]]
 
 
 @dataclass(slots=True, eq=False)
+class Death:
+    """The end of a process that had several deliveries in it. solved: it is known which of them ended it."""
+
+    solved: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Delivery:
     """One event (or what a join put together) for one step.
 
     number: within its run, from 1. order: within the partition. attempt: the last one recorded. emitted: how many
     events of it are in the log. group: the fan-out that it opened. lives: how often an operator had it run again.
-    buried: it is a dead letter. edited: an operator put another event in the place of its own.
+    buried: it is a dead letter. edited: an operator put another event in the place of its own. death: the one that it
+    was last seen at in company; a restart forgets it.
     """
 
     run: "Run"
@@ -93,6 +101,12 @@ class Delivery:
     lives: int = 0
     buried: bool = False
     edited: bool = False
+    death: Death | None = None
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it runs alone: its process ended once, and nothing else is known to have ended it, or more often."""
+        return self.crashes > 1 or (self.crashes == 1 and not (self.death is not None and self.death.solved))
 
     @property
     def last_ref(self) -> Ref | None:

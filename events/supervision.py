@@ -6,8 +6,9 @@ derived, so the same history gives the same orders. What may follow from what st
 - A restart counts. More than `intensity` of them within `period_seconds`, and the supervisor gives up: it ends all its
   children and hands the fault to whoever is above it.
 - Three do not count. A child that had got something done since it came up: an event is to blame, and pays with its own
-  attempts, or one bad event in a hundred would end a pipeline. A start that failed: it is tried for ever, since what
-  it waits for (a database, a model server) comes back without an operator. An end that was ordered.
+  attempts, or one bad event in a hundred would end a pipeline; the others do not wait for their worker any longer than
+  it takes. A start that failed: it is tried for ever, since what it waits for (a database, a model server) comes back
+  without an operator. An end that was ordered.
 """
 
 from collections.abc import Iterable, Mapping
@@ -336,7 +337,7 @@ class Supervisor:
         return [*(children[:at] if before else ()), child, *(children[at + 1 :] if after else ())]
 
     def _wait_us(self, child: Child, how: How, now_us: int) -> int:
-        if how is How.ORDERED:
+        if how in (How.ORDERED, How.WORKED):
             return 0
         seed = (crc32(f"{self.name}/{child.name}".encode()) ^ now_us).to_bytes(8, "big")
         return int(self.policy.backoff.seconds(child.streak, spread(seed, child.streak)) * _US)

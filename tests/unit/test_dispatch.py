@@ -58,10 +58,10 @@ def slot(number: int, window: int = 4) -> WorkerSlot:
     return WorkerSlot(number, window, window)
 
 
-def planned(pool: Pool) -> dict[int, list[int]]:
+def planned(pool: Pool, now_us: int = 0) -> dict[int, list[int]]:
     """Carry the plan out; delivery numbers by worker."""
     given_out: dict[int, list[int]] = {}
-    for worker, deliveries in plan_leases(pool):
+    for worker, deliveries in plan_leases(pool, now_us):
         for one in deliveries:
             one.status = DeliveryStatus.LEASED
             worker.leases[one.number] = one
@@ -112,6 +112,36 @@ def test_suspects_wait_for_an_idle_worker_that_is_kept_back_for_them() -> None:
     kept = {1: busy, 2: other}[({1, 2} - set(first)).pop()]
     kept.leases.clear()
     assert planned(mixed) == {kept.worker: [11]}
+
+
+def test_nobody_is_kept_back_while_another_worker_is_on_its_way() -> None:
+    ended, busy = slot(1), slot(2)
+    ended.leases[1] = delivery(1)
+    busy.leases[2] = delivery(2)
+    mixed = pool(9, 0, busy)
+    mixed.died(ended, [], 3, 1_000_000)
+    mixed.add(delivery(99, crashes=1))
+    assert planned(mixed, 5_999_999) == {2: [1, 2, 3]}
+    busy.leases.popitem()
+    assert planned(mixed, 6_000_000) == {}
+
+
+def test_a_culprit_waits_behind_all_others_and_runs_alone_all_the_same() -> None:
+    only = slot(1)
+    mixed = pool(2, 0, only)
+    mixed.add(delivery(9, crashes=2))
+    mixed.add(delivery(3))
+    assert planned(mixed) == {1: [1, 2, 3]}
+    del only.leases[1], only.leases[2]
+    assert planned(mixed) == {}
+    only.leases.clear()
+    assert planned(mixed) == {1: [9]}
+
+
+def test_a_culprit_whose_turn_it_is_goes_at_once_to_a_worker_that_is_idle() -> None:
+    mixed = pool(0, 0, slot(1))
+    mixed.add(delivery(9, crashes=2))
+    assert planned(mixed) == {1: [9]}
 
 
 def test_with_two_workers_one_suspect_leaves_the_other_to_the_rest() -> None:

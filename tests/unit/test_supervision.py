@@ -145,6 +145,18 @@ def test_waits_double_with_jitter_up_to_their_limit_and_begin_anew_after_a_minut
     assert world.restarts[-1].wait_us <= 0.2 * SECOND
 
 
+def test_a_child_that_had_got_something_done_is_started_again_without_a_wait() -> None:
+    world = World(Supervision(intensity=1000), "a")
+    for _ in range(5):
+        world.ends("a")
+        world.passes(20)
+    world.ends("a", How.WORKED)
+    assert world.restarts[-1].wait_us == 0
+    world.passes(20)
+    world.ends("a")
+    assert 0.32 * SECOND <= world.restarts[-1].wait_us <= 0.4 * SECOND
+
+
 @pytest.mark.parametrize("how", [How.WORKED, How.UNSTARTED, How.ORDERED])
 def test_what_does_not_count_never_escalates(how: How) -> None:
     world = World(Supervision(intensity=0), "a")
