@@ -92,6 +92,7 @@ class Branches:
         self._upper_at: float | None = None
         self._branches: dict[str, Branch] = {}
         self.root = RootWatch(family, patience, self._ask, self._introduce, self._refused)
+        self._hearing = self.root.hearing
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -124,6 +125,7 @@ class Branches:
         """The process of a supervisor."""
         branch = self._branch_of(key)
         if branch is not None:
+            self._hearing.heard()
             branch.mark = mark_of(pid)
 
     def heard(self, key: Key, reports: Reports) -> list[Any]:
@@ -131,6 +133,7 @@ class Branches:
         branch = self._branch_of(key)
         if branch is None:
             return []
+        self._hearing.heard()
         branch.upto, branch.standing = reports.upto, reports.standing
         self._poll(branch)
         return reports.items
@@ -140,7 +143,7 @@ class Branches:
         branch = self._branch_of(key)
         if branch is None:
             return False
-        branch.asked = time.monotonic()
+        branch.asked = self._hearing.now()
         branch.actor, branch.missing = None, f"its supervisor ended: {how_it_ended(error) if error else 'it was lost'}"
         if branch.mark is not None:
             end(branch.mark)
@@ -157,9 +160,9 @@ class Branches:
         """Start what is due, and end supervisors that do not answer; False where Ray itself is lost."""
         if self._session is None or not alive(self._session):
             return False
-        now = time.monotonic()
         if self.is_due(settled=settled):
             self._start_due(self._session)
+        now = self._hearing.now()
         self.root.tend(now)
         for branch in self._branches.values():
             waited = now - branch.asked
@@ -290,7 +293,7 @@ class Branches:
             self.met(charter.name, charter.incarnation, actor)
         except Exception as error:  # whatever Ray refuses it for: the one above tries again
             logger.exception("the supervisor of %s cannot be started", charter.name)
-            branch.actor, branch.asked = None, time.monotonic()
+            branch.actor, branch.asked = None, self._hearing.now()
             branch.missing = f"its supervisor did not start: {first_line(error)}"
 
     def _introduce(self) -> None:
@@ -329,7 +332,7 @@ class Branches:
             branch.actor, branch.missing = None, ""
 
     def _poll(self, branch: Branch) -> None:
-        branch.asked = time.monotonic()
+        branch.asked = self._hearing.now()
         key = (branch.charter.name, branch.charter.incarnation)
         self._ask("reports", key, branch.actor.reports.remote(branch.upto, WAIT_SECONDS))
 

@@ -6,7 +6,6 @@ is told of all that are there.
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..cluster.processes import ProcessMark, end, mark_of
 from ..cluster.session import Session, alive, ray_module
 from ..events.supervision import PIPELINE_SUPERVISION, Escalate, How, Restart, Start, Supervisor
 from .deaths import how_it_ended
+from .hearing import HearingClock
 from .root import RootSupervisor
 from .supervising import Patience, Reports, send, start_actor
 from .tree import TreeNode, node
@@ -51,6 +51,7 @@ class RootWatch:
         self._number = 0
         self._upto = 0
         self._asked = 0.0
+        self.hearing = HearingClock()
 
     @property
     def actor(self) -> Any:
@@ -65,6 +66,7 @@ class RootWatch:
     def met(self, number: int, pid: int) -> None:
         """The process of the root."""
         if number == self._number:
+            self.hearing.heard()
             self._mark = mark_of(pid)
             self._policy.came_up(_ROOT, self._clock.now_us())
 
@@ -77,6 +79,7 @@ class RootWatch:
             return []
         if self._actor is None:
             return []
+        self.hearing.heard()
         self._upto = reports.upto
         self._poll()
         return reports.items
@@ -155,7 +158,7 @@ class RootWatch:
         self._do(self._policy.ended(_ROOT, How.CRASHED, reason, self._clock.now_us()))
 
     def _poll(self) -> None:
-        self._asked = time.monotonic()
+        self._asked = self.hearing.now()
         self._ask("root", self._number, self._actor.reports.remote(self._upto, WAIT_SECONDS))
 
 

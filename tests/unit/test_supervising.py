@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from ensue import Event, Pipeline, Supervision
-from ensue.actors import branches, parent, root_watch
+from ensue.actors import branches, hearing, parent, root_watch
 from ensue.actors.branches import Branches
 from ensue.actors.charters import (
     StepEnds,
@@ -24,7 +24,7 @@ from ensue.actors.crew import Crew
 from ensue.actors.pipeline_supervisor import PipelineSupervisor
 from ensue.actors.root import RootSupervisor
 from ensue.actors.supervising import Patience, Reports, Supervising
-from ensue.cluster.processes import mark_of
+from ensue.cluster.processes import NOBODY, mark_of
 from ensue.events.supervision import StrategyName
 from ensue.events.supervisors import Broken, Escalated
 
@@ -149,6 +149,7 @@ class Engine:
         for module in (branches, root_watch):
             monkeypatch.setattr(module, "start_actor", self._start_actor)
             monkeypatch.setattr(module, "alive", Mock(return_value=True))
+        for module in (branches, hearing):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         pipelines = [Pipeline("one"), Pipeline("two")]
         self.branches = Branches(pipelines, "ensue-0-1", {}, Patience(start_seconds=60.0))
@@ -176,6 +177,19 @@ class Engine:
         self.now += seconds
         self.branches.tend(settled=True)
 
+    def met(self, *titles: str) -> None:
+        """These have said their process; it is none that can be killed."""
+        for title in titles:
+            branch = self.branches.branch(title)
+            assert branch is not None
+            branch.mark = NOBODY
+
+    def goes_on(self, seconds: float, *titles: str) -> None:
+        """So long only these answer, every 2 s."""
+        for _ in range(round(seconds / 2)):
+            self.passes(2.0)
+            self.answer(*titles)
+
     def answer(self, *titles: str) -> None:
         """These go on, as ever."""
         for title in titles:
@@ -190,11 +204,9 @@ def test_a_supervisor_that_never_says_its_process_is_killed_when_its_start_takes
 ) -> None:
     engine = Engine(ray, monkeypatch)
     engine.passes(0.0)
-    for _ in range(6):
-        engine.passes(10.0)
-        engine.answer("two", "root")
+    engine.goes_on(70.0, "two", "root")
     assert ray.killed == []
-    engine.passes(16.0)
+    engine.goes_on(2.0, "two", "root")
     assert ray.killed == [engine.actors["one"]]
 
 
@@ -204,11 +216,9 @@ def test_a_root_that_never_says_its_process_is_killed_when_its_start_takes_too_l
     engine = Engine(ray, monkeypatch)
     engine.passes(3.0)
     hung = engine.actors.pop("root")
-    for _ in range(7):
-        engine.passes(10.0)
-        engine.answer("one", "two")
+    engine.goes_on(70.0, "one", "two")
     assert ray.killed == []
-    engine.passes(1.0)
+    engine.goes_on(2.0, "one", "two")
     assert ray.killed == [hung]
     engine.passes(1.0)
     assert engine.actors["root"] is not hung
@@ -224,11 +234,37 @@ def test_a_root_that_answers_no_more_is_killed_and_another_is_started(
     engine.actors["root"].answers["pid"].set_result(process.pid)
     assert engine.branches.root.node()["status"] == "up"
     hung = engine.actors.pop("root")
-    engine.passes(16.0)
+    engine.goes_on(16.0, "one", "two")
     assert process.wait(SECONDS) == -signal.SIGKILL
     assert hung in ray.killed
     engine.passes(1.0)
     assert engine.actors["root"] is not hung
+
+
+def test_none_is_killed_for_a_silence_of_all_and_afterwards_each_has_its_time_again(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(ray, monkeypatch)
+    engine.passes(3.0)
+    engine.answer("one", "two", "root")
+    engine.met("one", "two")
+    engine.passes(40.0)
+    assert ray.killed == [], "the machine was busy, or this process stood still"
+    engine.answer("two")
+    engine.goes_on(8.0, "two", "root")
+    assert ray.killed == [], "answers that came in meanwhile are read one by one"
+    engine.goes_on(2.0, "two", "root")
+    assert ray.killed == [engine.actors["one"]], "the others are heard and it is not"
+
+
+def test_supervisors_that_have_all_stopped_are_killed_all_the_same(ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(ray, monkeypatch)
+    engine.passes(3.0)
+    engine.answer("one", "two", "root")
+    engine.met("one", "two")
+    for _ in range(40):
+        engine.passes(2.0)
+    assert {engine.actors["one"], engine.actors["two"]} <= set(ray.killed)
 
 
 def test_a_pipeline_whose_supervisor_ray_refuses_to_start_keeps_nobody_else_from_theirs(
