@@ -103,17 +103,17 @@ async def test_a_failed_pipeline_stays_so_when_its_engine_crashed_and_not_when_t
     def work(event: Order) -> Item:
         return Item(n=event.n)
 
-    engine = await begin(rig, flow)
+    engine = await begin(rig, flow, watcher(trace))
     os.kill(pids(engine, "work").pop(), signal.SIGKILL)
-    await until(lambda: child(engine.tree(), "stays")["status"] == "failed")
-    await (await engine.emit(Order())).cancel()  # a commit, so that the history is in the log
+    await until(lambda: "escalated stays to nobody failed True" in trace.lines)  # so its history is in the log
     await rig.stop()
+    before = trace.lines
     log = open_log(rig.store)
     log.acquire("somebody who crashed")
     log.close()
     engine = await begin(rig, flow, watcher(trace))
     assert child(engine.tree(), "stays")["status"] == "failed"
-    await until(lambda: trace.lines == ["taken over from somebody who crashed at epoch 3"])
+    await until(lambda: trace.lines == [*before, "taken over from somebody who crashed at epoch 3"])
     await rig.stop()
     engine = await begin(rig, flow)
     assert child(engine.tree(), "stays")["status"] == "up"
