@@ -1,7 +1,8 @@
 """`python -m benchmarks.against REVISION`: what the code here costs against an older revision of itself.
 
 Both run the same case in turn, old, new, old, new, so that what the machine does meanwhile meets both. The older one is
-checked out into a folder of its own and runs with the libraries of this environment.
+checked out into a folder of its own; the libraries, and the code that measures, are those of here for both. What is
+measured begins when all processes are at rest, so the start of an engine is no part of it.
 """
 
 import argparse
@@ -60,11 +61,11 @@ def _alternate(trees: dict[str, Path], times: int) -> dict[str, dict[str, list[f
 
 
 def _measure(tree: Path) -> dict[str, float]:
-    """The case in a process of its own, from this tree's code."""
+    """The case in a process of its own, with this tree's engine."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.cases", _CASE, folder, "full"],
-            cwd=tree,
+            cwd=_ROOT,
             env=os.environ | {"PYTHONPATH": str(tree / "src")},
             check=True,
             stdout=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from ensue import Engine
 from .figures import Column, Figure, Settings, percentile, spread
 from .loads import bulk, closed_loop, one_by_one, run_of
 from .pipelines import LOADS
-from .processes import weigh
+from .processes import at_rest, weigh
 
 __all__ = ["measure"]
 
@@ -40,6 +40,8 @@ class _Engine:
             run = run_of(engine, self._load)
             await run(0)
             self._note("cold", "cold start: engine started, first result", "s", time.perf_counter() - begin)
+            await at_rest()
+            self._note("rest", "cold start: all processes at rest", "s", time.perf_counter() - begin)
             self._weigh("rest", "at rest")
             seconds = await one_by_one(run, self._settings.size(200, 50))
             self._note("alone.p50", "one after another, p50", "ms", percentile(seconds, 50) * 1e3)

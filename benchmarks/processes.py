@@ -1,17 +1,22 @@
-"""Processes: what an engine weighs, over all processes that it started; and how to end them for certain."""
+"""Processes: what an engine weighs, over all that it started; when they have come to rest; how to end them for certain."""
 
+import asyncio
 import contextlib
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
-__all__ = ["Weight", "end_tree", "rss_bytes", "weigh"]
+__all__ = ["Weight", "at_rest", "end_tree", "rss_bytes", "weigh"]
 
 _MIB = 1024 * 1024
 _KILL_SECONDS = 10.0
+_REST_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+_REST_SHARE = 0.3  # of one core, all together; thirteen processes of Ray that do nothing take 0.15
 
 
 class Weight(NamedTuple):
@@ -38,6 +43,29 @@ def weigh() -> dict[str, Weight]:
             groups["driver" if process == me else _group(process)].append(weight)
             groups["all"].append(weight)
     return {name: Weight(len(found), *map(sum, zip(*found, strict=True))) for name, found in groups.items() if found}
+
+
+async def at_rest() -> None:
+    """Wait until this process and all below it do nothing but wait, so that a figure holds nothing of a start."""
+    ends = time.monotonic() + _REST_SECONDS
+    before: dict[int, float] = {}
+    while time.monotonic() < ends:
+        now = _cpu_seconds()
+        if before.keys() == now.keys() and sum(now.values()) - sum(before.values()) < _REST_SHARE * _LOOK_SECONDS:
+            return
+        before = now
+        await asyncio.sleep(_LOOK_SECONDS)
+    raise TimeoutError(f"not at rest after {_REST_SECONDS:.0f} s: measure on a machine that has nothing else to do")
+
+
+def _cpu_seconds() -> dict[int, float]:
+    me = psutil.Process()
+    found: dict[int, float] = {}
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            found[process.pid] = times.user + times.system
+    return found
 
 
 def _group(process: psutil.Process) -> str:
