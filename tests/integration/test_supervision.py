@@ -22,7 +22,7 @@ from ensue.cluster.stores import open_log
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
 from .processes import alive
-from .trees import begin, child, pids, rig, watcher
+from .trees import begin, child, pids, rig, shown, watcher
 
 __all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(120)
@@ -56,8 +56,8 @@ async def test_a_worker_that_is_killed_is_replaced_and_a_pipeline_hears_of_it(ri
     outcome = await (await engine.emit(Order())).result(20)
     assert outcome.events == [Item(n=pids(engine, "work").pop())]
     await until(lambda: trace.lines == ["restarted killed/work"])
-    worker = child(child(child(engine.tree(), "killed"), "work"), "work/0")
-    assert (worker["status"], worker["restarts"], worker["pid"]) == ("up", 1, pids(engine, "work").pop())
+    work_now = ("up", 1, pids(engine, "work").pop())
+    await until(lambda: shown(engine, "killed", "work", "work/0") == work_now)
 
 
 async def test_a_step_whose_workers_keep_dying_fails_its_pipeline_whose_events_wait_until_it_is_restarted(
@@ -91,7 +91,7 @@ async def test_a_step_whose_workers_keep_dying_fails_its_pipeline_whose_events_w
     await engine.restart_pipeline("loop")
     assert (await run.result(30)).status == "completed"
     assert "done 7" in trace.lines
-    assert child(engine.tree(), "loop")["status"] == "up"
+    await until(lambda: child(engine.tree(), "loop")["status"] == "up")
 
 
 async def test_a_failed_pipeline_stays_so_when_its_engine_crashed_and_not_when_that_was_stopped_in_order(
@@ -116,7 +116,7 @@ async def test_a_failed_pipeline_stays_so_when_its_engine_crashed_and_not_when_t
     await until(lambda: trace.lines == [*before, "taken over from somebody who crashed at epoch 3"])
     await rig.stop()
     engine = await begin(rig, flow)
-    assert child(engine.tree(), "stays")["status"] == "up"
+    await until(lambda: child(engine.tree(), "stays")["status"] == "up")
 
 
 async def test_a_partition_that_does_not_turn_while_inputs_wait_is_shown(
@@ -143,7 +143,7 @@ async def test_a_partition_that_does_not_turn_while_inputs_wait_is_shown(
     held.set()
     assert (await (await run).result(20)).status == "completed"
     assert (await (await again).result(20)).status == "completed"
-    assert child(engine.tree(), "partition")["status"] == "up"
+    await until(lambda: child(engine.tree(), "partition")["status"] == "up")
 
 
 async def test_a_constructor_that_never_returns_is_a_start_that_failed(rig: Rig, trace: Trace) -> None:

@@ -78,7 +78,7 @@ async def test_when_a_supervisor_dies_no_worker_notices_and_the_next_one_sees_to
     await until(lambda: name in [fact.name for fact in engine.reader().facts("supervision")])
     os.kill(min(before), signal.SIGKILL)
     assert (await run.result(30)).events == [Item(n=2)]
-    assert child(child(engine.tree(), "orphans"), "work")["restarts"] == 1
+    await until(lambda: child(child(engine.tree(), "orphans"), "work")["restarts"] == 1)
 
 
 async def test_a_worker_that_ends_while_its_step_has_no_supervisor_is_replaced_by_the_next_one(rig: Rig) -> None:
@@ -118,7 +118,7 @@ async def test_a_step_whose_supervisor_keeps_dying_fails_its_pipeline_until_it_i
     run = await engine.emit(Order(n=4))
     await engine.restart_pipeline("doomed")
     assert (await run.result(20)).status == "completed"
-    assert child(engine.tree(), "doomed")["status"] == "up"
+    await until(lambda: child(engine.tree(), "doomed")["status"] == "up")
 
 
 async def test_when_the_root_dies_no_worker_notices_and_the_next_one_sees_to_the_supervisors(rig: Rig) -> None:

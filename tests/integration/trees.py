@@ -10,7 +10,7 @@ from ensue import Engine, PartitionTakenOver, Pipeline, StepEscalated, StepResta
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 
-__all__ = ["begin", "child", "parts", "pids", "rig", "supervised", "supervisor", "watcher"]
+__all__ = ["begin", "child", "parts", "pids", "rig", "shown", "supervised", "supervisor", "watcher"]
 
 
 @pytest.fixture
@@ -66,6 +66,17 @@ def watcher(trace: Trace) -> Pipeline:
 def child(tree: Any, name: str) -> Any:
     """The part of a tree with this name."""
     return next(part for part in tree["children"] if part["name"] == name)
+
+
+def shown(engine: Engine, *path: str) -> tuple[str, int, int | None]:
+    """The status, restarts and process of a part of the tree, by the names that lead to it.
+
+    What an engine shows of a step is what its supervisor said last, and the worker's own word may be quicker: wait for it.
+    """
+    part: Any = engine.tree()
+    for name in path:
+        part = child(part, name)
+    return part["status"], part["restarts"], part["pid"]
 
 
 def pids(engine: Engine, step: str) -> set[int]:
