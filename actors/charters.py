@@ -92,7 +92,10 @@ class WorkerWanted(NamedTuple):
 
 
 class WorkerGone(NamedTuple):
-    """Report: a worker's process is gone. blamed: what it ran is to count as crashed. was_up: it had come up."""
+    """Report: a worker's process is gone. was_up: it had come up, as far as its supervisor knows.
+
+    blamed: nobody had ordered it, so what it ran is to count as crashed.
+    """
 
     worker: int
     message: str

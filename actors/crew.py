@@ -35,7 +35,7 @@ from .deaths import first_line
 from .hands import Hands
 from .links import RayLinks
 from .making import WorkerMaker
-from .roster import Place, Roster
+from .roster import Member, Place, Roster
 from .showing import supervised_nodes
 from .supervising import Reports
 from .tree import TreeNode
@@ -65,7 +65,7 @@ class Crew:
         self._branches = branches
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.roster = Roster(pipelines)
-        self._hands = Hands(links, maker, self.roster, post, soon=self._soon, end=self.end)
+        self._hands = Hands(links, maker, self.roster, post, soon=self._soon, end=self.end, comes_up=self._comes_up)
         self._stopping = False
         self._lost = False
         self._over = False
@@ -311,6 +311,10 @@ class Crew:
     def _end_everyone(self, reason: str) -> None:
         for member in self.roster.members:
             self._end(member.worker, reason)
+
+    def _comes_up(self, member: Member) -> None:
+        """What ends it from now on is no failed start, also where its supervisor has not heard of it itself."""
+        self._branches.order(step_path(*member.place), "opened", member.worker)
 
     def _worked(self, worker: int) -> None:
         member = self.roster.get(worker)

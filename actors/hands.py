@@ -25,7 +25,10 @@ _SILENT_SECONDS = 10.0
 
 
 class Hands:
-    """Starts and ends workers. `post` tells the partition of those that come and go; `end` has one of them ended."""
+    """Starts and ends workers. `post` tells the partition of those that come and go.
+
+    end: has one of them ended. comes_up: is told of each whose lane is open, before anything is sent to it.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Hands:
         *,
         soon: Callable[..., None],
         end: Callable[[int, str], None],
+        comes_up: Callable[[Member], None],
     ) -> None:
         self._links = links
         self._maker = maker
@@ -43,6 +47,7 @@ class Hands:
         self._post = post
         self._soon = soon
         self._end = end
+        self._comes_up = comes_up
         self._ray_is_there = False
         self._coming: set[int] = set()
 
@@ -80,6 +85,7 @@ class Hands:
             return
         self._coming.discard(worker)
         self._links.heard[worker] = time.monotonic()
+        self._comes_up(member)
         self._introduce(member)
         self._roster.came_up(member)
 

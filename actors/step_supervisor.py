@@ -84,6 +84,7 @@ class StepSupervisor(Supervising):
             "hello": self._hello,
             "gone": self._gone,
             "pong": self._pong,
+            "opened": self._opened,
             "worked": self._worked,
             "end": self._end_one,
             "stop": self._stop,
@@ -113,6 +114,13 @@ class StepSupervisor(Supervising):
         if member is not None and member.start == start:
             member.ended, member.how = how_it_ended(error), How.UNSTARTED
             self._forget(member)
+
+    def _opened(self, worker: int) -> None:
+        """The engine has its lane: it is at work, though it may not have said so here before it ends."""
+        member = self._member(worker)
+        if member is not None and not member.up:
+            self._is_up(member)
+            self._stand()
 
     def _worked(self, worker: int) -> None:
         if (member := self._member(worker)) is not None:
@@ -274,8 +282,7 @@ class StepSupervisor(Supervising):
         reason = member.ended or "it stopped"
         if member.worker:
             forget_births(birth_key(self._charter.family, member.worker))
-            blamed = member.how in (How.CRASHED, How.WORKED, How.NORMAL)
-            self._report(WorkerGone(member.worker, reason, blamed, member.up))
+            self._report(WorkerGone(member.worker, reason, member.how is not How.ORDERED, member.up))
         if not self._stopping:
             how = member.how if member.up or member.how is How.ORDERED else How.UNSTARTED
             self._do(self._tree.ended(member.slot, how, reason, self._now_us()))

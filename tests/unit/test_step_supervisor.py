@@ -77,6 +77,30 @@ def test_a_supervisor_finds_the_workers_that_are_there_and_wants_only_those_that
     assert ray.killed == [dead]
 
 
+def test_a_worker_that_was_at_work_and_ends_before_its_supervisor_hears_it_has_crashed(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    worker = Actor()
+    made = running(StepSupervisor(charter("flow/first", "0")))
+    made.tell("adopt", None, [Living(0, 7, worker, NOBODY, up=False, worked=False)])
+    made.tell("opened", 7)
+    awaited(worker, "hello").set_exception(RuntimeError("boom"))
+    items = reported(made, lambda items: first(items, Restarted))
+    assert first(items, WorkerGone) == WorkerGone(7, "boom", blamed=True, was_up=True)
+    assert first(items, Restarted).restarts == 1
+
+
+def test_what_a_worker_ran_has_crashed_with_it_though_its_supervisor_never_heard_that_it_was_up(
+    ray: Ray, running: Callable[[Supervising], Any]
+) -> None:
+    worker = Actor()
+    made = running(StepSupervisor(charter("flow/first", "0")))
+    made.tell("adopt", None, [Living(0, 7, worker, NOBODY, up=False, worked=False)])
+    awaited(worker, "hello").set_exception(RuntimeError("boom"))
+    gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
+    assert gone == WorkerGone(7, "boom", blamed=True, was_up=False)
+
+
 def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
     ray: Ray, running: Callable[[Supervising], Any]
 ) -> None:
