@@ -332,7 +332,7 @@ class Core:
                 results.crashed(self._book, delivery, entry.message, self._limits.crashes)
             self._book.settle(delivery.run)
         if not entry.expected:
-            pool.died(slot, victims, self._limits.crashes, self._book.now_us)
+            pool.died(victims, self._limits.crashes, self._book.now_us)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

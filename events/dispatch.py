@@ -3,10 +3,12 @@
 Law: a worker never holds more than its window. The window starts at what the worker runs at once and grows with what
 it gets done in 20 ms, so that quick steps travel in bulk and slow ones are not hoarded.
 
-A delivery whose process died is a suspect: it runs alone on its worker, before all others, and of those of one process
-the newest first, since most of what ends a process does so at once. Where its second process dies too the culprit is
-found: it waits for its last turn behind all others, and those that were with it in its first process are cleared. Each
-is cleared once at most, and only if it can bear another death: what is given up never just happened to stand nearby.
+A delivery whose process died is a suspect: it runs at a trial, on a worker that has nothing else, before all others. Of
+those of one process the newest comes first, alone, since most of what ends a process does so at once; then, as nothing
+happens, twice as many together each time, since it may have been killed from outside. Where the process of a trial ends
+too the culprit is in it: each of that trial waits behind all others and runs alone, and the other suspects are cleared.
+Each is cleared once at most, and is in company only while it can bear another death: what is given up never just
+happened to stand nearby.
 """
 
 from collections import deque
@@ -54,9 +56,9 @@ class WorkerSlot:
         self.window = min(max(self.concurrency, within_horizon), MAX_WINDOW)
 
     @property
-    def is_alone(self) -> bool:
-        """Whether it works on a suspect, and so takes nothing else."""
-        return len(self.leases) == 1 and next(iter(self.leases.values())).is_suspect
+    def is_at_trial(self) -> bool:
+        """Whether it has suspects, and so takes nothing else."""
+        return bool(self.leases) and next(iter(self.leases.values())).is_suspect
 
 
 @dataclass(slots=True, eq=False)
@@ -101,11 +103,12 @@ class Pool:
         """A delivery is ready: a suspect before all others, a culprit behind them."""
         (self.suspects if delivery.crashes == 1 and delivery.is_suspect else self.ready).append(delivery)
 
-    def died(self, slot: WorkerSlot, victims: list[Delivery], crashes: int, now_us: int) -> None:
+    def died(self, victims: list[Delivery], crashes: int, now_us: int) -> None:
         """A worker's process died with these in it, and `crashes` such deaths are enough for one of them."""
         self.replaced_us = now_us + _REPLACED_US
-        if len(slot.leases) == 1 and victims and victims[0].death is not None:
-            victims[0].death.solved = True
+        known = victims[0].death if victims else None
+        if known is not None and not known.solved:  # so it was a trial, and all of them were at that death
+            known.solved = True
             cleared = [d for d in self.suspects if not d.is_suspect]
             self.suspects = deque(d for d in self.suspects if d.is_suspect)
             self.ready.extendleft(reversed(cleared))
@@ -126,7 +129,7 @@ def plan_leases(pool: Pool, now_us: int) -> list[tuple[WorkerSlot, list[Delivery
     workers = [w for w in pool.workers if not w.closed]
     if pool.suspects:
         workers = _isolate(pool, workers, plan, now_us)
-    open_ = [w for w in workers if len(w.leases) < w.window and not w.is_alone]
+    open_ = [w for w in workers if len(w.leases) < w.window and not w.is_at_trial]
     open_.sort(key=_load, reverse=True)
     while pool.ready and open_:
         worker = open_.pop()
@@ -136,7 +139,7 @@ def plan_leases(pool: Pool, now_us: int) -> list[tuple[WorkerSlot, list[Delivery
             plan.append((worker, taken))
     if pool.suspects:  # a culprit whose turn it is
         planned = [worker for worker, _ in plan]
-        _give_alone(pool, [w for w in workers if not w.leases and w not in planned], plan)
+        _try_suspects(pool, [w for w in workers if not w.leases and w not in planned], plan)
     return plan
 
 
@@ -147,29 +150,42 @@ def _load(worker: WorkerSlot) -> int:
 def _isolate(
     pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
 ) -> list[WorkerSlot]:
-    """Give idle workers one suspect each. Where none is idle nor will be soon, keep one back until it is."""
-    used = _give_alone(pool, [w for w in workers if not w.leases], plan)
+    """Have idle workers try suspects. Where none is idle nor will be soon, keep one back until it is."""
+    used = _try_suspects(pool, [w for w in workers if not w.leases], plan)
     rest = [w for w in workers if w not in used]
-    some_will = used or now_us < pool.replaced_us or any(w.is_alone for w in workers)
+    some_will = used or now_us < pool.replaced_us or any(w.is_at_trial for w in workers)
     return rest if some_will or not pool.suspects else rest[1:]
 
 
-def _give_alone(pool: Pool, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]) -> list[WorkerSlot]:
-    """Plan one suspect for each of these, as far as there are suspects; returns whom one is planned for."""
+def _try_suspects(
+    pool: Pool, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
+) -> list[WorkerSlot]:
+    """Plan a trial for each of these, as far as there are suspects; returns whom one is planned for."""
     used: list[WorkerSlot] = []
     while pool.suspects and idle:
-        suspect = _likeliest(pool.suspects)
-        pool.suspects.remove(suspect)
-        if suspect.status is DeliveryStatus.READY:
+        tried = _likeliest(pool, idle[-1].window)
+        if tried:
             used.append(idle[-1])
-            plan.append((idle.pop(), [suspect]))
+            plan.append((idle.pop(), tried))
     return used
 
 
-def _likeliest(suspects: deque[Delivery]) -> Delivery:
-    """The newest of those that were at the oldest death."""
-    death = suspects[0].death
-    return max((d for d in suspects if d.death is death), key=lambda d: d.order)
+def _likeliest(pool: Pool, most: int) -> list[Delivery]:
+    """Take who is tried next: the newest of those that were at the oldest death, as many as are to run together."""
+    death = pool.suspects[0].death
+    peers = [d for d in pool.suspects if d.death is death and d.status is DeliveryStatus.READY]
+    peers.sort(key=lambda d: d.order)
+    most = min(most, death.together) if death is not None else 1
+    tried: list[Delivery] = []
+    held_bytes = 0
+    while peers and len(tried) < most and (held_bytes < MAX_LEASED_BYTES or not tried):
+        tried.append(peers.pop())
+        held_bytes += size_of(tried[-1])
+    if death is not None and tried:
+        death.together = 2 * len(tried)
+    others = (d for d in pool.suspects if d.death is not death)
+    pool.suspects = deque((*peers, *others))
+    return tried
 
 
 def _take(pool: Pool, most: int, held_bytes: int) -> list[Delivery]:

@@ -112,7 +112,7 @@ class Leasing:
         """Give out a single delivery to one of these; which one it was. A suspect runs alone on its worker."""
         open_ = [slot for slot in slots if not slot.closed]
         idle = next((slot for slot in open_ if not slot.leases), None)
-        free = next((slot for slot in open_ if not slot.is_alone), None)
+        free = next((slot for slot in open_ if not slot.is_at_trial), None)
         for queue, slot in ((pool.suspects, idle), (pool.ready, free)):
             while slot is not None and queue:
                 delivery = queue.popleft()

@@ -68,8 +68,12 @@ Join = list[dict[Group | None, "deque[Ref | list[Ref]]"]]
 
 @dataclass(slots=True, eq=False)
 class Death:
-    """The end of a process that had several deliveries in it. solved: it is known which of them ended it."""
+    """The end of a process that had several deliveries in it: each of them is suspected of it.
 
+    together: how many of them run at their next trial. solved: one of the trials ended as well, so the others are cleared.
+    """
+
+    together: int = 1
     solved: bool = False
 
 
@@ -105,7 +109,7 @@ class Delivery:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it runs alone: its process ended once, and nothing else is known to have ended it, or more often."""
+        """Whether it runs at a trial: its process ended once, and others are not known to have ended it, or more often."""
         return self.crashes > 1 or (self.crashes == 1 and not (self.death is not None and self.death.solved))
 
     @property

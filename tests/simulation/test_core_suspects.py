@@ -60,15 +60,51 @@ def test_the_second_death_clears_the_others_and_the_culprit_waits_behind_all_tha
     assert ends(driver) == ["completed"] * 5 + ["failed"]
 
 
-def test_a_suspect_that_ends_well_leaves_the_others_suspected() -> None:
-    driver = CoreDriver(one_step())
-    emit_all(driver, 3)
+def test_after_a_kill_from_outside_twice_as_many_are_tried_together_each_time_and_all_complete() -> None:
+    driver = CoreDriver(one_step(), concurrency=20)
+    emit_all(driver, 20)
+    suspects = running(driver)
     dies(driver)
-    for left in (2, 1, 0):
-        assert len(held(driver, "work")) == 1
+    emit_all(driver, 20)
+    for together in (1, 2, 4, 8, 5):
+        suspects, tried = suspects[:-together], suspects[-together:]
+        for ended in range(together):
+            assert len(running(driver)) == together - ended
+            assert set(running(driver)) <= set(tried), "the newest, and nothing else, though much waits"
+            returns(driver, "work")
+    assert len(running(driver)) == 20
+    for _ in range(20):
         returns(driver, "work")
-        assert driver.core.pools["poisoned", "work"].waiting == max(left - 1, 0)
-    assert ends(driver) == ["completed"] * 3
+    assert ends(driver) == ["completed"] * 40
+
+
+def test_a_trial_that_ends_with_its_process_clears_the_others_and_has_each_of_its_own_run_alone() -> None:
+    driver = CoreDriver(one_step(), concurrency=5)
+    emit_all(driver, 5)
+    first, second, third, fourth, fifth = running(driver)
+    dies(driver)
+    assert running(driver) == [fifth]
+    returns(driver, "work")
+    assert running(driver) == [third, fourth]
+    dies(driver)
+    assert running(driver) == [first, second], "cleared, and the two wait behind them"
+    returns(driver, "work")
+    returns(driver, "work")
+    assert len(running(driver)) == 1
+    returns(driver, "work")
+    assert len(running(driver)) == 1
+    dies(driver)
+    assert sorted(ends(driver)) == ["completed"] * 4 + ["failed"], "one of the two did it all three times"
+
+
+def test_suspects_that_could_bear_no_other_death_are_tried_one_by_one() -> None:
+    driver = CoreDriver(one_step(attempts=2), concurrency=8)
+    emit_all(driver, 8)
+    dies(driver)
+    for _ in range(8):
+        assert len(running(driver)) == 1
+        returns(driver, "work")
+    assert ends(driver) == ["completed"] * 8
 
 
 def test_nobody_is_cleared_who_could_not_bear_another_death() -> None:

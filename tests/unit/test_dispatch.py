@@ -115,11 +115,10 @@ def test_suspects_wait_for_an_idle_worker_that_is_kept_back_for_them() -> None:
 
 
 def test_nobody_is_kept_back_while_another_worker_is_on_its_way() -> None:
-    ended, busy = slot(1), slot(2)
-    ended.leases[1] = delivery(1)
+    busy = slot(2)
     busy.leases[2] = delivery(2)
     mixed = pool(9, 0, busy)
-    mixed.died(ended, [], 3, 1_000_000)
+    mixed.died([], 3, 1_000_000)
     mixed.add(delivery(99, crashes=1))
     assert planned(mixed, 5_999_999) == {2: [1, 2, 3]}
     busy.leases.popitem()
