@@ -66,6 +66,16 @@ class Branch:
         """Its process; 0 while there is none, or it has not said."""
         return self.mark.pid if self.mark is not None and self.actor is not None else 0
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has said its process, and so been told what it has below it."""
+        return self.actor is not None and self.mark is not None
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it is to be started, or is being started, and none that was there before has ended."""
+        return self.mark is None and not self.missing
+
 
 SUPERVISORS: dict[str, type[Supervising]] = {"pipeline": PipelineSupervisor, "step": StepSupervisor}
 """Which actor looks after what."""
@@ -114,19 +124,20 @@ class Branches:
         branch = self._branches[name]
         branch.charter = branch.charter._replace(incarnation=incarnation)
         branch.actor, branch.mark, branch.upto, branch.missing, branch.standing = actor, None, 0, "", None
-        send(actor, "adopt", self._histories.get(name), self._below(branch))
-        if branch.anew:
-            branch.anew = False
-            send(actor, "restart")
         self._ask("pid", (name, incarnation), actor.pid.remote())
         self._poll(branch)
 
     def met_process(self, key: Key, pid: int) -> None:
-        """The process of a supervisor."""
+        """A supervisor is there, in this process: it is told what it has below it as that is now."""
         branch = self._branch_of(key)
-        if branch is not None:
-            self._hearing.heard()
-            branch.mark = mark_of(pid)
+        if branch is None:
+            return
+        self._hearing.heard()
+        branch.mark = mark_of(pid)
+        send(branch.actor, "adopt", self._histories.get(key[0]), self._below(branch))
+        if branch.anew:
+            branch.anew = False
+            send(branch.actor, "restart")
 
     def heard(self, key: Key, reports: Reports) -> list[Any]:
         """The answer of a supervisor: what happened; asks again."""
@@ -196,17 +207,18 @@ class Branches:
     # -- orders --------------------------------------------------------------------------------------------------------
 
     def order(self, name: str, *message: Any) -> bool:
-        """An order for a supervisor; False where there is none to carry it out."""
+        """An order for a supervisor; False where there is none, or none yet, to carry it out."""
         branch = self._branches.get(name)
-        if branch is None or branch.actor is None:
+        if branch is None or not branch.is_there:
             return False
         send(branch.actor, *message)
         return True
 
-    def order_all(self, *message: Any) -> None:
-        """An order for all of them."""
-        for name in self._branches:
-            self.order(name, *message)
+    def stop(self) -> None:
+        """From now on they replace nobody, also those that are on their way."""
+        for branch in self._branches.values():
+            if branch.actor is not None:
+                send(branch.actor, "stop")
 
     def restart(self, pipeline: str) -> list[tuple[str, Any]]:
         """Begin anew with a pipeline; returns what is to be remembered of its history from now on: nothing."""
@@ -223,6 +235,12 @@ class Branches:
     def failed(self, pipeline: str) -> str:
         """Why this pipeline was given up; empty where it was not."""
         return self._gave_up(self._root_histories.get(pipeline)) or self._gave_up(self._histories.get(pipeline))
+
+    @property
+    def coming(self) -> set[str]:
+        """Which steps have no supervisor yet that would see what becomes of their workers."""
+        steps = (name for name, b in self._branches.items() if b.kind == "step" and b.is_coming)
+        return {name for name in steps if not self.failed(name.partition("/")[0])}
 
     def branch(self, name: str) -> Branch | None:
         """A supervisor as it is known; None before the start."""

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
+from ..cluster.clock import SystemClock
 from ..cluster.session import Session
 from ..events.codec import pack
 from ..events.inputs import Input, Note, StepBroken
 from ..events.notices import announcement
 from ..events.pipeline import Pipeline
-from ..events.supervisors import Broken, Escalated, Restarted
+from ..events.supervisors import Broken, Escalated, Restarted, StepNode, StepPolicy
 from .announcing import notice_of
 from .branches import Branches
 from .charters import (
@@ -63,6 +64,7 @@ class Crew:
     ) -> None:
         self._post = post
         self._branches = branches
+        self._clock = SystemClock()
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.roster = Roster(pipelines)
         self._hands = Hands(links, maker, self.roster, post, soon=self._soon, end=self.end, comes_up=self._comes_up)
@@ -127,7 +129,7 @@ class Crew:
         """End every worker's process, and replace none: this engine owns the log no more."""
         self._stopping = True
         self._soon(self._branches.root.end)
-        self._soon(self._branches.order_all, "stop")
+        self._soon(self._branches.stop)
         self.end_all("its engine was fenced off")
 
     def stop(self, grace_seconds: float) -> None:
@@ -163,7 +165,7 @@ class Crew:
                 work = self._queue.get(timeout=_LOOK_SECONDS if self._hands.is_seeing else _CHECK_SECONDS / 4)
             except queue.Empty:
                 work = self._hands.see
-            for each in (work, self._hands.see, self._check):
+            for each in (work, self._hands.see, self._replace_early, self._check):
                 self._try(each)
 
     def _try(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -283,6 +285,26 @@ class Crew:
         if not self._branches.order(name, "made", item.slot, item.start, member.worker, member.actor):
             self._hands.end_here([member])  # whoever wanted it is gone, and who comes next asks anew
 
+    def _replace_early(self) -> None:
+        """Workers do not wait for a supervisor that is on its way, where it could do nothing but replace them."""
+        coming = self._branches.coming if not self._stopping else set[str]()
+        for member in self._hands.gone if coming else ():
+            if member.worked and step_path(*member.place) in coming:
+                self._replace(member)
+
+    def _replace(self, member: Member) -> None:
+        """Its supervisor finds the history as if it had seen to it itself."""
+        name, step, now_us = step_path(*member.place), self.roster.steps[member.place], self._clock.now_us()
+        early = StepNode(member.pipeline, StepPolicy(member.step, step.replicas, step.supervision))
+        early.node.restore(self._branches.history(name), now_us)
+        told = early.ended_early(member.slot, "its process was gone", now_us)
+        if told is not None:
+            member.blamed = True
+            self._hands.end_here([member])
+            self._note(self._branches.remember({name: early.node.history()}))
+            self._announce(member.pipeline, told)
+            self._hands.make(member.place, member.slot)
+
     def _living_of(self, name: str) -> list[Living]:
         """The workers that a new supervisor of a step finds."""
         return [
@@ -339,7 +361,7 @@ class Crew:
 
     def _wind_down(self) -> None:
         """Supervisors first, so that they replace nobody; from now on the end of the workers is seen from here."""
-        self._branches.order_all("stop")
+        self._branches.stop()
         self._hands.wind_down()
 
     def _end_all(self) -> None:

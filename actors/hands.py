@@ -122,6 +122,11 @@ class Hands:
             if member.lost and (not member.mark.pid or is_gone(member.mark)):
                 self.forget(member, "it was ended without a supervisor", expected=not member.blamed)
 
+    @property
+    def gone(self) -> list[Member]:
+        """Workers whose process has ended though nobody told it to, and that are not forgotten."""
+        return [m for m in self._roster.members if m.mark.pid and not m.ended and is_gone(m.mark)]
+
     def silent(self) -> Iterator[tuple[int, str, bool]]:
         """Workers that say nothing: number, reason, and whether what they run is to blame."""
         now = time.monotonic()

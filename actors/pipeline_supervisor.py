@@ -49,6 +49,8 @@ class PipelineSupervisor(Parent):
 
     def _adopt(self, history: list[Any] | None, steps: list[tuple[Charter, Any, str]]) -> None:
         """All steps: their supervisors where they are there, and why not where one ended and nobody saw to it."""
+        if self._stopping:
+            return
         if history:
             self._node.restore(history, self._now_us())
         for charter, actor, _ in steps:

@@ -94,6 +94,8 @@ class StepSupervisor(Supervising):
 
     def _adopt(self, history: list[Any] | None, living: list[Living]) -> None:
         """Go on where the one before it ended, with the workers that are there."""
+        if self._stopping:
+            return
         if history:
             self._node.restore(history, self._now_us())
         self._living = {worker.slot: worker for worker in living}

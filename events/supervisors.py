@@ -111,6 +111,19 @@ class StepNode:
         broken = self._broken(reason) if how is How.UNSTARTED else []
         return [*broken, *self._carry_out(self.node.ended(str(slot), how, reason, now_us))]
 
+    def ended_early(self, slot: int, reason: str, now_us: int) -> Restarted | None:
+        """A worker that had got something done is gone before there is a supervisor: who takes its place at once.
+
+        None where a supervisor is needed: others share its fate, or nobody takes its place.
+        """
+        self.start(now_us)
+        self.came_up(slot, now_us)
+        match self.ended(slot, How.WORKED, reason, now_us):
+            case [Restarted() as told, StartWorker()]:
+                return told
+            case _:
+                return None
+
     def tick(self, now_us: int) -> list[Action]:
         """Start what is due."""
         return self._carry_out(self.node.tick(now_us))

@@ -17,6 +17,7 @@ from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
 from .processes import alive
+from .trees import child, pids, shown, supervisor
 
 __all__ = ["ray_session", "trace"]
 pytestmark = pytest.mark.timeout(120)
@@ -92,6 +93,39 @@ async def test_a_supervisor_that_hangs_in_its_start_is_ended_and_another_takes_i
         await until(lambda: all(part["pid"] for part in above_workers(engine.tree())))
         (hung,) = (int(line) for line in trace.lines)
         await until(lambda: not alive({hung}))
+
+
+async def test_a_worker_that_worked_and_ends_does_not_wait_for_a_supervisor_that_is_on_its_way(
+    rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Pipeline("early")
+
+    @flow.step
+    def work(event: Order) -> Item:
+        return Item(n=os.getpid())
+
+    class Hangs(StepSupervisor):
+        def __init__(self, charter: Any) -> None:
+            trace.note(os.getpid())
+            os.kill(os.getpid(), signal.SIGSTOP)
+            super().__init__(charter)
+
+    monkeypatch.setitem(branches.SUPERVISORS, "step", Hangs)
+    engine = Engine(flow, store=rig.store)
+    engine._patience = Patience(start_seconds=15.0, ping_seconds=1.0)
+    async with engine:
+        first = (await (await engine.emit(Order())).result(60)).events[0]
+        await until(lambda: bool(trace.lines))
+        os.kill(first.n, signal.SIGKILL)  # type: ignore[attr-defined]
+        second = (await (await engine.emit(Order())).result(60)).events[0]
+        (hung,) = (int(line) for line in trace.lines)
+        assert alive({hung}), "so it was not this one that saw to it"
+        await until(lambda: child(engine.tree(), "early")["restarts"] == 1, 60)
+        assert pids(engine, "work") == {second.n}  # type: ignore[attr-defined]
+        await until(lambda: not alive({hung}), 60)
+        await until(lambda: shown(engine, "early", "work") == ("up", 1, supervisor(engine, "early", "work")))
+        assert supervisor(engine, "early", "work") is not None
+        assert pids(engine, "work") == {second.n}  # type: ignore[attr-defined]
 
 
 def above_workers(tree: Any) -> list[Any]:

@@ -210,6 +210,23 @@ def test_a_supervisor_that_never_says_its_process_is_killed_when_its_start_takes
     assert ray.killed == [engine.actors["one"]]
 
 
+def test_a_supervisor_is_told_what_it_has_below_it_once_it_is_there_and_until_then_it_gets_no_orders(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(ray, monkeypatch)
+    engine.passes(3.0)
+    actor = engine.actors["one"]
+    assert not engine.branches.order("one", "end", 7)
+    engine.branches.restart("one")
+    assert [call for call in actor.told if call[0] == "tell"] == []
+    actor.answers["pid"].set_result(os.getpid())
+    assert [call[1] for call in actor.told if call[0] == "tell"] == ["adopt", "restart"]
+    assert engine.branches.order("one", "end", 7)
+    engine.branches.stop()
+    assert actor.told[-1] == ("tell", "stop")
+    assert engine.actors["two"].told[-1] == ("tell", "stop"), "also who is on its way"
+
+
 def test_a_root_that_never_says_its_process_is_killed_when_its_start_takes_too_long_and_another_is_started(
     ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,9 @@ from ensue.events.supervisors import (
     Broken,
     Escalated,
     PipelineTree,
+    Restarted,
     StartWorker,
+    StepNode,
     StepPolicy,
     StopWorker,
 )
@@ -331,6 +333,26 @@ def test_starts_that_fail_are_told_of_after_five_in_a_row_and_tried_for_ever() -
     assert broken[0] == f"no worker of step second starts ({FAILED_STARTS} times in a row): boom"
     assert len(broken) > 1
     assert troupe.escalations == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "replicas", "replaced"),
+    [
+        (Supervision(), 2, True),
+        (Supervision("rest_for_one"), 1, True),
+        (Supervision("one_for_all"), 2, False),
+        (Supervision(child="temporary"), 1, False),
+    ],
+)
+def test_a_worker_that_worked_is_replaced_before_its_supervisor_is_there_where_nobody_shares_its_fate(
+    policy: Supervision, replicas: int, replaced: bool
+) -> None:
+    early = StepNode("shop", StepPolicy("charge", replicas, policy))
+    early.node.restore([[SECOND], [["0", 1, 4]], ""], 2 * SECOND)
+    told = early.ended_early(0, "killed", 3 * SECOND)
+    assert told == (Restarted("charge", "killed", 1, 0.0, expected=False) if replaced else None)
+    if replaced:
+        assert early.node.history() == [[SECOND], [["0", 1, 5]], ""], "shown, and not counted"
 
 
 def test_the_tree_goes_on_with_the_histories_of_an_earlier_process() -> None:
