@@ -8,9 +8,19 @@ import os
 
 from ..cluster.session import ray_module
 
-__all__ = ["forget_births", "look_up_birth", "register_birth"]
+__all__ = ["birth_key", "births_of", "forget_births", "look_up_birth", "register_birth"]
 
 _SPACE = b"ensue-births"
+
+
+def births_of(family: str) -> str:
+    """How the keys of all workers of an engine begin, and of no other's."""
+    return f"{family}/"
+
+
+def birth_key(family: str, worker: int) -> str:
+    """Under which a worker says where it runs."""
+    return f"{births_of(family)}{worker}."
 
 
 def register_birth(key: str) -> None:

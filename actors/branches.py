@@ -18,8 +18,8 @@ from ..cluster.processes import ProcessMark, end, mark_of
 from ..cluster.session import Session, alive, ray_module
 from ..events.pipeline import Pipeline
 from ..events.supervision import Supervision
-from .births import forget_births
-from .charters import Charter, Living, step_path
+from .births import births_of, forget_births
+from .charters import ROOT_HISTORY, Charter, Living, step_path
 from .deaths import first_line, how_it_ended
 from .parent import actor_name
 from .pipeline_supervisor import PipelineSupervisor
@@ -94,7 +94,7 @@ class Branches:
         self._family = family
         self._patience = patience
         self._histories = dict(histories)
-        self._root_histories: dict[str, list[Any]] = dict(self._histories.get("engine", {}))
+        self._root_histories: dict[str, list[Any]] = dict(self._histories.get(ROOT_HISTORY, {}))
         self._tell: Callable[..., None] = _nobody
         self._living: Callable[[str], list[Living]] = _none
         self._session: Session | None = None
@@ -190,7 +190,7 @@ class Branches:
         self.root.end()
         self._end(self._branches.values())
         if self._session is not None and alive(self._session):
-            forget_births(self._family)
+            forget_births(births_of(self._family))
         self.forget_all()
 
     def end_steps(self, pipeline: str) -> None:
@@ -226,7 +226,7 @@ class Branches:
         if not self.order(pipeline, "restart") and not given_up:
             self._branches[pipeline].anew = True
         forgotten = {name: _NO_HISTORY for name, b in self._branches.items() if b.pipeline == pipeline}
-        changed = [*self.remember(forgotten), ("engine", self.remember_root(pipeline, _NO_HISTORY))]
+        changed = [*self.remember(forgotten), (ROOT_HISTORY, self.remember_root(pipeline, _NO_HISTORY))]
         self.root.tell("restart", pipeline)
         return changed
 

@@ -11,6 +11,8 @@ from ..events.supervision import Supervision
 from .supervising import Patience
 
 __all__ = [
+    "PARTITION_HISTORY",
+    "ROOT_HISTORY",
     "Charter",
     "Living",
     "StepEnds",
@@ -21,6 +23,10 @@ __all__ = [
     "WorkerWanted",
     "step_path",
 ]
+
+
+ROOT_HISTORY, PARTITION_HISTORY = "/root", "/partition"
+"""Under which names the log has the histories that are of no pipeline: names that no pipeline can have."""
 
 
 class Charter(NamedTuple):

@@ -23,6 +23,7 @@ from ..events.supervisors import Broken, Escalated, Restarted, StepNode, StepPol
 from .announcing import notice_of
 from .branches import Branches
 from .charters import (
+    ROOT_HISTORY,
     Living,
     StepEnds,
     SupervisorGaveUp,
@@ -255,10 +256,10 @@ class Crew:
         if isinstance(item, SupervisorUp):
             self._branches.met(item.name, item.incarnation, item.actor)
         elif isinstance(item, SupervisorGone):
-            self._note([("engine", self._branches.remember_root(item.name, item.history))])
+            self._note([(ROOT_HISTORY, self._branches.remember_root(item.name, item.history))])
             _warn(item)
         elif isinstance(item, SupervisorGaveUp):
-            self._note([("engine", self._branches.remember_root(item.name, item.history))])
+            self._note([(ROOT_HISTORY, self._branches.remember_root(item.name, item.history))])
             self._branches.end_steps(item.name)
             self._hands.end_here(m for m in self.roster.members if m.pipeline == item.name)
             self._see_failed(item.name)

@@ -23,6 +23,7 @@ from ..events.notices import PartitionTakenOver, announcement
 from ..events.pipeline import Pipeline
 from .asking import answer
 from .branches import Branches, family_name, forgiven
+from .charters import PARTITION_HISTORY
 from .crew import Crew
 from .face import EngineFace
 from .garbage import CalmCollector
@@ -195,7 +196,7 @@ class Engine(EngineFace):
         self._crew = self._make_crew(codes, histories)
         self._crew.start(self._session)
         self._exits.callback(self._crew.stop, 0.0)  # for a start that fails before there is a partition
-        self._turn(previous, owner, histories.get("partition"))
+        self._turn(previous, owner, histories.get(PARTITION_HISTORY))
         self._exits.callback(lambda: self._crew.stop(self._grace_seconds))
         self._reconciler = Reconciler(
             {"Ray": self._mend_ray, "the owner of the log": self._see_owner, "the partition": self._see_partition}
@@ -260,7 +261,7 @@ class Engine(EngineFace):
         return self._partition
 
     def _going(self, history: list[Any]) -> None:
-        self._post(Note("supervision", "partition", pack(history)))
+        self._post(Note("supervision", PARTITION_HISTORY, pack(history)))
         self._crew.introduce_all()
         self._loop.call_soon_threadsafe(self._recheck)
         if self._state.startswith("failed"):

@@ -12,9 +12,9 @@ from ..cluster.session import ray_module
 from ..events.errors import PipelineInvalid
 from ..events.pipeline import Pipeline
 from ..events.step import Step
+from .births import birth_key
 from .deaths import first_line
 from .roster import Place
-from .step_supervisor import birth_key
 from .worker_actor import worker_actor
 
 __all__ = ["WorkerMaker", "pack_steps"]

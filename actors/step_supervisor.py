@@ -19,12 +19,12 @@ from ..cluster.session import ray_module
 from ..events.supervision import How
 from ..events.supervisors import Action, StartWorker, StepNode, StepPolicy, StopWorker
 from .attendance import RELIEVED
-from .births import forget_births, look_up_birth
+from .births import birth_key, forget_births, look_up_birth
 from .charters import Charter, Living, WorkerGone, WorkerWanted
 from .deaths import how_it_ended, is_orderly
 from .supervising import Supervising, send
 
-__all__ = ["StepSupervisor", "birth_key"]
+__all__ = ["StepSupervisor"]
 
 logger = logging.getLogger("ensue.supervisor")
 _LOOK_SECONDS = 0.02
@@ -365,11 +365,6 @@ class StepSupervisor(Supervising):
 
     def _now_us(self) -> int:
         return self._clock.now_us()
-
-
-def birth_key(family: str, worker: int) -> str:
-    """Under which a worker says where it runs."""
-    return f"{family}/{worker}."
 
 
 def _shown(member: _Member | None) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+from functools import partial
 
 import pytest
 
@@ -16,13 +17,14 @@ from ensue import (
     Supervision,
 )
 from ensue.actors import partition_thread
+from ensue.actors.charters import ROOT_HISTORY
 from ensue.actors.partition import Partition
 from ensue.actors.supervising import Patience
 from ensue.cluster.stores import open_log
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
 from .processes import alive
-from .trees import begin, child, pids, rig, shown, watcher
+from .trees import begin, child, pids, rig, shown, supervisor, watcher
 
 __all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(120)
@@ -117,6 +119,31 @@ async def test_a_failed_pipeline_stays_so_when_its_engine_crashed_and_not_when_t
     await rig.stop()
     engine = await begin(rig, flow)
     await until(lambda: child(engine.tree(), "stays")["status"] == "up")
+
+
+def remembers(engine: Engine, name: str) -> bool:
+    """Whether the history of a supervisor is in the log."""
+    return name in [fact.name for fact in engine.reader().facts("supervision")]
+
+
+async def test_a_pipeline_may_be_called_as_a_part_of_the_engine_is_and_its_history_is_its_own(
+    rig: Rig,
+) -> None:
+    flows = [Pipeline("engine"), Pipeline("partition")]
+    for flow in flows:
+
+        @flow.step
+        def work(event: Order) -> Item:
+            return Item(n=event.n)
+
+    engine = await begin(rig, *flows)
+    for step, history in (("work", "engine"), (None, ROOT_HISTORY)):
+        os.kill(supervisor(engine, "engine", step), signal.SIGKILL)
+        await until(partial(remembers, engine, history))
+    await rig.stop()
+    engine = await begin(rig, *flows)
+    outcomes = [await (await engine.emit(Order(n=1), pipeline=name)).result(20) for name in ("engine", "partition")]
+    assert [outcome.status for outcome in outcomes] == ["completed"] * 2
 
 
 async def test_a_partition_that_does_not_turn_while_inputs_wait_is_shown(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ensue import Backoff, Context, Engine, Event, Pipeline, Retry, Supervision
+from ensue.actors.charters import ROOT_HISTORY
 from ensue.actors.supervising import Patience
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
@@ -74,7 +75,7 @@ async def test_when_a_supervisor_dies_no_worker_notices_and_the_next_one_sees_to
     await until(lambda: supervisor(engine, "orphans", step) not in (dead, None))
     assert pids(engine, "work") == before
     assert trace.lines == ["1"]
-    name = "orphans" if step else "engine"
+    name = "orphans" if step else ROOT_HISTORY
     await until(lambda: name in [fact.name for fact in engine.reader().facts("supervision")])
     os.kill(min(before), signal.SIGKILL)
     assert (await run.result(30)).events == [Item(n=2)]
