@@ -4,10 +4,10 @@ Law: the newest good snapshot and what the log has after it, or the log alone: b
 pipeline version that is not loaded stay in the log as `needs_migration` and are named, never guessed at.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
-from ..cluster.log import Batch, Log, RunChange
+from ..cluster.log import Batch, Log, RunChange, RunRow
 from ..events import transitions
 from ..events.book import Book
 from ..events.circuits import FACT
@@ -36,8 +36,7 @@ class Recovered(NamedTuple):
 
 def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | None = None) -> Recovered:
     """Rebuild the core from the log; the caller owns the log under this epoch."""
-    state, runs, after = _start(log, plans)
-    stranded: set[int] = set()
+    state, runs, after, stranded = _start(log, plans)
     for offset, number, _, body in log.live(after):
         if number in stranded:
             continue
@@ -52,20 +51,27 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
     return Recovered(Core(plans, book, limits, facts), len(state.runs), len(stranded))
 
 
-def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int]:
+def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int, set[int]]:
+    """State and runs of the newest good snapshot, its offset, and which runs before it nobody can load now."""
     for snapshot in log.snapshots():
         try:
             state, runs = load(unpack(snapshot.body, _MAX_SNAPSHOT_BYTES), plans)
         except (CodecError, LogCorrupt):
             continue
-        live = {row.run for row in log.live_runs() if row.run < snapshot.offset}
-        if live <= set(runs):
+        live = {row.run: row for row in log.live_runs() if row.run < snapshot.offset}
+        lacking = [row for number, row in live.items() if number not in runs]
+        if not any(_is_loaded(row, plans) for row in lacking):
             _forget_ended(state, runs, live)
-            return state, runs, snapshot.offset
-    return State(), {}, 0
+            return state, runs, snapshot.offset, {row.run for row in lacking}
+    return State(), {}, 0, set()
 
 
-def _forget_ended(state: State, runs: dict[int, Run], live: set[int]) -> None:
+def _is_loaded(row: RunRow, plans: Mapping[str, Plan]) -> bool:
+    plan = plans.get(row.pipeline)
+    return plan is not None and plan.version == row.version
+
+
+def _forget_ended(state: State, runs: dict[int, Run], live: Container[int]) -> None:
     """Runs that were alive in the snapshot and ended since: the log has no live entries of them to say so."""
     for number in [number for number in runs if number not in live]:
         transitions.finish(state, runs.pop(number), Status.COMPLETED)

@@ -1,11 +1,14 @@
 """An event or a run of another version of the code is lifted, waits, or fails alone."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from ensue import Context, Event, Pipeline
 from ensue.actors.face import EngineFace
+from ensue.actors.local import LocalEngine
+from ensue.cluster.sqlite_log import SqliteLog
 from ensue.events.codec import pack
 from ensue.events.ids import uuid7
 from ensue.events.inputs import Emit
@@ -83,31 +86,62 @@ async def known(engine: EngineFace, raw: bytes) -> bool:
     return True
 
 
+def code(trace: Trace, *, new: bool) -> Pipeline:
+    """A pipeline in two versions; the first attempt of its step hangs."""
+    flow = Pipeline("code")
+
+    @flow.step(name="work")
+    async def work(event: Order, ctx: Context) -> Item:
+        trace.note(f"work {ctx.attempt}")
+        if ctx.attempt == 1:
+            await asyncio.sleep(60)
+        return Item(n=event.n)
+
+    if new:
+
+        @flow.step
+        def more(event: Item) -> Big:
+            return Big(n=event.n)
+
+    return flow
+
+
+async def test_a_run_whose_code_is_not_loaded_does_not_keep_a_start_from_its_snapshot(
+    rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await rig.start(code(trace, new=False))
+    old = (await engine.emit(Order(n=4))).raw_id
+    await until(lambda: trace.lines == ["work 1"])
+    await rig.crash()
+    engine = await rig.start(code(trace, new=True))
+    assert isinstance(engine, LocalEngine)
+    new = (await engine.emit(Order(n=5))).raw_id
+    await until(lambda: len(trace.lines) == 2)
+    engine._partition.save_snapshot()
+    await rig.crash()
+    read, live = list[int](), SqliteLog.live
+
+    def spied(log: SqliteLog, after: int) -> Any:
+        read.append(after)
+        return live(log, after)
+
+    monkeypatch.setattr(SqliteLog, "live", spied)
+    engine = await rig.start(code(trace, new=True))
+    assert read[0] > 0, "from where the snapshot ends, not from the beginning"
+    assert (await (await engine.run(new)).result(20)).events == [Big(n=5)]
+    assert Status(engine.reader().run(old).status) is Status.NEEDS_MIGRATION  # type: ignore[union-attr]
+    await rig.stop()
+    engine = await rig.start(code(trace, new=False))
+    assert (await (await engine.run(old)).result(20)).events == [Item(n=4)]
+
+
 async def test_a_run_of_a_version_that_is_not_loaded_waits_for_its_code(rig: Rig, trace: Trace) -> None:
-    def make(*, new: bool) -> Pipeline:
-        flow = Pipeline("code")
-
-        @flow.step(name="work")
-        async def work(event: Order, ctx: Context) -> Item:
-            trace.note(f"work {ctx.attempt}")
-            if ctx.attempt == 1:
-                await asyncio.sleep(60)
-            return Item(n=event.n)
-
-        if new:
-
-            @flow.step
-            def more(event: Item) -> Big:
-                return Big(n=event.n)
-
-        return flow
-
-    engine = await rig.start(make(new=False))
+    engine = await rig.start(code(trace, new=False))
     run = await engine.emit(Order(n=4))
     raw = run.raw_id
     await until(lambda: trace.lines == ["work 1"])
     await rig.crash()
-    engine = await rig.start(make(new=True))
+    engine = await rig.start(code(trace, new=True))
     row = engine.reader().run(raw)
     assert row is not None
     assert Status(row.status) is Status.NEEDS_MIGRATION
@@ -116,5 +150,5 @@ async def test_a_run_of_a_version_that_is_not_loaded_waits_for_its_code(rig: Rig
     await rig.crash()
     assert trace.lines == ["work 1", "work 1"]
     assert fresh.raw_id != raw
-    engine = await rig.start(make(new=False))
+    engine = await rig.start(code(trace, new=False))
     assert (await (await engine.run(raw)).result(20)).events == [Item(n=4)]
