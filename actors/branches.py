@@ -10,15 +10,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, cast
 
-from ..cluster.processes import ProcessMark, end, mark_of
+from ..cluster.processes import end, mark_of
 from ..cluster.session import Session, alive, ray_module
 from ..events.pipeline import Pipeline
 from ..events.supervision import Supervision
 from .births import births_of, forget_births
+from .branch import Branch
 from .charters import ROOT_HISTORY, Charter, Living, step_path
 from .deaths import first_line, how_it_ended
 from .parent import actor_name
@@ -27,7 +27,7 @@ from .root_watch import LATE_SECONDS, PATIENCE_SECONDS, WAIT_SECONDS, RootWatch,
 from .step_supervisor import StepSupervisor
 from .supervising import NAMESPACE, Patience, Reports, Supervising, send, start_actor
 
-__all__ = ["SUPERVISORS", "Branch", "Branches", "family_name", "forgiven"]
+__all__ = ["SUPERVISORS", "Branches", "family_name", "forgiven"]
 
 logger = logging.getLogger("ensue.crew")
 _LATEST_SECONDS = 5.0
@@ -37,44 +37,6 @@ _UPPER_SECONDS = 3.0
 _NO_HISTORY: list[Any] = [[], [], ""]
 
 Key = tuple[str, int]
-
-
-@dataclass(slots=True, eq=False)
-class Branch:
-    """One supervisor: its actor, what of its reports has come, and how what it looks after stands.
-
-    missing: why there is none, where one ended and no other has come. anew: whoever comes next is to begin anew.
-    """
-
-    charter: Charter
-    pipeline: str
-    actor: Any = None
-    mark: ProcessMark | None = None
-    upto: int = 0
-    asked: float = 0.0
-    standing: Any = None
-    missing: str = ""
-    anew: bool = False
-
-    @property
-    def kind(self) -> str:
-        """What it looks after: `pipeline` or `step`."""
-        return "pipeline" if self.charter.name == self.pipeline else "step"
-
-    @property
-    def pid(self) -> int:
-        """Its process; 0 while there is none, or it has not said."""
-        return self.mark.pid if self.mark is not None and self.actor is not None else 0
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it has said its process, and so been told what it has below it."""
-        return self.actor is not None and self.mark is not None
-
-    @property
-    def is_coming(self) -> bool:
-        """Whether it is to be started, or is being started, and none that was there before has ended."""
-        return self.mark is None and not self.missing
 
 
 SUPERVISORS: dict[str, type[Supervising]] = {"pipeline": PipelineSupervisor, "step": StepSupervisor}
