@@ -118,6 +118,15 @@ class Executor(ABC):
 
     def cancel(self, tokens: list[int]) -> None:
         """Stop working on deliveries of a run that is over."""
+        self.recall(tokens)
+        for token in tokens:
+            running = self.running.get(token)
+            if running is not None:
+                running.cancelled = True
+                self.interrupt(running)
+
+    def recall(self, tokens: list[int]) -> None:
+        """Hand back deliveries that have not begun."""
         unwanted = set(tokens)
         for item in [item for item in list(self.queue) if item[0] in unwanted]:
             try:
@@ -125,11 +134,6 @@ class Executor(ABC):
             except ValueError:
                 continue  # it began just now
             self.outbox.add([Op.RELEASE, item[0]])
-        for token in tokens:
-            running = self.running.get(token)
-            if running is not None:
-                running.cancelled = True
-                self.interrupt(running)
 
     def heartbeat(self, token: int) -> None:
         """An attempt says that it is alive."""

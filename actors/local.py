@@ -322,6 +322,8 @@ class LocalWorker:
             self.executor.credit(body[0], body[1])
         elif tag == Tag.CANCEL:
             self.executor.cancel(body)
+        elif tag == Tag.RECALL:
+            self.executor.recall(body)
         elif tag == Tag.INQUIRE:
             missing = self._seen.missing(body)
             if missing:

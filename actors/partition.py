@@ -214,6 +214,8 @@ class Partition:
             self._links.send(credit.worker, pack([Tag.CREDIT, [credit.token, credit.upto]]))
         for cancel in decision.cancel:
             self._links.send(cancel.worker, pack([Tag.CANCEL, cancel.tokens]))
+        for recall in decision.recall:
+            self._links.send(recall.worker, pack([Tag.RECALL, recall.tokens]))
         for inquiry in decision.inquire:
             self._links.send(inquiry.worker, pack([Tag.INQUIRE, inquiry.tokens]))
         for kill in decision.kill:

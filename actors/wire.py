@@ -5,6 +5,7 @@ an attempt that is over changes nothing.
 
     to a worker      DELIVER items (dispatch.item_of)   CREDIT [token, upto]   CANCEL tokens   STOP   ANSWER [id, events]
                      or, where it is refused, [id, nil, why, whether for good]
+                     RECALL tokens: hand back those that have not begun
                      INQUIRE tokens: which of these, leased to it some time ago, does the worker know nothing of?
     from a worker    HELLO   COMPLETIONS (inputs.Op)   PROGRESS [token, done, total]   LOG [...]   ASK [id, run id, type]
                      MISSING tokens: those of an inquiry that never came; from then on it refuses them
@@ -28,6 +29,7 @@ class Tag(IntEnum):
     STOP = 4
     ANSWER = 5
     INQUIRE = 6
+    RECALL = 7
     HELLO = 10
     COMPLETIONS = 11
     PROGRESS = 12

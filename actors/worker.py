@@ -62,6 +62,8 @@ class WorkerCore:
             self.executor.credit(body[0], body[1])
         elif tag == Tag.CANCEL:
             self.executor.cancel(body)
+        elif tag == Tag.RECALL:
+            self.executor.recall(body)
         elif tag == Tag.ANSWER:
             self._questions.answered(body)
         elif tag == Tag.INQUIRE:

@@ -120,7 +120,10 @@ class BreakerView(NamedTuple):
 
 
 class Circuit:
-    """One breaker's state. `guarded`: it may open by itself; one that is not can only be forced."""
+    """One breaker's state. `guarded`: it may open by itself; one that is not can only be forced.
+
+    probe: what goes through while half-open. proving: generators that were probes, have emitted, and go on.
+    """
 
     __slots__ = (
         "_buckets",
@@ -133,6 +136,7 @@ class Circuit:
         "policy",
         "probe",
         "proofs",
+        "proving",
         "reason",
         "since_us",
         "status",
@@ -151,9 +155,14 @@ class Circuit:
         self.in_row = 0
         self.proofs = 0
         self.probe: object | None = None
+        self.proving: list[object] = []
         self.reason = ""
         self._width_us = max(1, int(self.policy.window_seconds * _SECOND_US / _BUCKETS))
         self._buckets: deque[list[int]] = deque()  # [number, calls, failed, slow]
+
+    def is_probe(self, call: object) -> bool:
+        """Whether what becomes of this says how things are, while half-open."""
+        return self.probe is call or any(known is call for known in self.proving)
 
     def counts(self, kind: type[BaseException]) -> bool:
         """Whether an exception of this kind, known to pass, counts."""
@@ -204,6 +213,7 @@ class Circuit:
         self.until_us = None
         self.proofs = 0
         self.probe = None
+        self.proving.clear()
         self.forced = signal is Signal.FORCED_OPEN
         if self.forced:
             self.until_us = None if seconds is None else now_us + int(seconds * _SECOND_US)

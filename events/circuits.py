@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from .book import Book
 from .breaker import BreakerStatus, BreakerView, Circuit, Signal
-from .commands import Answer, Audited, Remembered
+from .commands import Answer, Audited, Recall, Remembered
 from .dispatch import Pool
 from .errors import BreakerUnknown
 from .inputs import Force
@@ -77,9 +77,15 @@ class Circuits:
         if signal is not None:
             self._move(circuit, signal)
 
+    def answered(self, circuit: Circuit) -> None:
+        """The probe is a generator and has emitted: what it calls answers. It goes on, and may still fail."""
+        circuit.proving.append(circuit.probe)
+        circuit.probe = None
+        self.succeeded(circuit, 1, 0)
+
     def failed(self, circuit: Circuit, delivery: Delivery, reason: str) -> None:
-        """A call failed in a way that counts; while half-open only the probe's failure does."""
-        if circuit.status is BreakerStatus.HALF_OPEN and circuit.probe is not delivery:
+        """A call failed in a way that counts; while half-open only that of a probe does."""
+        if circuit.status is BreakerStatus.HALF_OPEN and not circuit.is_probe(delivery):
             return
         signal = circuit.failed(reason, self._book.now_us)
         if signal is not None:
@@ -122,12 +128,20 @@ class Circuits:
         pool = self._pools[circuit.name][0]
         where = {"pipeline": pool.pipeline, "step": pool.step, "breaker": circuit.name}
         if circuit.status is BreakerStatus.OPEN:
+            self._recall(circuit)
             pause = (circuit.until_us - now_us) / 1e6 if circuit.until_us is not None else 0.0
             self._book.announce(BreakerOpened(**where, reason=circuit.reason, open_seconds=pause, by=by))
         elif circuit.status is BreakerStatus.HALF_OPEN:
             self._book.announce(BreakerHalfOpen(**where))
         else:
             self._book.announce(BreakerClosed(**where, by=by))
+
+    def _recall(self, circuit: Circuit) -> None:
+        """What workers have and have not begun waits with the rest; an attempt that never began is none."""
+        for pool in self._pools[circuit.name]:
+            for slot in pool.workers:
+                if slot.leases:
+                    self._book.decision.recall.append(Recall(slot.worker, list(slot.leases)))
 
     def _watch(self, circuit: Circuit) -> None:
         if circuit.status is BreakerStatus.CLOSED:

@@ -39,6 +39,13 @@ class CancelDeliveries(NamedTuple):
     tokens: list[int]
 
 
+class Recall(NamedTuple):
+    """Tell a worker to hand back those of these deliveries that it has not begun."""
+
+    worker: int
+    tokens: list[int]
+
+
 class Credit(NamedTuple):
     """Tell a worker that a generator's events up to an index are in the log and it may go on."""
 
@@ -131,6 +138,7 @@ class Decision:
     audit: list[Audited] = field(default_factory=list[Audited])
     deliver: list[Deliver] = field(default_factory=list[Deliver])
     cancel: list[CancelDeliveries] = field(default_factory=list[CancelDeliveries])
+    recall: list[Recall] = field(default_factory=list[Recall])
     credit: list[Credit] = field(default_factory=list[Credit])
     inquire: list[Inquire] = field(default_factory=list[Inquire])
     kill: list[Kill] = field(default_factory=list[Kill])

@@ -217,9 +217,10 @@ class Core:
         if item[0] == Op.STUCK:
             self._stuck(slot, item[1])
             return
+        before = delivery.emitted
         self._streamed(slot, delivery, item)
-        if pool.probes:
-            self._probed(pool, delivery, Op.DONE)  # what it called answers
+        if delivery.emitted > before and pool.circuit is not None and pool.circuit.probe is delivery:
+            self._circuits.answered(pool.circuit)
 
     def _well(self, pool: Pool, calls: int, slow: int) -> None:
         """Calls came back, `slow` of them late; while half-open only the probe counts."""

@@ -104,6 +104,8 @@ class SimWorker:
             self.executor.credit(body[0], body[1])
         elif tag == Tag.CANCEL:
             self.executor.cancel(body)
+        elif tag == Tag.RECALL:
+            self.executor.recall(body)
         elif tag == Tag.INQUIRE:
             self._answer(body)
 

@@ -1,5 +1,6 @@
 """A breaker that opens calls nothing: what waits loses no attempt, and goes on when a probe proves that all is well."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,32 @@ async def test_an_outage_opens_the_breaker_and_costs_no_event(rig: Rig, trace: T
     assert {outcome.status for outcome in outcomes} == {"completed"}
     await until(lambda: "BreakerClosed shop/charge" in trace.lines)
     assert breaker_of(engine, "shop/charge").status == "closed"
+
+
+async def test_what_a_worker_has_and_has_not_begun_is_handed_back_when_the_breaker_opens(
+    rig: Rig, trace: Trace, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    path, gates = trace.path, str(gate)
+    flow = Pipeline("prefetched")
+
+    @flow.step(breaker=Breaker(failures_in_row=5, open_seconds=1.0), retry=Retry(attempts=3, wait=0.0), concurrency=1)
+    def charge(event: Order) -> Charged:
+        if Path(gates).exists():
+            Trace(Path(path)).note("down")
+            time.sleep(0.01)  # what is called takes its time to refuse
+            raise ConnectionError("refused")
+        return Charged(n=event.n)
+
+    engine = await rig.start(flow)
+    for run in await engine.emit_many([Order(n=n) for n in range(400)]):  # quick, so that much is sent ahead
+        await run.result(SECONDS)
+    gate.touch()
+    runs = await engine.emit_many([Order(n=n) for n in range(400)])
+    await until(lambda: breaker_of(engine, "prefetched/charge").status == "open")
+    gate.unlink()
+    assert {(await run.result(SECONDS)).status for run in runs} == {"completed"}
+    assert 5 <= trace.lines.count("down") < 200
 
 
 async def test_what_is_no_outage_opens_nothing(rig: Rig) -> None:

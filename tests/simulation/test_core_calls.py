@@ -151,6 +151,26 @@ def test_a_generator_that_emits_as_a_probe_has_proved_that_all_is_well() -> None
     assert len(held(driver, "count")) == 3
 
 
+def test_a_generator_that_emitted_as_a_probe_and_then_fails_opens_the_breaker_again() -> None:
+    flow = Pipeline("hangs-up")
+
+    @flow.step(breaker=Breaker(probes=3))
+    def count(event: Order) -> Iterator[Item]:
+        yield Item()
+
+    driver = CoreDriver(flow)
+    driver.tell(Force("hangs-up/count", True, "ann", 1.0))
+    emit_all(driver, 5)
+    driver.tell(seconds=2)
+    first = one(driver, "count")
+    driver.answer(*first, Op.STREAM, 0, [[Item.__event_type__, 1, encode(Item()), None]])
+    assert len(held(driver, "count")) == 2
+    driver.answer(*first, Op.FAIL, *TRANSIENT)
+    assert status(driver) == BreakerStatus.OPEN
+    driver.answer(*one(driver, "count"), Op.DONE, 10, [], True, 0)
+    assert held(driver, "count") == []
+
+
 def test_after_a_resource_ran_out_nothing_goes_out_for_a_while_and_then_one_at_a_time() -> None:
     flow = Pipeline("disk")
 

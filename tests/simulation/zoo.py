@@ -278,7 +278,7 @@ def _saga() -> Pipeline:  # noqa: C901 - eight steps, each of two lines
 
 
 def _breakers() -> Pipeline:
-    """Two steps that call the same dependency, which is away now and then; somebody hears that its breaker opened."""
+    """Three steps, one a generator, call a dependency that is away now and then; somebody hears its breaker open."""
     p = Pipeline("breakers")
     bank = Breaker(name="bank", failures_in_row=3, open_seconds=5, max_open_seconds=20, min_calls=4, probes=2)
 
@@ -294,6 +294,14 @@ def _breakers() -> Pipeline:
         if _flips(0.3):
             raise TimeoutError("the bank is slow")
         return Booked(n=event.n)
+
+    @p.step(breaker="bank", retry=Retry(attempts=12, wait=0.2))
+    async def itemise(event: Booked) -> AsyncIterator[Priced]:
+        for n in range(3):
+            if _flips(0.2):
+                raise ConnectionError("the bank has hung up")
+            yield Priced(n=n)
+            await asyncio.sleep(0.3)
 
     @p.step
     def alarm(event: BreakerOpened) -> Noted:
