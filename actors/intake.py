@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..cluster.clock import IdSource
-from ..events.breaker import Breaker
+from ..events.breaker import declared_breakers
 from ..events.codec import encode
 from ..events.errors import EnsueError, EventInvalid, EventTypeUnknown, PipelineInvalid
 from ..events.event import Event, key_of
@@ -89,7 +89,7 @@ def _hearing(pipelines: Mapping[str, Pipeline]) -> dict[str, tuple[str, ...]]:
 
 
 def check_pipelines(pipelines: tuple[Pipeline, ...]) -> dict[str, Pipeline]:
-    """The pipelines by name; raises where a name stands twice or a check finds an error."""
+    """The pipelines by name, agreed on the breakers that they share; raises where a name stands twice or a check finds an error."""
     by_name: dict[str, Pipeline] = {}
     for pipeline in pipelines:
         if pipeline.name in by_name:
@@ -99,22 +99,7 @@ def check_pipelines(pipelines: tuple[Pipeline, ...]) -> dict[str, Pipeline]:
         if errors:
             more = f" (and {len(errors) - 1} more: run `ensue check`)" if len(errors) > 1 else ""
             raise PipelineInvalid(f"pipeline {pipeline.name}: {errors[0].message}; {errors[0].hint}{more}")
-    _check_breakers(pipelines)
     if not by_name:
         raise EnsueError("an engine needs at least one pipeline: Engine(pipeline)")
-    return by_name
-
-
-def _check_breakers(pipelines: tuple[Pipeline, ...]) -> None:
-    """Pipelines that name the same dependency agree on its breaker."""
-    named: dict[str, tuple[str, Breaker]] = {}
-    for pipeline in pipelines:
-        for step in pipeline.steps.values():
-            breaker = step.breaker
-            if breaker is None or breaker.name is None:
-                continue
-            first, known = named.setdefault(breaker.name, (pipeline.name, breaker))
-            if known != breaker:
-                raise PipelineInvalid(
-                    f"breaker {breaker.name} has other settings in {first} than in {pipeline.name}: make them the same"
-                )
+    breakers = declared_breakers(step.breaker for pipeline in pipelines for step in pipeline.steps.values())
+    return {name: pipeline.sharing(breakers) for name, pipeline in by_name.items()}

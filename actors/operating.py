@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from ..cluster.clock import Clock, IdSource
 from ..cluster.log import DeadFilter, DeadLetter, Reader
-from ..events.breaker import BreakerView
+from ..events.breaker import BreakerView, check_open_seconds
 from ..events.codec import encode
 from ..events.errors import (
     BreakerUnknown,
@@ -37,7 +37,6 @@ __all__ = ["Operating", "Redriven", "raw_id"]
 T = TypeVar("T")
 _TRIES = 5
 _TRY_SECONDS = 0.05
-_MOST_OPEN_SECONDS = 366 * 86_400.0
 
 
 class Redriven(NamedTuple):
@@ -138,8 +137,7 @@ class Operating(ABC):
 
         Raises `BreakerUnknown`, or `EnsueError` for a time that is none.
         """
-        if seconds is not None and not 0 < seconds <= _MOST_OPEN_SECONDS:
-            raise EnsueError(f"a breaker is opened for more than 0 seconds and at most a year, not for {seconds}")
+        check_open_seconds(seconds)
         await self._tell(lambda reply: Force(name, opens, who, seconds, reply))
         found = next((view for view in self.breakers() if view.name == name), None)
         if found is None:

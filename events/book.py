@@ -5,6 +5,7 @@ together as one entry; as several, where one could not be read back, and where a
 run has recorded something, since such events are handled in the order of their offsets. A run that has nothing ahead of it ends here and nowhere else.
 """
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 
@@ -142,9 +143,9 @@ class Book:
         run.status = status
         self._changes.append((run, status, finished_us))
 
-    def announce(self, notice: Notice) -> None:
-        """Have the pipelines hear of what the engine did, in this very batch."""
-        self.announced.append(announcement(notice))
+    def announce(self, notice: Notice, about: Iterable[tuple[str, str]] = ()) -> None:
+        """Have the pipelines hear of what the engine did, in this very batch; `about` as in `announcement`."""
+        self.announced.append(announcement(notice, about))
 
     def fresh_id(self, purpose: str) -> bytes:
         """An id for what begins here: the same whenever the same batch stands at the same place of the log."""

@@ -7,17 +7,30 @@ the shares are those of resilience4j.)
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import Any, NamedTuple
 
 from .codec import pack, unpack
-from .errors import PipelineInvalid
+from .errors import EnsueError, PipelineInvalid
 from .retry import ExceptionTypes, spread
 
-__all__ = ["TRANSITIONS", "Breaker", "BreakerStatus", "BreakerView", "Circuit", "Signal"]
+__all__ = [
+    "MOST_OPEN_SECONDS",
+    "TRANSITIONS",
+    "Breaker",
+    "BreakerStatus",
+    "BreakerView",
+    "Circuit",
+    "Signal",
+    "check_open_seconds",
+    "declared_breakers",
+]
 
+MOST_OPEN_SECONDS = 365 * 86_400.0
+"""An operator opens a breaker for a year at most, or until it is closed."""
 _SECOND_US = 1_000_000
 _BUCKETS = 12
 
@@ -96,6 +109,33 @@ class Breaker:
         """How long the circuit stays open the `opens`-th time in a row, in microseconds."""
         full = min(self.open_seconds * 2.0 ** min(opens - 1, 60), self.max_open_seconds)
         return int(full * (1.0 - self.jitter * spread(seed, opens)) * _SECOND_US)
+
+
+def declared_breakers(breakers: Iterable[Breaker | None]) -> dict[str, Breaker]:
+    """The settings of each named dependency. A step that says no more than the name takes those that another declares.
+
+    Raises `PipelineInvalid` where two declare different ones.
+    """
+    found: dict[str, Breaker] = {}
+    for breaker in breakers:
+        if breaker is None or breaker.name is None:
+            continue
+        bare = Breaker(name=breaker.name)
+        known = found.setdefault(breaker.name, breaker)
+        if bare not in (known, breaker) and known != breaker:
+            raise PipelineInvalid(
+                f"breaker {breaker.name} has two settings: give Breaker(name={breaker.name!r}, ...) to one step that "
+                f"uses it, and breaker={breaker.name!r} to the others, of all pipelines"
+            )
+        if known == bare:
+            found[breaker.name] = breaker
+    return found
+
+
+def check_open_seconds(seconds: float | None) -> None:
+    """Raises `EnsueError` for a time that no breaker can be opened for."""
+    if seconds is not None and not 0 < seconds <= MOST_OPEN_SECONDS:
+        raise EnsueError(f"a breaker is opened for more than 0 seconds and at most a year, not for {seconds:g} s")
 
 
 class BreakerView(NamedTuple):

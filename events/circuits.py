@@ -126,15 +126,16 @@ class Circuits:
         self._watch(circuit)
         self._book.decision.facts.append(Remembered(FACT, circuit.name, circuit.pack()))
         pool = self._pools[circuit.name][0]
+        about = [(guarded.pipeline, guarded.step) for guarded in self._pools[circuit.name]]
         where = {"pipeline": pool.pipeline, "step": pool.step, "breaker": circuit.name}
         if circuit.status is BreakerStatus.OPEN:
             self._recall(circuit)
             pause = (circuit.until_us - now_us) / 1e6 if circuit.until_us is not None else 0.0
-            self._book.announce(BreakerOpened(**where, reason=circuit.reason, open_seconds=pause, by=by))
+            self._book.announce(BreakerOpened(**where, reason=circuit.reason, open_seconds=pause, by=by), about)
         elif circuit.status is BreakerStatus.HALF_OPEN:
-            self._book.announce(BreakerHalfOpen(**where))
+            self._book.announce(BreakerHalfOpen(**where), about)
         else:
-            self._book.announce(BreakerClosed(**where, by=by))
+            self._book.announce(BreakerClosed(**where, by=by), about)
 
     def _recall(self, circuit: Circuit) -> None:
         """What workers have and have not begun waits with the rest; an attempt that never began is none."""

@@ -143,13 +143,12 @@ class Missing(NamedTuple):
 
 
 class Announce(NamedTuple):
-    """Something the engine did that pipelines can hear (`notices.announcement` makes one)."""
+    """Something the engine did that pipelines can hear (`notices.announcement` makes one). about: (pipeline, step) each."""
 
     type: str
     version: int
     data: bytes
-    pipeline: str
-    step: str
+    about: frozenset[tuple[str, str]]
 
 
 class Note(NamedTuple):

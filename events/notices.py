@@ -5,6 +5,8 @@ does not hear a notice about a step of its own that hears such notices, so that 
 itself for ever.
 """
 
+from collections.abc import Iterable
+
 from .codec import encode
 from .event import Event
 from .inputs import Announce
@@ -114,7 +116,8 @@ NOTICES: tuple[type[Notice], ...] = (
 )
 
 
-def announcement(notice: Notice) -> Announce:
-    """A notice as the loop takes it in."""
+def announcement(notice: Notice, about: Iterable[tuple[str, str]] = ()) -> Announce:
+    """A notice as the loop takes it in. about: the steps that it is about, where they are more than the one it names."""
     model = type(notice)
-    return Announce(model.__event_type__, model.__event_version__, encode(notice), notice.pipeline, notice.step)
+    steps = frozenset((*about, (notice.pipeline, notice.step)))
+    return Announce(model.__event_type__, model.__event_version__, encode(notice), steps)

@@ -6,9 +6,11 @@ is found by `check()`, before anything runs.
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from .breaker import Breaker
+from .breaker import Breaker, declared_breakers
 from .errors import PipelineInvalid
 from .event import Event
 from .failure import StepFailed
@@ -267,19 +269,24 @@ class Pipeline:
         """A step's breaker; steps that name the same dependency share one, and so have to agree on it."""
         if isinstance(breaker, bool):
             return Breaker() if breaker else None
-        shared = {step.breaker.name: step.breaker for step in self.steps.values() if step.breaker is not None}
-        if isinstance(breaker, str):
-            return shared.get(breaker) or Breaker(name=breaker)
-        if breaker.name is not None and shared.get(breaker.name, breaker) != breaker:
-            raise PipelineInvalid(
-                f"breaker {breaker.name} has two settings: give Breaker(name={breaker.name!r}, ...) to the first step "
-                f"that uses it, and breaker={breaker.name!r} to the others"
-            )
-        return breaker
+        made = Breaker(name=breaker) if isinstance(breaker, str) else breaker
+        declared_breakers([*(step.breaker for step in self.steps.values()), made])
+        return made
+
+    def sharing(self, breakers: Mapping[str, Breaker]) -> "Pipeline":
+        """This pipeline with these settings for the dependencies that its steps name; itself where it has them already."""
+        made = copy(self)
+        made.steps = {name: _agreed(step, breakers) for name, step in self.steps.items()}
+        return self if made.steps == self.steps else made
 
     def _register(self, models: Iterable[type[Event]]) -> None:
         for model in models:
             self.registry.add(model)
+
+
+def _agreed(step: Step, breakers: Mapping[str, Breaker]) -> Step:
+    named = step.breaker.name if step.breaker is not None else None
+    return step if named is None else replace(step, breaker=breakers.get(named, step.breaker))
 
 
 def _check_name(what: str, name: str) -> None:

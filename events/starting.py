@@ -50,7 +50,7 @@ class Starting:
         """Start a run wherever somebody hears a notice, but for the pipeline of a step that would hear of itself."""
         for plan in self._plans.values():
             hearers = {step.name for step, _ in plan.subscriptions.get(notice.type, ())}
-            if hearers and not (plan.pipeline == notice.pipeline and notice.step in hearers):
+            if hearers and not any((plan.pipeline, step) in notice.about for step in hearers):
                 self._start(
                     Emit(
                         plan.pipeline,

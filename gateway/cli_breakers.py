@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from .cli_exit import OK
+from ..events.breaker import MOST_OPEN_SECONDS
+from .cli_exit import OK, WrongUse
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -40,6 +41,8 @@ def force(source: "Operations", name: str, lasting: str | None, *, opens: bool, 
     from .cli_time import seconds_of
 
     seconds = None if lasting is None else seconds_of(lasting, "--for")
+    if seconds is not None and seconds > MOST_OPEN_SECONDS:
+        raise WrongUse(f"--for {lasting!r} is more than a year: without --for it is open until it is closed")
     breaker = source.force(name, opens=opens, seconds=seconds)
     if as_json:
         print_document(breaker)

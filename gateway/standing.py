@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ConfigDict, Field
 
 from ..cluster.log import Reader
-from ..events.breaker import BreakerView
+from ..events.breaker import MOST_OPEN_SECONDS, BreakerView
 from ..events.errors import LogUnavailable
 from ..events.status import Status
 from .letters import In
@@ -24,7 +24,7 @@ class OpenIn(In):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"seconds": 600}]})
 
-    seconds: float | None = Field(default=None, gt=0, le=31_536_000)
+    seconds: float | None = Field(default=None, gt=0, le=MOST_OPEN_SECONDS)
 
 
 T = TypeVar("T")

@@ -42,6 +42,8 @@ def test_a_breaker_of_a_store_is_forced_and_the_next_engine_finds_it_so(
 ) -> None:
     filled()
     where = ("--store", store)
+    code, _, err = ensue("breaker", "open", "orders/pack", "--for", "400d", *where)
+    assert (code, "more than a year" in err) == (2, True)
     assert ensue("breaker", "open", "orders/pack", *where)[1].startswith("breaker orders/pack is open")
     reader = open_reader(store)
     (fact,) = reader.facts("breaker")

@@ -94,6 +94,29 @@ async def test_what_a_worker_has_and_has_not_begun_is_handed_back_when_the_break
     assert 5 <= trace.lines.count("down") < 200
 
 
+@pytest.mark.parametrize("rig", ["local-sqlite"], indirect=True)
+async def test_an_alarm_that_calls_what_is_away_does_not_call_itself_for_ever(rig: Rig, trace: Trace) -> None:
+    flow = Pipeline("alarmed")
+
+    @flow.step(breaker=Breaker(name="mail", failures_in_row=2, open_seconds=10), retry=1)
+    def send(event: Order) -> None:
+        raise ConnectionError("refused")
+
+    @flow.step(breaker="mail", retry=1)
+    def alarm(event: BreakerOpened) -> None:
+        trace.note("called")
+        raise ConnectionError("refused")
+
+    engine = await rig.start(flow)
+    assert isinstance(engine, LocalEngine)
+    for n in range(2):
+        await (await engine.emit(Order(n=n))).result(SECONDS)
+    for _ in range(5):
+        engine.advance(400)
+        await engine.idle()
+    assert trace.lines == []
+
+
 async def test_what_is_no_outage_opens_nothing(rig: Rig) -> None:
     flow = Pipeline("faulty")
 

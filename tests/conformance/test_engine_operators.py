@@ -153,8 +153,19 @@ def calls(name: str, breaker: Breaker | str) -> Pipeline:
 
 def test_pipelines_that_disagree_about_a_breaker_that_they_share_are_refused() -> None:
     strict = Breaker(name="mail", failures_in_row=1, open_seconds=5)
-    with pytest.raises(PipelineInvalid, match="breaker mail has other settings in a than in b"):
-        LocalEngine(calls("a", "mail"), calls("b", strict))
+    with pytest.raises(PipelineInvalid, match="breaker mail has two settings"):
+        LocalEngine(calls("a", Breaker(name="mail", failures_in_row=2)), calls("b", strict))
+
+
+@pytest.mark.parametrize("first", ["names", "declares"])
+async def test_a_pipeline_that_only_names_a_breaker_has_the_settings_that_another_declares(first: str) -> None:
+    strict = Breaker(name="mail", failures_in_row=1, counts=KeyError)
+    flows = [calls("names", "mail"), calls("declares", strict)]
+    async with LocalEngine(*sorted(flows, key=lambda flow: flow.name != first)) as engine:
+        steps = [step for flow in engine.pipelines.values() for step in flow.steps.values()]
+        assert [step.breaker for step in steps] == [strict, strict]
+        assert [view.name for view in engine.breakers()] == ["mail"]
+    assert flows[0].steps["call"].breaker == Breaker(name="mail"), "another engine may have other pipelines"
 
 
 async def test_pipelines_that_agree_about_a_breaker_share_it() -> None:
