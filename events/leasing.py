@@ -1,7 +1,8 @@
 """Leasing: what is ready goes out to workers, attempt by attempt, and is asked after when nothing is heard of it.
 
 Rules: the attempt is recorded in the commit before its delivery is sent. A circuit that is open lets nothing out, one
-that is half-open a single probe. A worker that is asked about a delivery and does not know it never runs it later.
+that is half-open a single probe. No attempt but the first begins after its deadline, whatever held it back: the step
+gives up instead. A worker that is asked about a delivery and does not know it never runs it later.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -74,10 +75,16 @@ class Leasing:
                 if self._book.now_us >= pool.strained_until_us and not any(slot.leases for slot in pool.workers):
                     self._one(pool, pool.workers)
             elif pool.workers:
-                for slot, deliveries in plan_leases(pool, self._book.now_us):
-                    self._lease(slot, deliveries)
+                while self._is_left_over(pool):
+                    pass
             if not pool.workers and pool.broken is not None:
                 self._fail_pending(pool, pool.broken)
+
+    def _is_left_over(self, pool: Pool) -> bool:
+        """Give out what can go out; whether a worker got nothing of what was meant for it, and so has room for more."""
+        plan = plan_leases(pool, self._book.now_us)
+        sent = [self._lease(slot, deliveries) for slot, deliveries in plan]
+        return not all(sent)
 
     def inquire(self, workers: Iterable[tuple[WorkerSlot, Pool]], held_back: Container[tuple[int, int]]) -> None:
         """Now and then, ask workers about what they had at the last inquiry already. held_back: generators to wait."""
@@ -145,8 +152,10 @@ class Leasing:
             if size > _MOST_DELIVERED_BYTES:
                 self._refuse(delivery, size)
                 continue
-            token += 1
             number = delivery.attempt + 1
+            if number > 1 and self._is_late(delivery):
+                continue
+            token += 1
             transitions.attempt(delivery, number, now_us)
             slot.leases[token] = delivery
             slot.leased_bytes += size
@@ -160,6 +169,16 @@ class Leasing:
                 self._asking = True
                 self.inquire_at_us = now_us + self._every_us
         return bool(items)
+
+    def _is_late(self, delivery: Delivery) -> bool:
+        """Whether it was held back beyond its deadline: then the step gives up in the place of another attempt."""
+        retry = delivery.step.step.retry
+        if not retry.is_too_late((self._book.now_us - delivery.first_us) / 1e6, 0.0):
+            return False
+        text = f"attempt {delivery.attempt + 1} was held back{retry.deadline_note}"
+        results.give_up(self._book, delivery, Failure(FailureKind.TIMEOUT, "DeadlineExceeded", text))
+        self._book.settle(delivery.run)
+        return True
 
     def _refuse(self, delivery: Delivery, size: int) -> None:
         text = f"{size:,} bytes of events for one call are over the limit of {_MOST_DELIVERED_BYTES:,}: gather less"

@@ -61,7 +61,7 @@ class Retry:
     wait: seconds, a `Backoff`, or a tenacity wait strategy.
     on: the exceptions worth another attempt, or a tenacity retry strategy.
     give_up_on: exceptions that end it at once, whatever else is said.
-    deadline: seconds from the beginning of the first attempt; no attempt begins after it.
+    deadline: seconds from the beginning of the first attempt; no other attempt begins after it, whatever held it back.
     by_exception: what holds instead for an exception and its subclasses: a `Retry`, or a number of attempts with the
         wait of this one. The most specific entry counts. The deadline and `give_up_on` of this one hold as well.
     """

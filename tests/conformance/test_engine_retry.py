@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ensue import Context, Event, Pipeline, Retry
-from ensue.actors.local import LocalEngine
+from ensue import Breaker, Context, Event, Pipeline, Retry
+from ensue.actors.local import LocalEngine, ManualClock
 from ensue.actors.wire import Tag, unpack_message
 from ensue.events.codec import pack
 from ensue.events.errors import Overloaded
@@ -47,6 +47,27 @@ async def test_no_attempt_begins_after_the_deadline_and_the_failure_says_so(loca
     outcome = await local.run(flow, Order())
     assert (outcome.status, trace.lines) == ("failed", ["1", "2", "3", "4"])
     assert outcome.errors[0].message == "refused (given up: the deadline of 35 s leaves no time for another attempt)"
+
+
+async def test_an_attempt_that_a_breaker_held_back_beyond_the_deadline_never_begins() -> None:
+    flow = Pipeline("held-back")
+    clock = ManualClock()
+    began: list[float] = []
+
+    @flow.step(
+        retry=Retry(attempts=10, wait=1.0, deadline=10.0),
+        breaker=Breaker(failures_in_row=2, open_seconds=100.0, jitter=0.0),
+    )
+    def fail(event: Order) -> None:
+        began.append(clock.now_us() / 1e6)
+        raise ConnectionError("refused")
+
+    async with LocalEngine(flow, clock=clock) as engine:
+        outcome = await (await engine.emit(Order())).result(20)
+    assert (outcome.status, [at - began[0] for at in began]) == ("failed", [0.0, 1.0])
+    [error] = outcome.errors
+    assert (error.attempts, error.kind) == (2, "timeout")
+    assert error.message.endswith("(given up: the deadline of 10 s leaves no time for another attempt)")
 
 
 async def test_where_no_time_is_left_for_a_wait_the_step_gives_up_at_once(rig: Rig, trace: Trace) -> None:
