@@ -347,7 +347,7 @@ class Core:
             tokens = [
                 token
                 for token, delivery in slot.leases.items()
-                if delivery.run is run and not (run.undos and delivery.step.step.pivot)  # it may still be done
+                if delivery.run is run and not delivery.step.pivot  # it may still be done
             ]
             if tokens:
                 self._book.decision.cancel.append(CancelDeliveries(worker, tokens))

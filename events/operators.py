@@ -43,7 +43,10 @@ class Operators:
         self._revived: dict[bytes, int] = {}
 
     def cancel(self, entry: Cancel) -> None:
-        """End a run; what has a key ends first, what it owes is undone then, and nothing new is started but that."""
+        """End a run; what has a key and a pivot end first, what it owes is undone then, and nothing else is started.
+
+        A pivot that is done makes the cancel void: the run goes forward.
+        """
         run = self._book.state.runs.get(entry.run_id)
         error: EnsueError | None = None
         if run is None:
@@ -60,7 +63,7 @@ class Operators:
         book = self._book
         book.decision.audit.append(Audited(entry.who, "run cancel", format_id(run.run_id)))
         self._stop(run)
-        if not run.undos and not _holds_a_key(run):
+        if not run.undos and not _has_to_come_to_its_end(run):
             book.end(run, Status.CANCELLED)
             return
         book.record(run, [_CANCELLING, book.now_us, entry.who])
@@ -183,6 +186,7 @@ class Operators:
             self._book.decision.answers.append(Answer(reply, error))
 
 
-def _holds_a_key(run: Run) -> bool:
-    """Whether an attempt is under way that the next event of its key must not run beside."""
-    return any(d.status is DeliveryStatus.LEASED and d.key is not None for d in run.deliveries.values())
+def _has_to_come_to_its_end(run: Run) -> bool:
+    """Whether an attempt is under way that the next event of its key must not run beside, or one of a pivot."""
+    leased = (d for d in run.deliveries.values() if d.status is DeliveryStatus.LEASED)
+    return any(d.key is not None or d.step.pivot for d in leased)

@@ -21,7 +21,7 @@ class Turn(StrEnum):
     """What turns a run round."""
 
     FAILED = "a step gives up, and no step hears of it"
-    CANCELLED = "an operator cancels it, and it owes compensations or runs an attempt with a key"
+    CANCELLED = "an operator cancels it, and it owes compensations or runs a pivot or an attempt with a key"
     STOPPED = "nothing runs any more, and it owes compensations"
     PIVOTED = "a pivot is done although it was cancelled"
     REVIVED = "an operator retries it, or redrives a dead letter"

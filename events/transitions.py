@@ -148,7 +148,7 @@ def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: b
 
 
 def cancel(state: State, run: Run) -> None:
-    """An operator ends a run that has something to undo: what is not running stands still."""
+    """An operator ends a run that has something to undo or to let end: what is not running stands still."""
     run.cancelling = True
     _halt(state, run, Turn.CANCELLED)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,24 @@ async def test_a_run_that_waits_for_a_retry_can_be_cancelled(rig: Rig) -> None:
     await until(lambda: (row := reader.run(run.raw_id)) is not None and row.status == 2)
     await run.cancel()
     assert (await run.result(20)).status == "cancelled"
+
+
+async def test_a_pivot_is_let_end_although_its_run_is_cancelled(rig: Rig, trace: Trace, tmp_path: Path) -> None:
+    flow = Pipeline("cancel-pivot")
+    gate = str(tmp_path / "gate")
+
+    @flow.step(pivot=True)
+    async def pay(event: Order) -> Item:
+        trace.note("began")
+        while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 - another process lets it go
+            await asyncio.sleep(0.01)
+        trace.note("paid")
+        return Item(n=event.n)
+
+    engine = await rig.start(flow)
+    run = await engine.emit(Order())
+    await until(lambda: trace.lines == ["began"])
+    await run.cancel()
+    Path(gate).touch()  # noqa: ASYNC240 - a test
+    outcome = await run.result(20)
+    assert (outcome.status, outcome.events, trace.lines) == ("completed", [Item(n=0)], ["began", "paid"])

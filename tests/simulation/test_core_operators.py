@@ -8,12 +8,12 @@ from typing import Any
 
 from ensue import Pipeline, StepFailed
 from ensue.events.commands import Decision
-from ensue.events.errors import RunFinished
+from ensue.events.errors import RunFinished, RunPastPivot
 from ensue.events.inputs import Cancel, Op, Redrive, Revive, StepBroken, WorkerDown
 from ensue.events.letters import letter_id
 from ensue.events.records import Kind
 
-from .answers import Excused, Item, Order, Paid, ends, fails, held, one, returns
+from .answers import TRANSIENT, Excused, Item, Order, Paid, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture
 
 
@@ -244,3 +244,59 @@ def test_a_failing_run_that_owes_compensations_can_be_cancelled_while_it_halts()
     returns(driver, "release")
     assert ends(driver) == ["compensated"]
     assert picture(driver.core.state) == picture(driver.replayed())
+
+
+def pivot_alone() -> tuple[CoreDriver, bytes]:
+    """A run that owes nothing and is at its pivot; another of its steps waits for a worker."""
+    flow = Pipeline("pivot-alone")
+
+    @flow.step(pivot=True)
+    def pay(event: Order) -> Paid: ...  # type: ignore[empty-body]
+
+    @flow.step
+    def pack(event: Order) -> None: ...
+
+    @flow.step
+    def send(event: Paid) -> None: ...
+
+    driver = CoreDriver(flow)
+    run_id = driver.emit(Order())
+    decision = driver.tell(Cancel(run_id, object(), "ann"))
+    assert answer(decision) is None
+    assert [stop.worker for stop in decision.cancel] == [one(driver, "pack")[0]]
+    assert ends(driver) == []
+    return driver, run_id
+
+
+def test_a_pivot_is_not_interrupted_by_a_cancel_and_where_it_is_done_its_run_goes_forward() -> None:
+    driver, run_id = pivot_alone()
+    driver.answer(*one(driver, "pack"), Op.RELEASE)
+    assert held(driver, "pack") == []
+    returns(driver, "pay", Paid())
+    assert isinstance(answer(driver.tell(Cancel(run_id, object(), "ann"))), RunPastPivot)
+    assert picture(driver.core.state) == picture(driver.replayed())
+    returns(driver, "pack")
+    returns(driver, "send")
+    assert ends(driver) == ["completed"]
+
+
+def test_a_pivot_that_fails_although_it_was_let_end_ends_its_run_as_cancelled() -> None:
+    driver, _ = pivot_alone()
+    driver.answer(*one(driver, "pack"), Op.RELEASE)
+    driver.answer(*one(driver, "pay"), Op.FAIL, *TRANSIENT)
+    assert ends(driver) == ["cancelled"]
+    driver.tell(seconds=60)
+    assert held(driver, "pay") == []
+
+
+def test_a_pivot_that_waits_for_its_next_attempt_is_cancelled_at_once() -> None:
+    flow = Pipeline("pivot-waits")
+
+    @flow.step(pivot=True)
+    def pay(event: Order) -> None: ...
+
+    driver = CoreDriver(flow)
+    run_id = driver.emit(Order())
+    driver.answer(*one(driver, "pay"), Op.FAIL, *TRANSIENT)
+    driver.tell(Cancel(run_id))
+    assert ends(driver) == ["cancelled"]
