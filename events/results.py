@@ -89,16 +89,16 @@ def timed_out(book: Book, delivery: Delivery) -> None:
     """An attempt ran out of time and could be stopped only by ending its process."""
     step = delivery.step.step
     text = f"did not return within {step.timeout_seconds:g} s; its process was ended"
-    wait = _wait_seconds(book, delivery)
-    failed(book, delivery, Failure(FailureKind.TIMEOUT, "TimeoutError", text + _late(delivery, wait)), wait)
+    wait, note = _outlook(book, delivery, TimeoutError)
+    failed(book, delivery, Failure(FailureKind.TIMEOUT, "TimeoutError", text + note), wait)
 
 
 def crashed(book: Book, delivery: Delivery, message: str, most: int) -> None:
     """The process died with an attempt in it; `most` deaths are enough."""
     crashes = delivery.crashes + 1
-    wait = _wait_seconds(book, delivery)
+    wait, note = _outlook(book, delivery)
     if crashes >= most or wait is None:
-        text = f"{message} ({crashes} of its attempts ended with the process){_late(delivery, wait)}"
+        text = f"{message} ({crashes} of its attempts ended with the process){note}"
         give_up(book, delivery, Failure(FailureKind.UNKNOWN, "WorkerDied", text))
         return
     due_us = book.now_us + int(min(wait, _CRASH_WAIT_SECONDS) * _SECOND_US)
@@ -125,16 +125,10 @@ def input_ids(delivery: Delivery) -> list[bytes]:
     return ids
 
 
-def _wait_seconds(book: Book, delivery: Delivery) -> float | None:
+def _outlook(book: Book, delivery: Delivery, kind: type[BaseException] | None = None) -> tuple[float | None, str]:
+    """The wait before the next attempt, or None and what the message ends with where it was the deadline."""
     elapsed_seconds = (book.now_us - delivery.first_us) / _SECOND_US
-    return delivery.step.step.retry.wait_without_exception(delivery.attempt, delivery.run.run_id, elapsed_seconds)
-
-
-def _late(delivery: Delivery, wait_seconds: float | None) -> str:
-    """What the message ends with where it was the deadline that left no attempt."""
-    retry = delivery.step.step.retry
-    attempts = retry.attempts if isinstance(retry.attempts, int) else delivery.attempt + 1
-    return retry.deadline_note if wait_seconds is None and delivery.attempt < attempts and retry.deadline else ""
+    return delivery.step.step.retry.outlook(delivery.attempt, delivery.run.run_id, elapsed_seconds, kind)
 
 
 def _cause(delivery: Delivery) -> bytes:

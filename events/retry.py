@@ -107,22 +107,39 @@ class Retry:
         return f" (given up: the deadline of {self.deadline:g} s leaves no time for another attempt)"
 
     def wait_without_exception(self, attempt: int, seed: bytes, elapsed_seconds: float = 0.0) -> float | None:
-        """The wait in seconds after an attempt that left no exception to look at (its process died), or None to stop.
+        """The wait in seconds after an attempt whose process died, or None to stop; see `outlook`."""
+        return self.outlook(attempt, seed, elapsed_seconds)[0]
 
-        `elapsed_seconds` counts from the beginning of the first attempt. Tenacity strategies need the exception, so
-        the default figures stand in for them here.
+    def outlook(
+        self, attempt: int, seed: bytes, elapsed_seconds: float, kind: type[BaseException] | None = None
+    ) -> tuple[float | None, str]:
+        """What follows an attempt that left no exception to look at, at most its class, since its process had to end.
+
+        The wait in seconds, or None to stop, and then the `deadline_note` where that was why. `elapsed_seconds` counts
+        from the beginning of the first attempt. Tenacity strategies need the exception, so the default figures stand
+        in for them here, and a retry strategy is passed over.
         """
-        attempts = self.attempts if isinstance(self.attempts, int) else 5
-        if attempt >= attempts:
-            return None
-        wait = self._own_wait(attempt, seed)
-        return None if self.is_too_late(elapsed_seconds, wait) else wait
+        chosen = self if kind is None else self.for_exception(kind)
+        attempts = chosen.attempts if isinstance(chosen.attempts, int) else 5
+        if attempt >= attempts or (kind is not None and not self._bears(kind, chosen)):
+            return None, ""
+        wait = _wait_of(chosen, attempt, seed)
+        late = next((policy for policy in (self, chosen) if policy.is_too_late(elapsed_seconds, wait)), None)
+        return (wait, "") if late is None else (None, late.deadline_note)
 
-    def _own_wait(self, attempt: int, seed: bytes) -> float:
-        if isinstance(self.wait, int | float):
-            return float(self.wait)
-        backoff = self.wait if isinstance(self.wait, Backoff) else Backoff()
-        return backoff.seconds(attempt, spread(seed, attempt))
+    def _bears(self, kind: type[BaseException], chosen: "Retry") -> bool:
+        """Whether an exception of this class is worth another attempt, as far as classes say it."""
+        if issubclass(kind, (self.give_up_on, chosen.give_up_on)):
+            return False
+        return not isinstance(chosen.on, type | tuple) or issubclass(kind, chosen.on)
+
+
+def _wait_of(retry: Retry, attempt: int, seed: bytes) -> float:
+    """The wait after an attempt; the default figures stand in for a tenacity strategy."""
+    if isinstance(retry.wait, int | float):
+        return float(retry.wait)
+    backoff = retry.wait if isinstance(retry.wait, Backoff) else Backoff()
+    return backoff.seconds(attempt, spread(seed, attempt))
 
 
 def _check_entry(kind: object, entry: object) -> None:

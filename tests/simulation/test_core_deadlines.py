@@ -1,9 +1,9 @@
-"""No attempt begins after the deadline, whatever held it back: what is late gives up in the place of its delivery."""
+"""Whether another attempt begins: none does after the deadline, whatever held it back, or after the wrong time-out."""
 
 import pytest
 
 from ensue import Pipeline, Retry
-from ensue.events.inputs import Force, Op, WorkerDown
+from ensue.events.inputs import Completed, Force, Op, WorkerDown
 
 from .answers import FULL, TRANSIENT, Order, emit_all, ends, held, one, returns
 from .core_driver import CoreDriver, picture
@@ -118,3 +118,32 @@ def test_a_first_attempt_that_was_handed_back_begins_whenever_it_can() -> None:
     driver.tell(seconds=11)
     driver.answer(*one(driver, "call"), Op.RELEASE)
     assert [item[3] for _, item in held(driver, "call")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("retry", "attempts"),
+    [
+        (Retry(attempts=4, wait=0.0, give_up_on=TimeoutError), 1),
+        (Retry(attempts=4, wait=0.0, on=ConnectionError), 1),
+        (Retry(attempts=4, wait=0.0, by_exception={TimeoutError: 2}), 2),
+        (Retry(attempts=3, wait=0.0), 3),
+    ],
+)
+def test_a_time_out_that_cost_the_process_is_tried_again_as_the_policy_says_of_time_outs(
+    retry: Retry, attempts: int
+) -> None:
+    flow = Pipeline("timed-out")
+
+    @flow.step(retry=retry)
+    def call(event: Order) -> None: ...
+
+    driver = CoreDriver(flow)
+    driver.emit(Order())
+    while held(driver, "call"):
+        worker, item = one(driver, "call")
+        driver.tell(Completed(worker, [[Op.STUCK, item[0]]]))
+        del driver.held[worker]
+        driver.tell(WorkerDown(worker, "killed", expected=True))
+        driver.add_worker("call")
+    [died] = driver.dead
+    assert (died.fault.attempts, died.fault.failure.error) == (attempts, "TimeoutError")

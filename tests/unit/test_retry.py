@@ -134,3 +134,32 @@ def test_the_spread_is_even_over_deliveries_and_differs_by_attempt() -> None:
     for tenth in range(10):
         assert 60 < sum(tenth / 10 <= share < (tenth + 1) / 10 for share in shares) < 140
     assert len({spread(SEED, attempt) for attempt in range(1, 6)}) == 5
+
+
+NO_TIME = " (given up: the deadline of 5 s leaves no time for another attempt)"
+
+
+@pytest.mark.parametrize(
+    ("retry", "expected"),
+    [
+        (Retry(attempts=4, wait=3), (3, "")),
+        (Retry(attempts=1, wait=3, deadline=5), (None, "")),
+        (Retry(attempts=4, wait=3, give_up_on=TimeoutError, deadline=5), (None, "")),
+        (Retry(attempts=4, wait=3, give_up_on=(ValueError, OSError)), (None, "")),
+        (Retry(attempts=4, wait=3, on=ConnectionError), (None, "")),
+        (Retry(attempts=4, wait=3, on=(ConnectionError, OSError)), (3, "")),
+        (Retry(attempts=1, wait=3, on=ValueError, by_exception={OSError: 3}), (3, "")),
+        (Retry(attempts=4, wait=3, by_exception={OSError: 1}), (None, "")),
+        (Retry(attempts=4, wait=3, by_exception={OSError: Retry(wait=1), ConnectionError: 1}), (1, "")),
+        (Retry(attempts=4, wait=3, by_exception={OSError: Retry(give_up_on=TimeoutError)}), (None, "")),
+        (Retry(attempts=4, give_up_on=OSError, by_exception={TimeoutError: 3}), (None, "")),
+        (Retry(attempts=4, wait=3, deadline=5), (None, NO_TIME)),
+        (Retry(attempts=4, wait=3, deadline=5, by_exception={OSError: Retry(wait=6)}), (None, NO_TIME)),
+        (Retry(attempts=4, wait=3, by_exception={OSError: Retry(wait=3, deadline=5)}), (None, NO_TIME)),
+        (Retry(attempts=4, wait=3, on=lambda state: False), (3, "")),
+    ],
+)
+def test_a_time_out_that_left_no_exception_is_decided_by_its_class(
+    retry: Retry, expected: tuple[float | None, str]
+) -> None:
+    assert retry.outlook(1, SEED, 2.5, TimeoutError) == expected
