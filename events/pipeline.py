@@ -124,7 +124,7 @@ class Pipeline:
     ) -> Callable[[F], F]:
         """Add a step that hears `StepFailed` of the given steps (of all others, where none is given)."""
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
-        names = frozenset(name for step in steps for name in self._names_of(step))
+        names = frozenset(name for step in steps for name in self._failing(step))
 
         def add(code: F) -> F:
             self._add(code, local_names, retry=_retry(retry), timeout=timeout, failed_steps=names, breaker=Breaker())
@@ -250,6 +250,17 @@ class Pipeline:
             msg = f"{asked}({shown}): pipeline {self.name} has no such step (known: {', '.join(self.steps) or 'none'})"
             hint = f"; write @{self.name}.on_error() for the failures of all steps" if asked == "on_error" else ""
             raise PipelineInvalid(f"{msg}{hint}")
+        return names
+
+    def _failing(self, step: Callable[..., Any] | str) -> list[str]:
+        """The steps whose failures a handler hears. That of a compensation is for the operator, so none would come."""
+        names = self._names_of(step)
+        undoing = next((name for name in names if self.steps[name].compensates is not None), None)
+        if undoing is not None:
+            raise PipelineInvalid(
+                f"on_error({undoing}): that is a compensation, and its failure waits for an operator instead of being "
+                "handled: to be told of it, add a step with a parameter of CompensationBlocked"
+            )
         return names
 
     def _undone(self, step: Callable[..., Any] | str) -> str:

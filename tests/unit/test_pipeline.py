@@ -273,6 +273,20 @@ def test_a_handler_hears_step_failed() -> None:
         _pipeline().on_error()(sink)
 
 
+def test_a_handler_of_a_compensation_is_refused_since_its_failure_is_for_the_operator() -> None:
+    pipeline = _pipeline()
+    pipeline.step(name="take")(sink)
+
+    @pipeline.compensate("take")
+    def give_back(event: A) -> None: ...
+
+    for step in (give_back, "give_back"):
+        with pytest.raises(
+            PipelineInvalid, match=r"on_error\(give_back\): .*a step with a parameter of CompensationBl"
+        ):
+            pipeline.on_error("take", step)
+
+
 def test_a_webhook_says_what_it_may_emit() -> None:
     pipeline = _pipeline()
 
