@@ -210,6 +210,7 @@ class Pipeline:
         signature = read_signature(function, title, local_names)
         if failed_steps is not None and not any(StepFailed in p.models for p in signature.parameters):
             raise PipelineInvalid(f"error handler {title}: annotate a parameter with StepFailed")
+        _check_failures(title, signature)
         style = call_style(function)
         _check_stream(title, style, signature)
         resources = claims or Resources()
@@ -311,6 +312,20 @@ def _check_stream(name: str, style: CallStyle, signature: Signature) -> None:
         stream = "AsyncIterator" if style is CallStyle.ASYNC_STREAM else "Iterator"
         event = emission.single[0].__name__
         raise PipelineInvalid(f"step {name} yields: annotate what it yields, e.g. -> {stream}[{event}]")
+
+
+def _check_failures(name: str, signature: Signature) -> None:
+    """A failure counts as handled when a step hears it, so it must not wait for an event that may never come.
+
+    Lists alone are called in any case, once nothing more can come.
+    """
+    parameters = signature.parameters
+    hearing = next((p for p in parameters if StepFailed in p.models), None)
+    if hearing is not None and len(parameters) > 1 and not all(p.is_list for p in parameters):
+        raise PipelineInvalid(
+            f"step {name}: {hearing.name!r} hears failures beside another event, and where that never comes a failure "
+            "would be lost: hear StepFailed alone, emit an event of your own, and join that"
+        )
 
 
 def _check_compensation(name: str, signature: Signature, undone: Step) -> None:

@@ -287,6 +287,32 @@ def test_a_handler_of_a_compensation_is_refused_since_its_failure_is_for_the_ope
             pipeline.on_error("take", step)
 
 
+def test_a_failure_that_would_wait_for_another_event_is_refused() -> None:
+    pipeline = _pipeline()
+
+    def plain(failure: StepFailed, event: A) -> None: ...
+    def either(event: A, failure: StepFailed | B) -> None: ...
+    def beside_a_list(failure: StepFailed, events: list[A]) -> None: ...
+    def failures(failures: list[StepFailed], event: A) -> None: ...
+
+    for code in (plain, either, beside_a_list, failures):
+        for add in (pipeline.step, pipeline.on_error()):
+            with pytest.raises(PipelineInvalid, match=f"step {code.__name__}: .*, emit an event of your own, and join"):
+                add(code)
+
+
+def test_failures_are_heard_alone_or_gathered_beside_other_lists() -> None:
+    pipeline = _pipeline()
+
+    def alone(failure: StepFailed | B) -> None: ...
+    def failures(failures: list[StepFailed]) -> None: ...
+    def report(events: list[A], failures: list[StepFailed]) -> None: ...
+
+    for code in (alone, failures, report):
+        pipeline.step(code)
+    assert list(pipeline.steps) == ["alone", "failures", "report"]
+
+
 def test_a_webhook_says_what_it_may_emit() -> None:
     pipeline = _pipeline()
 
