@@ -19,7 +19,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from .errors import CodecError, EventInvalid
 from .event import Event, describe_problems
 
-__all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "MAX_MESSAGE_BYTES", "decode", "encode", "pack", "unpack"]
+__all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "MAX_MESSAGE_BYTES", "decode", "encode", "is_deeper", "pack", "unpack"]
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """The largest event, packed. A larger thing belongs in a store of its own, with its address in the event."""
@@ -125,13 +125,19 @@ def _dump(event: Event) -> dict[str, Any]:
     return fields
 
 
-def _check_depth(fields: dict[str, Any], name: str) -> None:
+def is_deeper(fields: dict[str, Any], levels: int, name: str = "an event") -> bool:
+    """Whether lists and maps are nested deeper than this, the map of the fields counted."""
     level: list[Container] = [fields]
-    for _ in range(MAX_DEPTH):
+    for _ in range(levels):
         level = [inner for outer in level for inner in _children(outer, name)]
         if not level:
-            return
-    raise CodecError(f"{name} is nested deeper than {MAX_DEPTH} levels")
+            return False
+    return True
+
+
+def _check_depth(fields: dict[str, Any], name: str) -> None:
+    if is_deeper(fields, MAX_DEPTH, name):
+        raise CodecError(f"{name} is nested deeper than {MAX_DEPTH} levels")
 
 
 def _children(value: Container, name: str) -> list[Container]:

@@ -55,6 +55,8 @@ class StepFailed(Event, type="ensue.step_failed"):
     """A step gave up on an event. A step that hears it is the error handler; if nothing hears it the run fails.
 
     `data` is the input event's fields, `event_type` and `event_id` name it; `error` is the exception's type.
+    `data_omitted`: the event is too large (over 2 MiB) or nested too deep (all 64 levels) to be quoted, so `data` is
+    empty; `ctx.events(Type)` has the event itself.
     """
 
     step: str
@@ -65,3 +67,4 @@ class StepFailed(Event, type="ensue.step_failed"):
     error: str
     message: str
     attempts: int
+    data_omitted: bool = False

@@ -41,6 +41,8 @@ FORMAT = 1
 
 _PROSE = frozenset({"title", "description", "examples", "deprecated"})
 _NAMED = frozenset({"properties", "$defs", "patternProperties"})
+_LATER = frozenset({"data_omitted"})
+"""What `StepFailed` was given later, with a default: runs that hear it keep their version."""
 
 
 class _Data(BaseModel):
@@ -228,6 +230,8 @@ def _structure(step: Step) -> dict[str, Any]:
 def _event_structure(model: type[Event]) -> dict[str, Any]:
     schema = schema_of(model)
     fields = {name: repr(field.annotation) for name, field in model.model_fields.items()}
+    if schema is not None and model is StepFailed:
+        schema["properties"] = {name: field for name, field in schema["properties"].items() if name not in _LATER}
     return {"version": model.__event_version__, "schema": fields if schema is None else _without_prose(schema)}
 
 

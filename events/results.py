@@ -1,10 +1,10 @@
 """Results: what follows when an attempt is done, failed, was handed back, or died with its process."""
 
-from typing import Any
+from typing import Any, cast
 
 from . import keys, letters, transitions
 from .book import Book
-from .codec import MAX_EVENT_BYTES, pack, unpack
+from .codec import MAX_DEPTH, MAX_EVENT_BYTES, is_deeper, pack, unpack
 from .failure import Failure, FailureKind
 from .ids import derived_id, format_id
 from .inputs import Completion
@@ -147,17 +147,29 @@ def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: 
     return [FAILED, delivery.number, delivery.attempt, *failure, now_us, retry_us, delivery.step.name, handled]
 
 
+def _quoted(cause: Ref | None) -> tuple[dict[str, Any], bool]:
+    """The fields of an event as its failure quotes them, and whether there are none since they would not fit."""
+    if cause is None:
+        return {}, False
+    if len(cause.data) > _MOST_QUOTED_BYTES:
+        return {}, True
+    fields = cast("dict[str, Any]", unpack(cause.data))
+    return ({}, True) if is_deeper(fields, MAX_DEPTH - 1) else (fields, False)
+
+
 def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
     cause = delivery.last_ref
+    data, omitted = _quoted(cause)
     fields: dict[str, Any] = {
         "step": delivery.step.name,
         "event_type": cause.type if cause else "",
         "event_id": format_id(cause.event_id) if cause else "",
-        "data": unpack(cause.data) if cause and len(cause.data) <= _MOST_QUOTED_BYTES else {},
+        "data": data,
         "kind": str(failure.kind),
         "error": failure.error,
         "message": failure.message,
         "attempts": delivery.attempt,
+        "data_omitted": omitted,
     }
     event_id = _derived(delivery, _cause(delivery), FAILURE_INDEX - delivery.lives)
     return Ref(event_id, FAILED_TYPE, 1, pack(fields), None, None)

@@ -1,12 +1,15 @@
 """The failure of a step is heard by whoever handles it, and fails the run where nobody does, on every engine."""
 
+from typing import Any
+
 import pytest
 
 from ensue import Context, Event, Pipeline, Retry, StepFailed
+from ensue.events.codec import MAX_DEPTH
 
-from .engines import Rig, Trace, ray_session, rig, trace
+from .engines import Rig, Trace, local, ray_session, rig, trace
 
-__all__ = ["ray_session", "rig", "trace"]
+__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
 
@@ -21,6 +24,10 @@ class Item(Event):
 
 class Blob(Event):
     data: bytes
+
+
+class Tree(Event):
+    root: Any
 
 
 class Mended(Event):
@@ -72,6 +79,40 @@ async def test_a_step_that_hears_step_failed_by_type_hears_every_other_step(rig:
     assert outcome.status == "completed"
     assert sorted(str(event) for event in outcome.events) == ["text='left'", "text='right'"]
     assert sorted(e.step for e in outcome.errors) == ["left", "right"]
+
+
+@pytest.mark.parametrize(("depth", "omitted"), [(3, False), (MAX_DEPTH - 1, False), (MAX_DEPTH, True)])
+async def test_a_failure_can_be_read_however_deep_its_event_is(local: Rig, depth: int, omitted: bool) -> None:
+    flow = Pipeline("deep")
+    tree: list[object] = []
+    for _ in range(depth - 2):
+        tree = [tree]
+
+    @flow.step(retry=1)
+    def climb(event: Tree) -> None:
+        raise ValueError("too high")
+
+    @flow.on_error(climb)
+    def mend(failure: StepFailed, ctx: Context) -> Mended:
+        return Mended(text=f"{failure.data_omitted} {failure.data == {'root': tree}} {len(ctx.events(Tree))}")
+
+    outcome = await local.run(flow, Tree(root=tree))
+    assert (outcome.status, outcome.events) == ("completed", [Mended(text=f"{omitted} {not omitted} 1")])
+
+
+async def test_a_failure_says_that_its_event_was_too_large_to_be_quoted(local: Rig) -> None:
+    flow = Pipeline("large")
+
+    @flow.step(retry=1)
+    def load(event: Blob) -> None:
+        raise ValueError("too large")
+
+    @flow.on_error(load)
+    def mend(failure: StepFailed, ctx: Context) -> Mended:
+        return Mended(text=f"{failure.data} {failure.data_omitted} {len(ctx.events(Blob)[0].data)}")
+
+    outcome = await local.run(flow, Blob(data=b"x" * 3 * MIB))
+    assert outcome.events == [Mended(text=f"{{}} True {3 * MIB}")]
 
 
 async def test_a_handler_that_fails_itself_fails_the_run_with_both_errors(rig: Rig) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, SecretStr, computed_field, field_validato
 from ensue.events.codec import MAX_DEPTH, MAX_EVENT_BYTES, decode, encode, pack, unpack
 from ensue.events.errors import CodecError, EventInvalid
 from ensue.events.event import Event, Upcaster
+from ensue.events.failure import StepFailed
 
 
 class Colour(enum.Enum):
@@ -247,6 +248,12 @@ def test_bytes_that_are_too_deep_are_refused() -> None:
         decode(Tree, pack({"root": _nested(MAX_DEPTH, _in_list)}), 1)
     with pytest.raises(CodecError):
         decode(Tree, b"\x81\xa4root" + b"\x91" * 100_000 + b"\xc0", 1)
+
+
+def test_a_failure_of_before_it_said_whether_its_data_was_left_out_reads_as_before() -> None:
+    fields = {"step": "s", "event_type": "A", "event_id": "", "data": {"n": 1}, "kind": "unknown", "error": "E"}
+    failed = decode(StepFailed, pack({**fields, "message": "m", "attempts": 2}), 1)
+    assert (failed.data, failed.data_omitted) == ({"n": 1}, False)
 
 
 def test_python_that_is_too_deep_is_refused() -> None:

@@ -259,6 +259,16 @@ def test_the_version_is_sixteen_digits_and_the_same_in_every_process() -> None:
     assert version_of(pipeline) == "944d642df91988d9"
 
 
+def test_a_field_that_ensue_gave_its_own_event_later_leaves_the_version_alone() -> None:
+    flow = Pipeline("failures")
+
+    def mend(failure: StepFailed) -> None: ...
+
+    mend.__module__, mend.__qualname__ = "tests", "mend"
+    flow.step(mend)
+    assert version_of(flow) == "e25054a013874cff"  # of before `data_omitted`
+
+
 def test_policies_prose_webhooks_and_order_leave_the_version_alone() -> None:
     def told(event: Placed) -> Shipped: ...  # type: ignore[empty-body]
 
