@@ -7,8 +7,9 @@ A delivery whose process died is a suspect: it runs at a trial, on a worker that
 those of one process the newest comes first, alone, since most of what ends a process does so at once; then, as nothing
 happens, twice as many together each time, since it may have been killed from outside. Where the process of a trial ends
 too the culprit is in it: each of that trial waits behind all others and runs alone, and the other suspects are cleared.
-Each is cleared once at most, and is in company only while it can bear another death: what is given up never just
-happened to stand nearby.
+Each is cleared once at most, and is in company at a trial only while it can bear another death: what a trial costs its
+last attempt never just happened to stand nearby. The first death comes before any trial: where `attempts` allow none
+after it, all that the worker had is given up, since a step that must not be called twice is not.
 """
 
 from collections import deque
