@@ -109,7 +109,7 @@ class Invoker:
     def failed(self, item: Item, error: BaseException, now_us: int) -> Completion:
         """The completion of a call that raised, with the decision of the retry policy and whether a breaker counts it."""
         elapsed = max(0.0, (now_us - item[_FIRST_US]) / 1e6)
-        failure, wait = judge(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN])
+        failure, wait = judge(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN], now_seconds=now_us / 1e6)
         return [Op.FAIL, item[_TOKEN], *failure, wait, feeds_breaker(error, self._counts)]
 
     def _outputs(self, events: list[Any] | tuple[Any, ...]) -> list[list[Any]]:

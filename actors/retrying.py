@@ -69,12 +69,15 @@ def _sent(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def judge(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes) -> Verdict:
+def judge(
+    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes, *, now_seconds: float
+) -> Verdict:
     """What a failed attempt is recorded as, and what follows it.
 
-    `attempt` is the one that failed, from 1; `elapsed_seconds` since the first began; `seed` spreads the jitter.
+    `attempt` is the one that failed, from 1; `elapsed_seconds` since the first began; `seed` spreads the jitter;
+    `now_seconds` is the time on the worker's clock.
     """
-    wait = _wait_seconds(retry, error, attempt, elapsed_seconds, seed)
+    wait = _wait_seconds(retry, error, attempt, elapsed_seconds, seed, now_seconds=now_seconds)
     if wait is not None:
         for policy in (retry, retry.for_exception(type(error))):
             if policy.is_too_late(elapsed_seconds, wait):
@@ -82,13 +85,15 @@ def judge(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: flo
     return Verdict(failure_of(error), wait)
 
 
-def wait_seconds(retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes) -> float | None:
+def wait_seconds(
+    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes, *, now_seconds: float
+) -> float | None:
     """How long to wait before the next attempt, or None to give up; see `judge`."""
-    return judge(retry, error, attempt, elapsed_seconds, seed).wait_seconds
+    return judge(retry, error, attempt, elapsed_seconds, seed, now_seconds=now_seconds).wait_seconds
 
 
 def _wait_seconds(
-    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes
+    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes, *, now_seconds: float
 ) -> float | None:
     kind = classify(error)
     chosen = retry.for_exception(type(error))
@@ -100,7 +105,7 @@ def _wait_seconds(
     try:
         if not state.wants_more() or state.is_last():
             return None
-        wait = max(state.wait(seed), _retry_after(error))
+        wait = max(state.wait(seed), _retry_after(error, now_seconds))
     except Exception:  # a strategy is the author's code: where it breaks there is nothing to wait for
         logger.exception("the retry policy itself failed, so the step gives up")
         return None
@@ -145,12 +150,12 @@ class _State:
         return state
 
 
-def _retry_after(error: BaseException) -> float:
+def _retry_after(error: BaseException, now_seconds: float) -> float:
     """When whoever was called wants to be asked again, in seconds; 0 where it did not say."""
-    return max(0.0, *(_said_after(one) for one in causes(error)))
+    return max(0.0, *(_said_after(one, now_seconds) for one in causes(error)))
 
 
-def _said_after(error: BaseException) -> float:
+def _said_after(error: BaseException, now_seconds: float) -> float:
     """`retry_after_seconds`, or the `Retry-After` of an HTTP error (RFC 9110, section 10.2.3)."""
     seconds = attribute(error, "retry_after_seconds")
     if isinstance(seconds, int | float) and 0 <= seconds < inf:
@@ -158,7 +163,7 @@ def _said_after(error: BaseException) -> float:
     for path in ("response.headers", "headers", "response.ResponseMetadata.HTTPHeaders"):
         value = _header(attribute(error, path))
         if isinstance(value, str):
-            return float(value) if value.isdecimal() else _seconds_until(value)
+            return float(value) if value.isdecimal() else _seconds_until(value, now_seconds)
     return 0.0
 
 
@@ -170,8 +175,8 @@ def _header(headers: Any) -> Any:
         return None
 
 
-def _seconds_until(date: str) -> float:
+def _seconds_until(date: str, now_seconds: float) -> float:
     try:
-        return max(0.0, (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(date) - datetime.fromtimestamp(now_seconds, UTC)).total_seconds())
     except (ValueError, TypeError):
         return 0.0

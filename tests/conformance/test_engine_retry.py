@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ class Item(Event):
 
 class Refused(ConnectionError):
     """An exception of a step's own."""
+
+
+class Busy(ConnectionError):
+    """What a client raises that keeps the headers of the answer."""
+
+    def __init__(self, retry_after: str) -> None:
+        super().__init__(retry_after)
+        self.headers = {"Retry-After": retry_after}
 
 
 async def test_no_attempt_begins_after_the_deadline_and_the_failure_says_so(local: Rig, trace: Trace) -> None:
@@ -99,6 +108,22 @@ async def test_an_error_that_says_when_to_come_back_is_waited_for(local: Rig) ->
     assert row is not None
     assert row.finished_us is not None
     assert row.finished_us - row.started_us >= 3_600_000_000
+
+
+async def test_a_retry_after_that_is_a_date_is_a_date_on_the_clock_of_the_engine() -> None:
+    flow = Pipeline("come-back-at")
+    clock = ManualClock()
+    began: list[float] = []
+
+    @flow.step(retry=Retry(attempts=2, wait=0.0))
+    def call(event: Order) -> None:
+        began.append(clock.now_us() / 1e6)
+        if len(began) == 1:
+            raise Busy(formatdate(began[0] + 90, usegmt=True))
+
+    async with LocalEngine(flow, clock=clock) as engine:
+        assert (await (await engine.emit(Order())).result(20)).status == "completed"
+    assert began[1] - began[0] == pytest.approx(90, abs=1)
 
 
 async def test_each_exception_is_tried_as_often_as_its_own_settings_say(rig: Rig, trace: Trace) -> None:
