@@ -117,11 +117,11 @@ class Operating(ABC):
             await self._again(lambda: self._discarded(letter, who))
 
     async def redrive_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
-        """Run all of these dead letters again, the newest first, at most `limit`."""
+        """Run all of these dead letters again, at most the newest `limit`, the oldest of them first: keys keep their order."""
         return await self._each(wanted, limit, lambda letter: self.redrive(letter.letter_id, who=who))
 
     async def discard_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
-        """Let all of these dead letters go, at most `limit`."""
+        """Let all of these dead letters go, at most the newest `limit`."""
         return await self._each(wanted, limit, lambda letter: self.discard(letter.letter_id, who=who))
 
     def breakers(self) -> list[BreakerView]:
@@ -147,7 +147,7 @@ class Operating(ABC):
     async def _each(self, wanted: DeadFilter, limit: int | None, decide: Callable[[DeadLetter], Any]) -> Redriven:
         letters: list[DeadLetter] = await self._aside(all_letters, self._reader, wanted, limit)
         refused: list[tuple[str, str]] = []
-        for letter in letters:
+        for letter in sorted(letters, key=_age):
             try:
                 await decide(letter)
             except (LogUnavailable, Overloaded):
@@ -258,6 +258,11 @@ class _Alone:
 def raw_id(text: bytes | str) -> bytes:
     """The bytes of an id. `EnsueError` where the text is none."""
     return text if isinstance(text, bytes) else parse_id(text)
+
+
+def _age(letter: DeadLetter) -> tuple[int, int]:
+    """The place of what died among all events: events of one key are handled in this order."""
+    return letter.run, letter.delivery
 
 
 def _with_reply(entry: Revive | Redrive, reply: Any) -> Revive | Redrive:

@@ -51,7 +51,9 @@ Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only those tha
 Before = Annotated[str | None, typer.Option(metavar="TIME", help="Only those that died before.")]
 All = Annotated[bool, typer.Option("--all", help="All that are open.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-AtMost = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the newest first.")]
+AtMost = Annotated[
+    int | None, typer.Option("--limit", min=1, help="At most so many: the newest; they are decided on oldest first.")
+]
 BreakerName = Annotated[
     str, typer.Argument(metavar="NAME", help="PIPELINE/STEP, or that of a dependency.", show_default=False)
 ]

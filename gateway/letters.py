@@ -200,7 +200,7 @@ class RedriveIn(In):
 
 
 class BulkIn(In):
-    """Which dead letters. A filter that names nothing has to say `all`; limit: at most so many, the newest first."""
+    """Which dead letters. A filter that names nothing has to say `all`; limit: the newest so many, the oldest of them first."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"pipeline": "orders", "step": "charge", "limit": 500}]})
 
