@@ -6,14 +6,15 @@ of it; two decisions about one run wait for each other, since each begins from w
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from ..cluster.clock import Clock, IdSource
 from ..cluster.log import DeadFilter, DeadLetter, Reader
 from ..events.breaker import BreakerView, check_open_seconds
-from ..events.codec import encode
+from ..events.editing import Instead, instead, keyed, replaced
 from ..events.errors import (
     BreakerUnknown,
     EnsueError,
@@ -24,7 +25,6 @@ from ..events.errors import (
     RunFinished,
     RunUnknown,
 )
-from ..events.event import key_of, parse_event
 from ..events.ids import format_id, parse_id
 from ..events.inputs import Cancel, Force, Input, Redrive, Revive
 from ..events.pipeline import Pipeline
@@ -172,9 +172,11 @@ class Operating(ABC):
             )
         return letter
 
-    async def _redriven(self, letter: DeadLetter, who: str, edited: Sequence[Any] | None) -> RunHandle:
+    async def _redriven(self, letter: DeadLetter, who: str, edited: Instead | None) -> RunHandle:
         entry = await self._decision(letter, who)
-        entry.edited = None if edited is None else list(edited)
+        if edited is not None:
+            records = chain.from_iterable(entry.entries)
+            entry.edited = keyed(edited, replaced(records, letter.delivery, letter.event_id))
         return await self._revive(letter.run_id, entry)
 
     async def _discarded(self, letter: DeadLetter, who: str) -> None:
@@ -198,10 +200,9 @@ class Operating(ABC):
                 await asyncio.sleep(_TRY_SECONDS)
         return await decide()
 
-    def _edited(self, letter: DeadLetter, data: Mapping[str, Any]) -> list[Any]:
+    def _edited(self, letter: DeadLetter, data: Mapping[str, Any]) -> Instead:
         model = self.pipelines[letter.pipeline].registry[letter.event_type]
-        event = parse_event(model, dict(data), json=True)
-        return [self._ids.next(), model.__event_type__, model.__event_version__, encode(event), key_of(event)]
+        return instead(model, data, self._ids.next())
 
     async def _revive(self, raw: bytes, entry: Revive | Redrive) -> RunHandle:
         known = self._handles.get(raw)

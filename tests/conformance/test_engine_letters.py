@@ -1,12 +1,15 @@
 """What dead letters keep when they are decided on: their order, their key, their place in the run; on the local engines."""
 
+import asyncio
 from contextlib import closing
+from typing import Any
 
 import pytest
 
-from ensue import Event, Pipeline
+from ensue import Event, GiveUp, Pipeline
 from ensue.actors.local import LocalEngine
 from ensue.cluster.log import DeadFilter, DeadLetter
+from ensue.events.records import Kind, unpack_records
 
 from .engines import SECONDS, Rig, local
 
@@ -16,6 +19,10 @@ pytestmark = pytest.mark.timeout(60)
 
 class Transfer(Event, key="account"):
     account: str
+    n: int
+
+
+class Payment(Event):
     n: int
 
 
@@ -63,3 +70,67 @@ async def test_a_limit_takes_the_newest_letters_and_the_oldest_of_them_first(loc
     assert (await local.engine.redrive_all(DeadFilter(), limit=2)).redriven == 2
     await local.engine.idle()  # type: ignore[attr-defined]
     assert bank.booked == [2, 3]
+
+
+class Till:
+    """A pipeline that takes payments one at a time for each key, and none below zero; `spans` says who was at work."""
+
+    def __init__(self) -> None:
+        self.spans: list[str] = []
+        self.flow = Pipeline("till")
+        self.flow.step(retry=1)(self.take)
+        self.flow.step(retry=1)(self.move)
+
+    async def take(self, event: Payment) -> None:
+        await self._work(event.n)
+
+    async def move(self, event: Transfer) -> None:
+        await self._work(event.n)
+
+    async def _work(self, n: int) -> None:
+        if n < 0:
+            raise GiveUp("below zero")
+        self.spans.append(f"begin {n}")
+        await asyncio.sleep(0.01)
+        self.spans.append(f"end {n}")
+
+
+async def edited_beside(local: Rig, bad: Event, good: Event, data: dict[str, Any], key: str) -> list[str]:
+    """What a till did of a good event with this key, and of a bad one with it that was edited meanwhile."""
+    till = Till()
+    engine = await local.start(till.flow)
+    await (await engine.emit(bad, key=key)).result(SECONDS)
+    [letter] = letters_of(local)
+    first = await engine.emit(good, key=key)
+    edited = await engine.redrive(letter.letter_id, data=data)
+    for run in (first, edited):
+        assert (await run.result(SECONDS)).status == "completed"
+    return till.spans
+
+
+async def test_an_edited_event_keeps_the_key_that_its_event_came_with(local: Rig) -> None:
+    spans = await edited_beside(local, Payment(n=-1), Payment(n=1), {"n": 2}, "a")
+    assert spans == ["begin 1", "end 1", "begin 2", "end 2"]
+
+
+async def test_an_edited_event_keeps_a_key_that_was_not_of_its_field(local: Rig) -> None:
+    bad, good = Transfer(account="x", n=-1), Transfer(account="y", n=1)
+    spans = await edited_beside(local, bad, good, {"account": "z", "n": 2}, "a")
+    assert spans == ["begin 1", "end 1", "begin 2", "end 2"]
+
+
+async def test_an_edited_event_whose_key_was_its_own_has_the_key_that_it_now_names(local: Rig) -> None:
+    bad, good = Transfer(account="a", n=-1), Transfer(account="a", n=1)
+    spans = await edited_beside(local, bad, good, {"account": "z", "n": 2}, "a")
+    assert spans == ["begin 1", "begin 2", "end 1", "end 2"]
+
+
+async def test_an_event_that_is_edited_twice_keeps_its_key(local: Rig) -> None:
+    engine = await local.start(Till().flow)
+    await (await engine.emit(Payment(n=-1), key="a")).result(SECONDS)
+    [letter] = letters_of(local)
+    for n in (-2, -3):
+        await (await engine.redrive(letter.letter_id, data={"n": n})).result(SECONDS)
+    with closing(engine.reader()) as reader:
+        records = [record for entry in reader.entries(letter.run) for record in unpack_records(entry.body)]
+    assert [record[8] for record in records if record[0] == Kind.REDRIVEN] == ["a", "a"]
