@@ -1,14 +1,14 @@
 """History: what engines ask the log about runs that are over, or about the past of one that is not."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..cluster.log import DeadFilter, DeadLetter, Reader
+from ..events.earlier import Packed, earlier
 from ..events.errors import RunFinished, RunUnknown
 from ..events.ids import format_id
 from ..events.inputs import Redrive, Revive
 from ..events.plan import Plan
-from ..events.records import Kind, unpack_records
+from ..events.records import unpack_records
 from ..events.replay import fold
 from ..events.state import Run, State
 from ..events.status import LIVE, Status
@@ -69,14 +69,9 @@ def all_letters(reader: Reader, wanted: DeadFilter, limit: int | None = None) ->
     return found[:limit]
 
 
-def earlier_events(reader: Reader, plans: Mapping[str, Plan], run_id: bytes, type_: str) -> list[list[Any]]:
-    """The events of a type in a run so far: [version, data] each, oldest first."""
+def earlier_events(reader: Reader, plans: Mapping[str, Plan], run_id: bytes, type_: str) -> list[Packed]:
+    """The events of a type in a run so far, oldest first."""
     row = reader.run(run_id)
     if row is None or row.pipeline not in plans:
         return []
-    return [
-        [record[3], record[4]]
-        for entry in reader.entries(row.run)
-        for record in unpack_records(entry.body)
-        if record[0] == Kind.EVENT and record[2] == type_
-    ]
+    return earlier((record for entry in reader.entries(row.run) for record in unpack_records(entry.body)), type_)

@@ -144,7 +144,7 @@ class Operators:
     def _run_again(self, entry: Redrive, run: Run, delivery: Delivery) -> None:
         book = self._book
         edited = None if entry.edited is None else transitions.edited(delivery, entry.edited)
-        fields = entry.edited or [None] * 5
+        fields = [None] * 6 if entry.edited is None else [*entry.edited, _event_id(delivery)]
         if run.run_id not in book.state.runs:
             self._bring_back(run)
         record: Record = [_REDRIVEN, delivery.number, book.now_us, entry.who, *fields]
@@ -184,6 +184,11 @@ class Operators:
     def _answer(self, reply: object, error: EnsueError | None) -> None:
         if reply is not None:
             self._book.decision.answers.append(Answer(reply, error))
+
+
+def _event_id(delivery: Delivery) -> bytes | None:
+    ref = delivery.last_ref
+    return None if ref is None else ref.event_id
 
 
 def _has_to_come_to_its_end(run: Run) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ensue import Event, Pipeline, Retry, StepFailed
+from ensue import Context, Event, Pipeline, Retry, StepFailed
 from ensue.cluster.log import DeadFilter, DeadLetter
 from ensue.events.errors import EventInvalid, LetterClosed, LetterUnknown
 
@@ -179,3 +179,23 @@ async def test_retrying_a_run_settles_its_letters(rig: Rig, trace: Trace, tmp_pa
     gate.unlink()
     assert (await (await engine.retry(run.raw_id)).result(SECONDS)).status == "completed"
     assert await letters_of(rig) == []
+
+
+async def test_later_steps_are_told_of_the_edited_event_in_the_place_of_the_first(rig: Rig, trace: Trace) -> None:
+    flow = Pipeline("told")
+
+    @flow.step(retry=1)
+    def bill(event: Order) -> Billed:
+        if event.n < 0:
+            raise ValueError(f"no price for {event.n}")
+        return Billed(n=event.n)
+
+    @flow.step
+    def ship(event: Billed, ctx: Context) -> None:
+        trace.note([order.n for order in ctx.events(Order)])
+
+    assert (await rig.run(flow, Order(n=-1))).status == "failed"
+    [letter] = await letters_of(rig)
+    run = await rig.engine.redrive(letter.letter_id, data={"n": 5})
+    assert (await run.result(SECONDS)).status == "completed"
+    assert trace.lines == ["[5]"]
