@@ -1,6 +1,6 @@
 """History: what engines ask the log about runs that are over, or about the past of one that is not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..cluster.log import DeadFilter, DeadLetter, Reader
 from ..events.earlier import Packed, earlier
@@ -44,9 +44,15 @@ def revive_input(reader: Reader, run_id: bytes) -> Revive:
     if row.status in LIVE:
         raise RunFinished(f"run {format_id(run_id)} is in flight: there is nothing to retry")
     as_of = reader.end()  # before the records: what is read may be newer than it says, never older
-    letters = frozenset(letter.delivery for letter in all_letters(reader, DeadFilter(run_id=run_id)))
+    letters = all_letters(reader, DeadFilter(run_id=run_id, state=None))
     entries = [unpack_records(entry.body) for entry in reader.entries(row.run)]
-    return Revive(run_id, row.run, entries, as_of=as_of, letters=letters)
+    return Revive(
+        run_id, row.run, entries, as_of=as_of, letters=_in(letters, "open"), discarded=_in(letters, "discarded")
+    )
+
+
+def _in(letters: Iterable[DeadLetter], state: str) -> frozenset[int]:
+    return frozenset(letter.delivery for letter in letters if letter.state == state)
 
 
 def redrive_input(reader: Reader, letter: DeadLetter) -> Redrive:

@@ -4,8 +4,8 @@
 2. A view of a run that is still going on is right as of its last record.
 3. The results are the events that nothing heard. Where the pipeline is known it says so; from the records alone it is
    known when the run is over: an event was heard where it was the input of an attempt.
-4. The errors are those that stand: when an operator revives a run those that nothing handled are forgotten, as the
-   engine forgets them.
+4. The errors are those that stand: when an operator revives a run those that nothing handled and nobody discarded are
+   forgotten, as the engine forgets them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -162,9 +162,10 @@ class History:
             if delivery.is_running:
                 self._ended_attempt_of(delivery)
 
-    def _revived(self, _offset: int, _record: Record) -> None:
+    def _revived(self, _offset: int, record: Record) -> None:
         self.status, self.finished_us = Status.RUNNING, None
-        self._errors = {number: error for number, error in self._errors.items() if error.handled}
+        stand = record[2] if len(record) > 2 else ()  # noqa: PLR2004 - it was added to the record later
+        self._errors = {number: error for number, error in self._errors.items() if error.handled or number in stand}
 
     def _undoing(self, _offset: int, _record: Record) -> None:
         self._undo_from = max(self._deliveries, default=0) + 1

@@ -124,6 +124,7 @@ class Revive:
     """Retry a run that failed or was cancelled.
 
     entries: its records, oldest first, by entry, as of the log's end at `as_of`. letters: its open dead letters.
+    discarded: those of its deliveries whose letters were discarded.
     """
 
     run_id: bytes
@@ -133,6 +134,7 @@ class Revive:
     who: str = "python"
     as_of: int = 0
     letters: frozenset[int] = frozenset()
+    discarded: frozenset[int] = frozenset()
 
 
 class Missing(NamedTuple):

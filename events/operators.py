@@ -4,7 +4,7 @@ Rules: every decision is a record or a settled letter, and is audited, in one co
 folding its records into a scratch state, so what is decided about it is decided on what the log says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from . import letters, transitions
 from .book import Book
@@ -85,15 +85,17 @@ class Operators:
         run = self._fold(entry)
         if isinstance(run, EnsueError):
             return run
-        if not run.deliveries:
-            return RunFinished(f"run {format_id(entry.run_id)} has nothing left to retry")
+        discarded = _discarded(run, entry.discarded)
+        if len(run.deliveries) == len(discarded):
+            why = ": what failed of it was discarded" if discarded else ""
+            return RunFinished(f"run {format_id(entry.run_id)} has nothing left to retry{why}")
         for delivery in run.deliveries.values():
             if delivery.number in entry.letters:
                 letters.settle(book.decision, run.run_id, delivery.number, "redriven")
         book.decision.audit.append(Audited(entry.who, "run retry", format_id(entry.run_id)))
         self._bring_back(run)
-        book.record_keyed(run, [_REVIVED, book.now_us])
-        transitions.revive(book.state, run)
+        book.record_keyed(run, [_REVIVED, book.now_us, discarded])
+        transitions.revive(book.state, run, discarded)
         book.change(run, Status.RUNNING)
         return None
 
@@ -184,6 +186,11 @@ class Operators:
     def _answer(self, reply: object, error: EnsueError | None) -> None:
         if reply is not None:
             self._book.decision.answers.append(Answer(reply, error))
+
+
+def _discarded(run: Run, numbers: Collection[int]) -> list[int]:
+    """Which of these deliveries of a run that is over stay as they are: those that gave up."""
+    return [n for n, d in run.deliveries.items() if n in numbers and d.status is DeliveryStatus.FAILED]
 
 
 def _event_id(delivery: Delivery) -> bytes | None:

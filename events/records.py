@@ -13,7 +13,8 @@ that one commit wrote for one run, in order; the offset of a record is the entry
     RELEASED  [kind, delivery, attempt, time_us]               handed back unrun: no attempt is counted
     CRASHED   [kind, delivery, attempt, message, time_us, retry at (us)]    its process died
     ENDED     [kind, status, time_us]
-    REVIVED   [kind, time_us]                                  an operator retries a run that ended
+    REVIVED   [kind, time_us, deliveries that an operator discarded]    an operator retries a run that ended; what was
+               discarded stays as it is
     CANCELLING [kind, time_us, who]             an operator ends a run that has something to undo: what runs, ends first
     UNDOING   [kind, time_us]                   the run's compensations begin, the newest first
     REDRIVEN  [kind, delivery, time_us, who, id, type, version, data, key, id of the event that it replaces]    an

@@ -93,9 +93,9 @@ def _ended(state: State, run: Run, record: Record) -> None:
     transitions.finish(state, run, Status(record[1]))
 
 
-def _revived(state: State, run: Run, _record: Record) -> None:
+def _revived(state: State, run: Run, record: Record) -> None:
     run.status = Status.RUNNING
-    transitions.revive(state, run)
+    transitions.revive(state, run, record[2] if len(record) > 2 else ())  # noqa: PLR2004 - it was added later
 
 
 def _cancelling(state: State, run: Run, _record: Record) -> None:

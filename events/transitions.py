@@ -4,6 +4,7 @@ Law: the live loop and the replay of the log call these same functions in the sa
 is the state before it. They neither record nor command; deliveries that became ready are left in `State.fresh`.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from . import scopes
@@ -174,12 +175,16 @@ def finish(state: State, run: Run, status: Status) -> None:
         free_key(state, delivery)
 
 
-def revive(state: State, run: Run) -> None:
-    """An operator retries a run that ended: what failed or stood still is ready again, its attempts forgotten."""
+def revive(state: State, run: Run, discarded: Collection[int] = ()) -> None:
+    """An operator retries a run that ended: what failed or stood still is ready again, its attempts forgotten.
+
+    What was discarded stays failed, and so does its error.
+    """
     _bring_back(state, run)
-    run.errors = [fault for fault in run.errors or () if fault.handled] or None
-    for delivery in list(run.deliveries.values()):
-        _renew(state, delivery)
+    run.errors = [fault for fault in run.errors or () if fault.handled or fault.delivery in discarded] or None
+    for number, delivery in list(run.deliveries.items()):
+        if number not in discarded:
+            _renew(state, delivery)
 
 
 def edited(delivery: Delivery, fields: list[Any]) -> Ref:

@@ -9,6 +9,7 @@ import pytest
 from ensue import Event, GiveUp, Pipeline
 from ensue.actors.local import LocalEngine
 from ensue.cluster.log import DeadFilter, DeadLetter
+from ensue.events.errors import RunFinished
 from ensue.events.records import Kind, unpack_records
 
 from .engines import SECONDS, Rig, local
@@ -134,3 +135,31 @@ async def test_an_event_that_is_edited_twice_keeps_its_key(local: Rig) -> None:
     with closing(engine.reader()) as reader:
         records = [record for entry in reader.entries(letter.run) for record in unpack_records(entry.body)]
     assert [record[8] for record in records if record[0] == Kind.REDRIVEN] == ["a", "a"]
+
+
+async def test_a_retry_does_not_run_what_was_discarded(local: Rig) -> None:
+    flow, ran, is_up = Pipeline("two"), list[str](), [False]
+
+    @flow.step(retry=1)
+    def first(event: Payment) -> None:
+        ran.append("first")
+        if not is_up[0]:
+            raise GiveUp("down")
+
+    @flow.step(retry=1)
+    def second(event: Payment) -> None:
+        ran.append("second")
+        raise GiveUp("never")
+
+    outcome = await local.run(flow, Payment(n=1))
+    letters = {letter.step: letter for letter in letters_of(local)}
+    await local.engine.discard(letters["second"].letter_id)
+    is_up[0] = True
+    ran.clear()
+    again = await (await local.engine.retry(letters["first"].run_id)).result(SECONDS)
+    assert (outcome.status, again.status, ran) == ("failed", "failed", ["first"])
+    assert [error.step for error in again.errors] == ["second"]
+    assert {letter.state for letter in letters_of(local, DeadFilter(step="second", state=None))} == {"discarded"}
+    with pytest.raises(RunFinished, match="nothing left to retry"):
+        await local.engine.retry(letters["first"].run_id)
+    assert await local.engine.finished_outcome(letters["first"].run_id) == again

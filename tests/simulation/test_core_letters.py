@@ -1,0 +1,56 @@
+"""What becomes of dead letters when their run is retried, cancelled or undone; workers answer as they are told."""
+
+from ensue.events.errors import RunFinished
+from ensue.events.inputs import Revive
+
+from .answers import Item, ends, fails, held, returns
+from .core_driver import CoreDriver, picture, reloaded
+from .test_core_operators import answer, redrive, two_letters
+
+
+def retry(driver: CoreDriver, run_id: bytes, *, discarded: frozenset[int] = frozenset()) -> object:
+    """An operator retries a run, these of whose letters were discarded; the answer."""
+    revive = Revive(run_id, driver.number_of(run_id), driver.entries_of(run_id), object())
+    revive.as_of, revive.letters, revive.discarded = driver.core.next_offset, frozenset(), discarded
+    return answer(driver.tell(revive))
+
+
+def test_what_was_discarded_is_not_run_again_when_its_run_is_retried() -> None:
+    driver, run_id = two_letters()
+    redrive(driver, run_id, 2, discard=True)
+    assert retry(driver, run_id, discarded=frozenset({2})) is None
+    assert (len(held(driver, "first")), len(held(driver, "second"))) == (1, 0)
+    assert picture(driver.replayed()) == picture(reloaded(driver.core.state, driver.plans))
+    returns(driver, "first", Item(n=1), many=True)
+    returns(driver, "third")
+    assert ends(driver) == ["failed", "failed"]
+    assert [died.delivery for died in driver.dead] == [1, 2]
+
+
+def test_the_error_of_what_was_discarded_stands_after_a_retry() -> None:
+    driver, run_id = two_letters()
+    redrive(driver, run_id, 2, discard=True)
+    retry(driver, run_id, discarded=frozenset({2}))
+    returns(driver, "first", many=True)
+    run, _ = driver.ended[-1]
+    assert [fault.step for fault in run.errors or ()] == ["second"]
+
+
+def test_a_run_of_which_all_was_discarded_has_nothing_to_retry() -> None:
+    driver, run_id = two_letters()
+    for delivery in (1, 2):
+        redrive(driver, run_id, delivery, discard=True)
+    found = retry(driver, run_id, discarded=frozenset({1, 2}))
+    assert isinstance(found, RunFinished)
+    assert "discarded" in str(found)
+    assert driver.core.state.runs == {}
+
+
+def test_what_was_discarded_stays_so_over_a_restart_and_another_retry() -> None:
+    driver, run_id = two_letters()
+    redrive(driver, run_id, 2, discard=True)
+    retry(driver, run_id, discarded=frozenset({2}))
+    driver.restart()
+    fails(driver, "first")
+    assert retry(driver, run_id, discarded=frozenset({2})) is None
+    assert (len(held(driver, "first")), len(held(driver, "second"))) == (1, 0)
