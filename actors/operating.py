@@ -103,7 +103,7 @@ class Operating(ABC):
     ) -> RunHandle:
         """Run a dead letter again: the same event, or a copy of it with other `data` (its fields).
 
-        Raises `LetterUnknown`, `LetterClosed`, `EventInvalid` for data that does not fit the event's type.
+        Raises `LetterUnknown`, `LetterClosed`, `RunCancelled`, `EventInvalid` for data that does not fit the event's type.
         """
         letter = await self._aside(self._served_letter, raw_id(letter_id))
         edited = None if data is None else self._edited(letter, data)

@@ -22,6 +22,7 @@ __all__ = [
     "Overloaded",
     "PipelineInvalid",
     "RayUnavailable",
+    "RunCancelled",
     "RunFinished",
     "RunPastPivot",
     "RunUnknown",
@@ -85,6 +86,10 @@ class RunUnknown(EnsueError):
 
 class RunFinished(EnsueError):
     """The run is over already: there is nothing left to cancel."""
+
+
+class RunCancelled(EnsueError):
+    """The run was cancelled: none of its dead letters is run again by itself."""
 
 
 class RunPastPivot(EnsueError):

@@ -6,10 +6,10 @@ folding its records into a scratch state, so what is decided about it is decided
 
 from collections.abc import Callable, Collection, Mapping
 
-from . import letters, transitions
+from . import letters, refusals, transitions
 from .book import Book
 from .commands import Answer, Audited
-from .errors import EnsueError, EventInvalid, LetterClosed, LetterUnknown, RunFinished, RunPastPivot, RunUnknown
+from .errors import EnsueError, RunFinished, RunPastPivot, RunUnknown
 from .ids import format_id
 from .inputs import Cancel, Redrive, Revive
 from .phases import Phase
@@ -114,21 +114,13 @@ class Operators:
 
     def _decide(self, entry: Redrive, run: Run) -> EnsueError | None:
         delivery = run.deliveries.get(entry.delivery)
-        if delivery is None or delivery.status is not DeliveryStatus.FAILED:
-            return LetterClosed("this dead letter is settled already: its delivery is under way or done")
-        if delivery is not run.undoing and not delivery.buried:
-            return LetterUnknown("this delivery is no dead letter yet: its run is still coming to its end")
-        if entry.edited is not None and not delivery.step.single:
-            return EventInvalid(
-                f"step {delivery.step.name} takes several events, so none of them can be edited: redrive the letter "
-                "without data, or discard it"
-            )
-        if run.run_id in self._book.state.runs and run.phase and delivery is not run.undoing and not entry.discard:
-            return RunFinished(f"run {format_id(run.run_id)} is coming to its end: try it again in a moment")
-        self._note(entry)
+        error = refusals.no_letter(run, delivery)
+        if delivery is None or error is not None:
+            return error
         if not entry.discard:
-            self._run_again(entry, run, delivery)
-        elif delivery is run.undoing:
+            return self._run_again(entry, run, delivery)
+        self._note(entry)
+        if delivery is run.undoing:
             self._book.record(run, [_SETTLED, delivery.number, self._book.now_us, entry.who])
             transitions.settle(self._book.state, delivery)
             self._book.change(run, Status.RUNNING)
@@ -143,7 +135,11 @@ class Operators:
         detail = f"event {format_id(entry.edited[0])}" if entry.edited else ""
         decision.audit.append(Audited(entry.who, action, format_id(letter), detail))
 
-    def _run_again(self, entry: Redrive, run: Run, delivery: Delivery) -> None:
+    def _run_again(self, entry: Redrive, run: Run, delivery: Delivery) -> EnsueError | None:
+        error = refusals.not_again(entry, run, delivery)
+        if error is not None:
+            return error
+        self._note(entry)
         book = self._book
         edited = None if entry.edited is None else transitions.edited(delivery, entry.edited)
         fields = [None] * 6 if entry.edited is None else [*entry.edited, _event_id(delivery)]
@@ -153,6 +149,7 @@ class Operators:
         book.record_keyed(run, record)
         transitions.redrive(book.state, run, delivery, edited)
         book.change(run, Status.RUNNING)
+        return None
 
     def _fold(self, entry: Revive | Redrive) -> Run | EnsueError:
         """A run that is over, from its records; its deliveries get new places in the order of the partition."""

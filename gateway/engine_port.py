@@ -85,7 +85,10 @@ class EnginePort(Protocol):
         ...
 
     async def redrive(self, letter_id: bytes, *, data: Mapping[str, Any] | None = None, who: str = ...) -> object:
-        """Run a dead letter again, with `data` in place of its event's; `LetterUnknown`, `LetterClosed`, `EventInvalid`."""
+        """Run a dead letter again, with `data` in place of its event's.
+
+        `LetterUnknown`, `LetterClosed`, `RunCancelled`, `EventInvalid`.
+        """
         ...
 
     async def discard(self, letter_id: bytes, *, who: str = ...) -> None:

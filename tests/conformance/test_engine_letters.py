@@ -10,6 +10,7 @@ from ensue import Event, GiveUp, Pipeline
 from ensue.actors.local import LocalEngine
 from ensue.cluster.log import DeadFilter, DeadLetter
 from ensue.events.errors import RunFinished
+from ensue.events.ids import format_id
 from ensue.events.records import Kind, unpack_records
 
 from .engines import SECONDS, Rig, local
@@ -163,3 +164,29 @@ async def test_a_retry_does_not_run_what_was_discarded(local: Rig) -> None:
     with pytest.raises(RunFinished, match="nothing left to retry"):
         await local.engine.retry(letters["first"].run_id)
     assert await local.engine.finished_outcome(letters["first"].run_id) == again
+
+
+async def test_letters_of_a_cancelled_run_are_refused_in_bulk_and_can_be_discarded(local: Rig) -> None:
+    flow, is_up, gate = Pipeline("two"), [False], asyncio.Event()
+
+    @flow.step(retry=1)
+    async def first(event: Payment) -> None:
+        if not is_up[0]:
+            raise GiveUp("down")
+        await gate.wait()
+
+    @flow.step(retry=1)
+    async def second(event: Payment) -> None:
+        raise GiveUp("never")
+
+    await local.run(flow, Payment(n=1))
+    letters = {letter.step: letter for letter in letters_of(local)}
+    is_up[0] = True
+    run = await local.engine.redrive(letters["first"].letter_id)
+    await local.engine.cancel(run.raw_id)
+    assert (await run.result(SECONDS)).status == "cancelled"
+    decided = await local.engine.redrive_all(DeadFilter())
+    [(letter_id, why)] = decided.refused
+    assert (decided.redriven, letter_id) == (0, format_id(letters["second"].letter_id))
+    assert f"ensue runs retry {format_id(run.raw_id)}" in why
+    assert (await local.engine.discard_all(DeadFilter())).redriven == 1

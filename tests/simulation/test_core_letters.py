@@ -1,9 +1,11 @@
 """What becomes of dead letters when their run is retried, cancelled or undone; workers answer as they are told."""
 
-from ensue.events.errors import RunFinished
-from ensue.events.inputs import Revive
+from ensue import Pipeline
+from ensue.events.errors import RunCancelled, RunFinished
+from ensue.events.ids import format_id
+from ensue.events.inputs import Cancel, Op, Revive
 
-from .answers import Item, ends, fails, held, returns
+from .answers import Item, Order, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture, reloaded
 from .test_core_operators import answer, redrive, two_letters
 
@@ -54,3 +56,40 @@ def test_what_was_discarded_stays_so_over_a_restart_and_another_retry() -> None:
     fails(driver, "first")
     assert retry(driver, run_id, discarded=frozenset({2})) is None
     assert (len(held(driver, "first")), len(held(driver, "second"))) == (1, 0)
+
+
+def test_a_letter_of_a_cancelled_run_is_not_run_again_by_itself() -> None:
+    driver, run_id = two_letters()
+    redrive(driver, run_id, 1)
+    driver.tell(Cancel(run_id))
+    driver.answer(*one(driver, "first"), Op.RELEASE)
+    decision = redrive(driver, run_id, 2)
+    found = answer(decision)
+    assert isinstance(found, RunCancelled)
+    assert f"ensue runs retry {format_id(run_id)}" in str(found)
+    assert (decision.settled, decision.audit, driver.core.state.runs) == ([], [], {})
+    assert retry(driver, run_id) is None
+    assert (len(held(driver, "first")), len(held(driver, "second"))) == (1, 1)
+
+
+def test_a_letter_of_a_run_that_is_being_cancelled_is_not_run_again() -> None:
+    flow = Pipeline("keyed")
+
+    @flow.step
+    def first(event: Order) -> None: ...
+
+    @flow.step
+    def second(event: Order) -> None: ...
+
+    driver = CoreDriver(flow)
+    run_id = driver.emit(Order(), key="a")
+    fails(driver, "first")
+    fails(driver, "second")
+    redrive(driver, run_id, 1)
+    driver.tell(Cancel(run_id))
+    found = answer(redrive(driver, run_id, 2))
+    assert isinstance(found, RunCancelled)
+    assert "once it is over" in str(found)
+    driver.answer(*one(driver, "first"), Op.RELEASE)
+    assert ends(driver) == ["failed", "cancelled"]
+    assert "was cancelled" in str(answer(redrive(driver, run_id, 2)))

@@ -175,10 +175,9 @@ def test_a_letter_can_be_decided_on_after_its_run_was_cancelled() -> None:
     driver.tell(Cancel(run_id))
     driver.answer(*one(driver, "first"), Op.RELEASE)
     assert ends(driver) == ["failed", "cancelled"]
-    decision = redrive(driver, run_id, 2)
+    decision = redrive(driver, run_id, 2, discard=True, entries=[])
     assert answer(decision) is None
-    assert settled(decision) == [(letter_id(run_id, 2), "redriven")]
-    assert len(held(driver, "second")) == 1
+    assert settled(decision) == [(letter_id(run_id, 2), "discarded")]
 
 
 def test_a_letter_of_a_run_that_is_over_is_discarded_without_its_records() -> None:
