@@ -59,9 +59,10 @@ def redrive_input(reader: Reader, letter: DeadLetter) -> Redrive:
     """The input that decides on a dead letter; who decides what is for the caller to say."""
     as_of = reader.end()  # as above
     entries = [unpack_records(entry.body) for entry in reader.entries(letter.run)]
-    return Redrive(
-        letter.run_id, letter.run, letter.delivery, "python", entries=entries, as_of=as_of, blocked=letter.blocked
-    )
+    entry = Redrive(letter.run_id, letter.run, letter.delivery, "python", entries=entries, as_of=as_of)
+    entry.blocked = letter.blocked
+    entry.discarded = _in(all_letters(reader, DeadFilter(run_id=letter.run_id, state="discarded")), "discarded")
+    return entry
 
 
 def all_letters(reader: Reader, wanted: DeadFilter, limit: int | None = None) -> list[DeadLetter]:

@@ -122,6 +122,8 @@ class Book:
         self.record(run, [_ENDED, int(status), self.now_us])
         if run.dead and status is Status.FAILED:
             letters.bury(self.decision, run)
+        elif run.dead and status is Status.COMPENSATED:
+            letters.forgo(self.decision, run)
         transitions.finish(self.state, run, status)
         if run.deliveries:
             self._forget_timers(run)

@@ -185,7 +185,7 @@ class Redrive:
     """An operator decides on a dead letter: run it again, perhaps with another event in its place, or let it go.
 
     entries: the records of its run, as of the log's end at `as_of`. edited: [event id, type, version, data, key].
-    blocked: the letter is a compensation's.
+    blocked: the letter is a compensation's. discarded: deliveries of the run whose letters were discarded.
     """
 
     run_id: bytes
@@ -198,6 +198,7 @@ class Redrive:
     reply: Any = None
     as_of: int = 0
     blocked: bool = False
+    discarded: frozenset[int] = frozenset()
 
 
 Input = (

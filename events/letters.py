@@ -1,16 +1,19 @@
 """Dead letters: what becomes of a delivery that gave up and that nothing handles.
 
 Rules: a letter's id is derived from run and delivery, so one that dies again is the same letter, open again. It is
-written in the commit that ends the run as failed, or in the one in which a compensation gives up.
+written in the commit that ends the run as failed, or in the one in which a compensation gives up. With the end of a run
+that was undone its letters are settled.
 """
 
-from .commands import Decision, Died, Settled
+from .commands import Audited, Decision, Died, Settled
 from .failure import Failure
 from .ids import derived_id, format_id
 from .notices import CompensationBlocked
 from .state import Delivery, DeliveryStatus, Fault, Run
 
-__all__ = ["block", "bury", "letter_id", "settle"]
+__all__ = ["block", "bury", "forgo", "letter_id", "settle"]
+
+_WHO = "engine"
 
 
 def letter_id(run_id: bytes, delivery: int) -> bytes:
@@ -45,6 +48,15 @@ def block(decision: Decision, delivery: Delivery, failure: Failure) -> Compensat
 def settle(decision: Decision, run_id: bytes, delivery: int, state: str) -> None:
     """A dead letter is `redriven` or `discarded`."""
     decision.settled.append(Settled(letter_id(run_id, delivery), state))
+
+
+def forgo(decision: Decision, run: Run) -> None:
+    """A run was undone, so it cannot come back: its letters that are open are discarded."""
+    for delivery in run.deliveries.values():
+        if delivery.buried and not delivery.discarded:
+            settle(decision, run.run_id, delivery.number, "discarded")
+            letter = format_id(letter_id(run.run_id, delivery.number))
+            decision.audit.append(Audited(_WHO, "letter discard", letter, "its run was undone"))
 
 
 def _died(decision: Decision, delivery: Delivery, fault: Fault, *, blocked: bool) -> Died:

@@ -120,9 +120,10 @@ class Operators:
         if not entry.discard:
             return self._run_again(entry, run, delivery)
         self._note(entry)
-        if delivery is run.undoing:
-            self._book.record(run, [_SETTLED, delivery.number, self._book.now_us, entry.who])
-            transitions.settle(self._book.state, delivery)
+        blocks = delivery is run.undoing
+        self._book.record(run, [_SETTLED, delivery.number, self._book.now_us, entry.who])
+        transitions.discard(self._book.state, delivery)
+        if blocks:
             self._book.change(run, Status.RUNNING)
             self._book.settle(run)
         return None
@@ -143,11 +144,12 @@ class Operators:
         book = self._book
         edited = None if entry.edited is None else transitions.edited(delivery, entry.edited)
         fields = [None] * 6 if entry.edited is None else [*entry.edited, _event_id(delivery)]
+        discarded = _discarded(run, entry.discarded)
         if run.run_id not in book.state.runs:
             self._bring_back(run)
-        record: Record = [_REDRIVEN, delivery.number, book.now_us, entry.who, *fields]
+        record: Record = [_REDRIVEN, delivery.number, book.now_us, entry.who, *fields, discarded]
         book.record_keyed(run, record)
-        transitions.redrive(book.state, run, delivery, edited)
+        transitions.redrive(book.state, run, delivery, edited, discarded)
         book.change(run, Status.RUNNING)
         return None
 
@@ -186,7 +188,7 @@ class Operators:
 
 
 def _discarded(run: Run, numbers: Collection[int]) -> list[int]:
-    """Which of these deliveries of a run that is over stay as they are: those that gave up."""
+    """Which of these deliveries of a run stay as they are: those that gave up."""
     return [n for n, d in run.deliveries.items() if n in numbers and d.status is DeliveryStatus.FAILED]
 
 

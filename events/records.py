@@ -17,10 +17,11 @@ that one commit wrote for one run, in order; the offset of a record is the entry
                discarded stays as it is
     CANCELLING [kind, time_us, who]             an operator ends a run that has something to undo: what runs, ends first
     UNDOING   [kind, time_us]                   the run's compensations begin, the newest first
-    REDRIVEN  [kind, delivery, time_us, who, id, type, version, data, key, id of the event that it replaces]    an
-               operator runs a dead letter again; from the id on it is the event that takes its event's place, None where
-               that stays as it was
-    SETTLED   [kind, delivery, time_us, who]    an operator settled a compensation that had given up
+    REDRIVEN  [kind, delivery, time_us, who, id, type, version, data, key, id of the event that it replaces,
+               deliveries that an operator discarded]    an operator runs a dead letter again; id to key are the event that
+               takes its event's place, None where that stays as it was
+    SETTLED   [kind, delivery, time_us, who]    an operator settled a compensation that had given up, or discarded another
+               dead letter of a run that goes on
 
 A delivery is numbered within its run from 1, in the order in which the transitions create them.
 """

@@ -110,11 +110,12 @@ def _redriven(state: State, run: Run, record: Record) -> None:
     delivery = run.deliveries[record[1]]
     edited = None if record[4] is None else transitions.edited(delivery, record[4:9])
     run.status = Status.RUNNING
-    transitions.redrive(state, run, delivery, edited)
+    discarded = record[10] if len(record) > 10 else ()  # noqa: PLR2004 - it was added to the record later
+    transitions.redrive(state, run, delivery, edited, discarded)
 
 
 def _settled(state: State, run: Run, record: Record) -> None:
-    transitions.settle(state, run.deliveries[record[1]])
+    transitions.discard(state, run.deliveries[record[1]])
 
 
 _APPLY: dict[int, Callable[[State, Run, Record], None]] = {

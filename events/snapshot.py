@@ -18,7 +18,7 @@ from .status import Status
 
 __all__ = ["FORMAT", "dump", "load"]
 
-FORMAT = 2
+FORMAT = 3
 Packed = list[Any]
 Runs = dict[int, Run]
 
@@ -99,6 +99,7 @@ class _Writer:
             d.lives,
             d.buried,
             d.edited,
+            d.discarded,
         ]
         return [d.number, d.order, d.step.index, inputs, *places, d.key, *life]
 
@@ -169,7 +170,7 @@ class _Reader:
         delivery.attempt, delivery.crashes, delivery.lost, delivery.emitted, delivery.first_us, delivery.due_us = life[
             :6
         ]
-        delivery.lives, delivery.buried, delivery.edited = life[6:]
+        delivery.lives, delivery.buried, delivery.edited, delivery.discarded = life[6:]
         delivery.group = self._group(group)
         return delivery
 

@@ -83,7 +83,7 @@ class Delivery:
 
     number: within its run, from 1. order: within the partition. attempt: the last one recorded. emitted: how many
     events of it are in the log. group: the fan-out that it opened. lives: how often an operator had it run again.
-    buried: it is a dead letter. edited: an operator put another event in the place of its own. death: the one that it
+    buried: it is a dead letter. discarded: that was discarded. edited: an operator put another event in the place of its own. death: the one that it
     was last seen at in company; a restart forgets it.
     """
 
@@ -104,6 +104,7 @@ class Delivery:
     due_us: int = 0
     lives: int = 0
     buried: bool = False
+    discarded: bool = False
     edited: bool = False
     death: Death | None = None
 

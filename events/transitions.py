@@ -23,6 +23,7 @@ __all__ = [
     "blame",
     "cancel",
     "complete",
+    "discard",
     "edited",
     "emitted",
     "failed",
@@ -30,7 +31,6 @@ __all__ = [
     "hear",
     "redrive",
     "revive",
-    "settle",
 ]
 
 READY = DeliveryStatus.READY
@@ -183,7 +183,9 @@ def revive(state: State, run: Run, discarded: Collection[int] = ()) -> None:
     _bring_back(state, run)
     run.errors = [fault for fault in run.errors or () if fault.handled or fault.delivery in discarded] or None
     for number, delivery in list(run.deliveries.items()):
-        if number not in discarded:
+        if number in discarded:
+            delivery.discarded = True
+        else:
             _renew(state, delivery)
 
 
@@ -193,10 +195,10 @@ def edited(delivery: Delivery, fields: list[Any]) -> Ref:
     return Ref(event_id, type_, version, data, key, delivery.scope)
 
 
-def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None) -> None:
+def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None, discarded: Collection[int] = ()) -> None:
     """An operator has a dead letter run again, perhaps with another event in the place of its own.
 
-    What stood still because of it goes on too; other dead letters of the run stay as they are.
+    What stood still because of it goes on too; other dead letters of the run stay as they are, open or `discarded`.
     """
     if instead is not None:
         delivery.inputs = (instead,)
@@ -211,14 +213,19 @@ def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None) -> 
         for other in list(run.deliveries.values()):
             if other.status is OVER or other is delivery:
                 _renew(state, other)
+            else:
+                other.discarded = other.number in discarded
     else:
         _renew(state, delivery)
 
 
-def settle(state: State, delivery: Delivery) -> None:
-    """An operator says that a compensation which gave up is settled: the next one begins."""
-    delivery.run.dead -= 1
-    complete(state, delivery)
+def discard(state: State, delivery: Delivery) -> None:
+    """An operator lets a dead letter go; a compensation which gave up is settled by that, and the next one begins."""
+    if delivery is delivery.run.undoing:
+        delivery.run.dead -= 1
+        complete(state, delivery)
+    else:
+        delivery.discarded = True
 
 
 def _bring_back(state: State, run: Run) -> None:
@@ -232,7 +239,7 @@ def _renew(state: State, delivery: Delivery) -> None:
     """Ready again, its attempts forgotten."""
     if delivery.status is FAILED:
         delivery.run.dead -= 1
-        delivery.buried = False
+        delivery.buried = delivery.discarded = False
         delivery.lives += 1
     release(delivery, READY)
     delivery.attempt = delivery.crashes = delivery.lost = 0

@@ -190,3 +190,34 @@ async def test_letters_of_a_cancelled_run_are_refused_in_bulk_and_can_be_discard
     assert (decided.redriven, letter_id) == (0, format_id(letters["second"].letter_id))
     assert f"ensue runs retry {format_id(run.raw_id)}" in why
     assert (await local.engine.discard_all(DeadFilter())).redriven == 1
+
+
+async def test_no_letter_of_a_run_that_was_undone_stays_open(local: Rig) -> None:
+    flow, is_up = Pipeline("undone"), [False]
+
+    @flow.step(retry=1)
+    def first(event: Payment) -> Transfer:
+        if not is_up[0]:
+            raise GiveUp("down")
+        return Transfer(account="a", n=event.n)
+
+    @flow.step(retry=1)
+    def second(event: Payment) -> None:
+        raise GiveUp("never")
+
+    @flow.step(retry=1)
+    def third(event: Transfer) -> None:
+        raise GiveUp("never")
+
+    @flow.compensate(third)
+    def undo(event: Transfer) -> None: ...
+
+    await local.run(flow, Payment(n=1))
+    letters = {letter.step: letter for letter in letters_of(local)}
+    is_up[0] = True
+    run = await local.engine.redrive(letters["first"].letter_id)
+    assert (await run.result(SECONDS)).status == "compensated"
+    assert letters_of(local) == []
+    with closing(local.engine.reader()) as reader:
+        [row] = reader.audit(subject=format_id(letters["second"].letter_id))
+    assert (row.who, row.action, row.detail) == ("engine", "letter discard", "its run was undone")

@@ -1,13 +1,17 @@
 """What becomes of dead letters when their run is retried, cancelled or undone; workers answer as they are told."""
 
+import pytest
+
 from ensue import Pipeline
+from ensue.events.commands import Decision
 from ensue.events.errors import RunCancelled, RunFinished
 from ensue.events.ids import format_id
 from ensue.events.inputs import Cancel, Op, Revive
+from ensue.events.letters import letter_id
 
 from .answers import Item, Order, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture, reloaded
-from .test_core_operators import answer, redrive, two_letters
+from .test_core_operators import answer, redrive, settled, two_letters
 
 
 def retry(driver: CoreDriver, run_id: bytes, *, discarded: frozenset[int] = frozenset()) -> object:
@@ -93,3 +97,75 @@ def test_a_letter_of_a_run_that_is_being_cancelled_is_not_run_again() -> None:
     driver.answer(*one(driver, "first"), Op.RELEASE)
     assert ends(driver) == ["failed", "cancelled"]
     assert "was cancelled" in str(answer(redrive(driver, run_id, 2)))
+
+
+def undoing() -> Pipeline:
+    """Two steps that hear an order; a third that hears of the first, and can be undone."""
+    flow = Pipeline("undone")
+
+    @flow.step
+    def first(event: Order) -> Item: ...  # type: ignore[empty-body]
+
+    @flow.step
+    def second(event: Order) -> None: ...
+
+    @flow.step
+    def third(event: Item) -> None: ...
+
+    @flow.compensate(third)
+    def undo(event: Item) -> None: ...
+
+    return flow
+
+
+def undone(*, discard: bool = False, restart: bool = False) -> tuple[CoreDriver, bytes, Decision]:
+    """A run with the letters 1 and 2; 1 is redriven, and what ensues fails and is undone. The last decision.
+
+    discard: letter 2 was discarded while the run went on.
+    """
+    driver = CoreDriver(undoing())
+    run_id = driver.emit(Order())
+    fails(driver, "first")
+    fails(driver, "second")
+    redrive(driver, run_id, 1)
+    if discard:
+        redrive(driver, run_id, 2, discard=True)
+    returns(driver, "first", Item())
+    fails(driver, "third")
+    if restart:
+        driver.restart()
+    decision = returns(driver, "undo")
+    assert ends(driver) == ["failed", "compensated"]
+    return driver, run_id, decision
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_open_letters_of_a_run_that_was_undone_are_discarded_with_its_end(restart: bool) -> None:
+    driver, run_id, decision = undone(restart=restart)
+    assert settled(decision) == [(letter_id(run_id, 2), "discarded")]
+    assert [(row.who, row.action, row.subject, row.detail) for row in decision.audit] == [
+        ("engine", "letter discard", format_id(letter_id(run_id, 2)), "its run was undone")
+    ]
+    driver.restart()
+    assert settled(driver.tell()) == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_letter_that_was_discarded_before_its_run_was_undone_is_not_discarded_again(restart: bool) -> None:
+    _, _, decision = undone(discard=True, restart=restart)
+    assert (settled(decision), decision.audit) == ([], [])
+
+
+def test_a_letter_that_was_discarded_before_its_run_came_back_is_not_discarded_again() -> None:
+    driver = CoreDriver(undoing())
+    run_id = driver.emit(Order())
+    fails(driver, "first")
+    fails(driver, "second")
+    redrive(driver, run_id, 2, discard=True)
+    redrive(driver, run_id, 1, discarded=frozenset({2}))
+    assert picture(driver.replayed()) == picture(reloaded(driver.core.state, driver.plans))
+    returns(driver, "first", Item())
+    fails(driver, "third")
+    decision = returns(driver, "undo")
+    assert ends(driver) == ["failed", "compensated"]
+    assert (settled(decision), decision.audit) == ([], [])
