@@ -40,10 +40,18 @@ def not_again(entry: Redrive, run: Run, delivery: Delivery) -> EnsueError | None
 def not_edited(delivery: Delivery) -> EnsueError | None:
     """Why no other event can take the place of a delivery's own."""
     if delivery.step.single:
-        return None
+        return _had_emitted(delivery) if delivery.emitted else None
     return EventInvalid(
         f"step {delivery.step.name} takes several events, so none of them can be edited: redrive the letter "
         "without data, or discard it"
+    )
+
+
+def _had_emitted(delivery: Delivery) -> EnsueError:
+    many = "1 event" if delivery.emitted == 1 else f"{delivery.emitted:,} events"
+    return EventInvalid(
+        f"step {delivery.step.name} had emitted {many} of its own event before it gave up, and they would stand beside those "
+        "of another: redrive the letter without data, or discard it and send a new event"
     )
 
 

@@ -1,6 +1,7 @@
 """What dead letters keep when they are decided on: their order, their key, their place in the run; on the local engines."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from ensue import Event, GiveUp, Pipeline
 from ensue.actors.local import LocalEngine
 from ensue.cluster.log import DeadFilter, DeadLetter
-from ensue.events.errors import RunFinished
+from ensue.events.errors import EventInvalid, RunFinished
 from ensue.events.ids import format_id
 from ensue.events.records import Kind, unpack_records
 
@@ -221,3 +222,28 @@ async def test_no_letter_of_a_run_that_was_undone_stays_open(local: Rig) -> None
     with closing(local.engine.reader()) as reader:
         [row] = reader.audit(subject=format_id(letters["second"].letter_id))
     assert (row.who, row.action, row.detail) == ("engine", "letter discard", "its run was undone")
+
+
+async def test_a_generator_that_had_emitted_cannot_be_given_another_event(local: Rig) -> None:
+    flow, counts, is_up = Pipeline("split"), list[int](), [False]
+
+    @flow.step(retry=1)
+    def split(event: Payment) -> Iterator[Transfer]:
+        for n in range(event.n):
+            if n == 2 and not is_up[0]:
+                raise GiveUp("down")
+            yield Transfer(account="a", n=n)
+
+    @flow.step
+    def total(transfers: list[Transfer]) -> None:
+        counts.append(len(transfers))
+
+    assert (await local.run(flow, Payment(n=4))).status == "failed"
+    [letter] = letters_of(local)
+    with pytest.raises(EventInvalid, match="had emitted 2 events") as refused:
+        await local.engine.redrive(letter.letter_id, data={"n": 3})
+    assert "discard it and send a new event" in str(refused.value)
+    assert [kept.state for kept in letters_of(local)] == ["open"]
+    is_up[0] = True
+    assert (await (await local.engine.redrive(letter.letter_id)).result(SECONDS)).status == "completed"
+    assert counts == [4]
