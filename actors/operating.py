@@ -28,6 +28,7 @@ from ..events.errors import (
 from ..events.ids import format_id, parse_id
 from ..events.inputs import Cancel, Force, Input, Redrive, Revive
 from ..events.pipeline import Pipeline
+from ..events.refusals import takes_several
 from .handles import RunHandle
 from .partition import Partition
 from .past import all_letters, redrive_input, revive_input
@@ -201,8 +202,11 @@ class Operating(ABC):
         return await decide()
 
     def _edited(self, letter: DeadLetter, data: Mapping[str, Any]) -> Instead:
-        model = self.pipelines[letter.pipeline].registry[letter.event_type]
-        return instead(model, data, self._ids.next())
+        pipeline = self.pipelines[letter.pipeline]
+        step = pipeline.steps.get(letter.step)
+        if step is not None and not step.is_single:
+            raise takes_several(letter.step)
+        return instead(pipeline.registry[letter.event_type], data, self._ids.next())
 
     async def _revive(self, raw: bytes, entry: Revive | Redrive) -> RunHandle:
         known = self._handles.get(raw)

@@ -103,8 +103,8 @@ def compile_plan(pipeline: Pipeline, version: str) -> Plan:
 def _step_plan(index: int, step: Step) -> StepPlan:
     hears = tuple(frozenset(m.__event_type__ for m in p.models) for p in step.parameters)
     lists = tuple(p.is_list for p in step.parameters)
-    single = len(hears) == 1 and not lists[0]
-    return StepPlan(index, step.name, step, hears, lists, single, undoes=step.compensates is not None, pivot=step.pivot)
+    undoes = step.compensates is not None
+    return StepPlan(index, step.name, step, hears, lists, step.is_single, undoes=undoes, pivot=step.pivot)
 
 
 def _subscriptions(steps: Iterable[StepPlan]) -> dict[str, tuple[tuple[StepPlan, int], ...]]:

@@ -9,7 +9,7 @@ from .inputs import Redrive
 from .state import Delivery, DeliveryStatus, Run
 from .status import Status
 
-__all__ = ["no_letter", "not_again", "not_edited"]
+__all__ = ["no_letter", "not_again", "not_edited", "takes_several"]
 
 
 def no_letter(run: Run, delivery: Delivery | None) -> EnsueError | None:
@@ -41,9 +41,13 @@ def not_edited(delivery: Delivery) -> EnsueError | None:
     """Why no other event can take the place of a delivery's own."""
     if delivery.step.single:
         return _had_emitted(delivery) if delivery.emitted else None
+    return takes_several(delivery.step.name)
+
+
+def takes_several(step: str) -> EnsueError:
+    """Why the event of a join or of a list cannot be edited."""
     return EventInvalid(
-        f"step {delivery.step.name} takes several events, so none of them can be edited: redrive the letter "
-        "without data, or discard it"
+        f"step {step} takes several events, so none of them can be edited: redrive the letter without data, or discard it"
     )
 
 

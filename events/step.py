@@ -78,6 +78,11 @@ class Step:
         return self.signature.parameters
 
     @property
+    def is_single(self) -> bool:
+        """Whether it takes one event, and no list."""
+        return len(self.parameters) == 1 and not self.parameters[0].is_list
+
+    @property
     def emission(self) -> Emission:
         """What the step may emit."""
         return self.signature.emission

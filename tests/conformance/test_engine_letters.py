@@ -247,3 +247,21 @@ async def test_a_generator_that_had_emitted_cannot_be_given_another_event(local:
     is_up[0] = True
     assert (await (await local.engine.redrive(letter.letter_id)).result(SECONDS)).status == "completed"
     assert counts == [4]
+
+
+@pytest.mark.parametrize("data", [{"n": 1}, {}])
+async def test_a_letter_of_an_empty_list_cannot_be_edited_and_says_why(local: Rig, data: dict[str, Any]) -> None:
+    flow = Pipeline("listed")
+
+    @flow.step
+    def split(event: Payment) -> list[Transfer]:
+        return []
+
+    @flow.step(retry=1)
+    def total(transfers: list[Transfer]) -> None:
+        raise GiveUp("nothing to add up")
+
+    assert (await local.run(flow, Payment(n=0))).status == "failed"
+    [letter] = letters_of(local)
+    with pytest.raises(EventInvalid, match="step total takes several events"):
+        await local.engine.redrive(letter.letter_id, data=data)
