@@ -81,10 +81,11 @@ class Event(BaseModel):
 def parse_event(model: type[E], data: Any, *, json: bool = False) -> E:
     """Validate data from outside; `EventInvalid` names each field at fault and what was expected.
 
+    Fields are read by their names as well as by their aliases, since it is their names that are shown.
     With `json=True` it came as JSON and is read strictly: `data` is the text or bytes, or what a parser made of them.
     """
     try:
-        return _parse_json(model, data) if json else model.model_validate(data)
+        return _parse_json(model, data) if json else model.model_validate(data, by_name=True)
     except ValidationError as error:
         problems = describe_problems(error)
         summary = "; ".join(f"{p['field']}: {p['expected']}, got {p['got']}" for p in problems[:5])
@@ -127,7 +128,7 @@ def _parse_json(model: type[E], data: Any) -> E:
     strict = model.model_config.get("strict", True)
     text = data if isinstance(data, str | bytes | bytearray) else _json_text(model, data)
     _refuse_constants(model, text)
-    return model.model_validate_json(text, strict=strict)
+    return model.model_validate_json(text, strict=strict, by_name=True)
 
 
 def _json_text(model: type[Event], data: Any) -> bytes:

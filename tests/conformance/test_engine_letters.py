@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from ensue import Event, GiveUp, Pipeline
 from ensue.actors.local import LocalEngine
@@ -265,3 +266,23 @@ async def test_a_letter_of_an_empty_list_cannot_be_edited_and_says_why(local: Ri
     [letter] = letters_of(local)
     with pytest.raises(EventInvalid, match="step total takes several events"):
         await local.engine.redrive(letter.letter_id, data=data)
+
+
+async def test_an_event_with_an_alias_is_edited_by_the_names_that_are_shown(local: Rig) -> None:
+    class Priced(Event):
+        amount: float = Field(alias="amt")
+
+    flow, seen = Pipeline("priced"), list[float]()
+
+    @flow.step(retry=1)
+    def charge(event: Priced) -> None:
+        if event.amount < 0:
+            raise GiveUp("below zero")
+        seen.append(event.amount)
+
+    for data in ({"amount": 1.0}, {"amt": 2.0}):
+        engine = await local.start(flow) if not seen else local.engine
+        await (await engine.emit(Priced(amt=-1.0))).result(SECONDS)
+        [letter] = letters_of(local)
+        await (await engine.redrive(letter.letter_id, data=data)).result(SECONDS)
+    assert seen == [1.0, 2.0]

@@ -265,3 +265,13 @@ def test_only_what_packs_as_it_stands_goes_without_a_dump(annotation: Any, flat:
         value: annotation  # pyright: ignore[reportInvalidTypeForm]
 
     assert Made.__event_flat__ is flat
+
+
+class Priced(Event):
+    amount: float = Field(alias="amt")
+
+
+@pytest.mark.parametrize("data", [{"amt": 1}, {"amount": 1}])
+@pytest.mark.parametrize("json", [True, False])
+def test_a_field_is_read_by_its_name_as_well_as_by_its_alias(data: dict[str, int], json: bool) -> None:
+    assert parse_event(Priced, data, json=json).amount == 1.0
