@@ -3,7 +3,8 @@
 1. Offsets are those of the log: the entry's, plus the record's place in it.
 2. A view of a run that is still going on is right as of its last record.
 3. The results are the events that nothing heard. Where the pipeline is known it says so; from the records alone it is
-   known when the run is over: an event was heard where it was the input of an attempt.
+   known when the run is over: an event was heard where it was the input of an attempt. Nothing hears what compensations
+   emit, and in a run that is being undone nothing else emits.
 4. The errors are those that stand: when an operator revives a run those that nothing handled and nobody discarded are
    forgotten, as the engine forgets them.
 """
@@ -52,6 +53,7 @@ class History:
         self._given_up: set[int] = set()
         self._heard: set[bytes] = set()
         self._undo_from = 0
+        self._of_undoing: set[bytes] = set()
         self._settled_by_hand: set[int] = set()
 
     def add(self, offset: int, record: Record) -> None:
@@ -97,6 +99,8 @@ class History:
     def _is_heard(self, event: EventView, heard: Heard | None) -> bool:
         if event.type == StepFailed.__event_type__:
             return True
+        if event.id in self._of_undoing:
+            return False
         return event.id in self._heard if heard is None else heard(event.type)
 
     def _begin(self, _offset: int, record: Record) -> None:
@@ -108,6 +112,8 @@ class History:
         step, attempt = (delivery.step, delivery.attempt) if delivery else (None, None)
         if step is not None and name != StepFailed.__event_type__:
             self._step(step).emitted += 1
+        if self._undo_from:
+            self._of_undoing.add(event_id)
         view = EventView(offset, event_id, name, version, key, cause or None, step, attempt, time_us, readable(data))
         self.events.append(view)
 

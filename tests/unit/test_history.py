@@ -155,3 +155,22 @@ def test_records_of_a_newer_kind_and_fields_that_trail_are_passed_over() -> None
 def test_no_records_are_no_run_yet() -> None:
     view = History().view()
     assert (view.trigger, view.started_us, view.results) == (None, 0, [])
+
+
+def test_what_a_compensation_emits_is_a_result_although_a_step_hears_its_type() -> None:
+    undoing: list[Record] = [
+        *BEGIN,
+        _attempt(1, "charge", FIRST),
+        _event(SECOND, "Charged", FIRST, 1),
+        [Kind.DONE, 1, 1, 1, 150, 40, False],
+        _attempt(2, "ship", SECOND),
+        _failed(2, 1, None),
+        [Kind.UNDOING, 160],
+        _attempt(3, "refund", FIRST),
+        _event(THIRD, "Charged", FIRST, 3),
+        [Kind.DONE, 3, 1, 1, 190, 60, False],
+        [Kind.ENDED, int(Status.COMPENSATED), 200],
+    ]
+    history = _history(undoing)
+    assert [event.id for event in history.view({"OrderPlaced", "Charged"}.__contains__).results] == [THIRD]
+    assert [event.id for event in history.view().results] == [THIRD]
