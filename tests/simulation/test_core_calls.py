@@ -171,6 +171,48 @@ def test_a_generator_that_emitted_as_a_probe_and_then_fails_opens_the_breaker_ag
     assert held(driver, "count") == []
 
 
+def test_what_workers_were_sent_ahead_is_recalled_when_their_breaker_opens_and_loses_no_attempt() -> None:
+    flow = Pipeline("ahead")
+
+    @flow.step(breaker=Breaker("bank", failures_in_row=2))
+    def call(event: Order) -> None: ...
+
+    @flow.step(breaker="bank")
+    def check(event: Order) -> None: ...
+
+    @flow.step
+    def note(event: Order) -> None: ...
+
+    driver = CoreDriver(flow, 8)
+    emit_all(driver, 6)
+    assert driver.answer(*one(driver, "call"), Op.FAIL, *TRANSIENT).recall == []
+    opened = driver.answer(*one(driver, "call"), Op.FAIL, *TRANSIENT)
+    recalled = {recall.worker: set(recall.tokens) for recall in opened.recall}
+    left = {worker: {item[0] for item in items} for worker, items in driver.held.items()}
+    assert recalled == {worker: left[worker] for worker, step in driver.steps.items() if step != "note"}
+    for worker, tokens in recalled.items():
+        driver.held[worker] = []
+        said: list[list[Any]] = [[Op.RELEASE, token] for token in tokens]
+        driver.tell(Completed(worker, said))
+        assert driver.tell(Completed(worker, said)).entries == []  # said twice
+    driver.tell(Force("bank", False, "ann"))
+    assert [item[3] for _, item in held(driver, "call") + held(driver, "check")] == [1] * 10
+    assert len(held(driver, "note")) == 6
+    assert picture(driver.core.state) == picture(driver.replayed())
+
+
+def test_an_operator_who_opens_a_breaker_recalls_what_workers_were_sent_ahead() -> None:
+    flow = Pipeline("held-back")
+
+    @flow.step
+    def call(event: Order) -> None: ...
+
+    driver = CoreDriver(flow)
+    emit_all(driver, 3)
+    [recall] = driver.tell(Force("held-back/call", True, "ann")).recall
+    assert recall.tokens == [item[0] for _, item in held(driver, "call")]
+
+
 def test_after_a_resource_ran_out_nothing_goes_out_for_a_while_and_then_one_at_a_time() -> None:
     flow = Pipeline("disk")
 
