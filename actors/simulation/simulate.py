@@ -13,6 +13,7 @@ from hashlib import blake2b
 from itertools import cycle, islice
 from typing import Any
 
+from ...events.breaker import declared_breakers
 from ...events.event import Event
 from ...events.pipeline import Pipeline
 from ..handles import Outcome, outcome_of
@@ -113,6 +114,7 @@ def simulate(
     Raises `SimulationFailed`.
     """
     __tracebackhide__ = True
+    pipeline = pipeline.sharing(declared_breakers(step.breaker for step in pipeline.steps.values()))
     scenario = _Scenario(pipeline, _events(events, seed, runs), seed, faults or Faults(), check, setup, within_seconds)
     trial = _apart(scenario, keep_faults, keep_events)
     if not trial.broken:

@@ -5,11 +5,12 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ensue import Context, Event, GiveUp, Outcome, Pipeline, Retry
+from ensue import Breaker, BreakerOpened, Context, Event, GiveUp, Outcome, Pipeline, Retry
 from ensue.testing import LAWS, Faults, SimulationFailed, SimulationReport, simulate
 
 from .zoo import FRAIL, HARD, OPERATED, ZOO, Animal
@@ -57,6 +58,29 @@ def test_no_law_is_broken_whatever_goes_wrong(animal: Animal) -> None:
 def test_no_law_is_broken_by_operators_either_nor_when_little_gets_done(animal: Animal, faults: Faults) -> None:
     for seed in range(15):
         simulate(animal.pipeline, animal.feed, seed=seed, faults=faults)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["declared-first", "declared-last"])
+def test_a_step_that_names_a_breaker_has_its_exceptions_counted_as_it_was_declared(first: bool) -> None:
+    p = Pipeline("mail")
+    mail = Breaker("mail", failures_in_row=2, open_seconds=5, counts=LookupError)
+    opened: list[str] = []
+
+    def declare(event: Pong) -> None: ...
+
+    def send(event: Ping) -> None:
+        raise LookupError("no such host")
+
+    steps: list[tuple[Callable[..., None], Breaker | str]] = [(declare, mail), (send, "mail")]
+    for step, breaker in steps if first else reversed(steps):
+        p.step(breaker=breaker, retry=1)(step)
+
+    @p.step
+    def alarm(event: BreakerOpened) -> None:
+        opened.append(event.breaker)
+
+    simulate(p, *(Ping(n=n) for n in range(3)), faults=Faults.none(), setup=opened.clear)
+    assert opened[:1] == ["mail"]
 
 
 @pytest.mark.parametrize("animal", ZOO, ids=_by_name)
