@@ -1,5 +1,7 @@
 """Whether another attempt begins: none does after the deadline, whatever held it back, or after the wrong time-out."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from ensue import Pipeline, Retry
@@ -21,7 +23,7 @@ def flow_of(name: str) -> Pipeline:
     return flow
 
 
-def fail_all(driver: CoreDriver, completion: list[object]) -> None:
+def fail_all(driver: CoreDriver, completion: Sequence[object]) -> None:
     """All that is held fails, and may be tried again."""
     for worker, item in held(driver, "call"):
         driver.answer(worker, item, Op.FAIL, *completion)
