@@ -160,10 +160,7 @@ class BreakerView(NamedTuple):
 
 
 class Circuit:
-    """One breaker's state. `guarded`: it may open by itself; one that is not can only be forced.
-
-    probe: what goes through while half-open. proving: generators that were probes, have emitted, and go on.
-    """
+    """One breaker's state. `guarded`: it may open by itself; one that is not can only be forced."""
 
     __slots__ = (
         "_buckets",
@@ -176,7 +173,6 @@ class Circuit:
         "policy",
         "probe",
         "proofs",
-        "proving",
         "reason",
         "since_us",
         "status",
@@ -195,14 +191,9 @@ class Circuit:
         self.in_row = 0
         self.proofs = 0
         self.probe: object | None = None
-        self.proving: list[object] = []
         self.reason = ""
         self._width_us = max(1, int(self.policy.window_seconds * _SECOND_US / _BUCKETS))
         self._buckets: deque[list[int]] = deque()  # [number, calls, failed, slow]
-
-    def is_probe(self, call: object) -> bool:
-        """Whether what becomes of this says how things are, while half-open."""
-        return self.probe is call or any(known is call for known in self.proving)
 
     def counts(self, kind: type[BaseException]) -> bool:
         """Whether an exception of this kind, known to pass, counts."""
@@ -253,7 +244,6 @@ class Circuit:
         self.until_us = None
         self.proofs = 0
         self.probe = None
-        self.proving.clear()
         self.forced = signal is Signal.FORCED_OPEN
         if self.forced:
             self.until_us = None if seconds is None else now_us + int(seconds * _SECOND_US)

@@ -1,8 +1,8 @@
 """Circuits: the breakers of a partition, told of what became of calls, and asked before new ones are made.
 
 Rules: every transition is remembered in the commit that follows from it, so a crash closes nothing, and pipelines can
-hear of it. Steps that name the same dependency share a circuit. A probe is one delivery; while it is under way nothing
-else of that circuit is started.
+hear of it. Steps that name the same dependency share a circuit. A probe is one delivery, under way until it leaves its
+worker, whatever it emits before; until then nothing else of that circuit is started.
 """
 
 from collections.abc import Iterable, Mapping
@@ -61,6 +61,15 @@ class Circuits:
             return None
         return min((at for name in self._moving if (at := self._by_name[name].until_us) is not None), default=None)
 
+    @property
+    def moving(self) -> bool:
+        """Whether any is open or half-open."""
+        return bool(self._moving)
+
+    def is_probe(self, delivery: Delivery | None) -> bool:
+        """Whether this goes through a half-open circuit."""
+        return delivery is not None and any(self._by_name[name].probe is delivery for name in self._moving)
+
     def expire(self) -> None:
         """Let those whose pause is over try."""
         if not self._moving:
@@ -77,15 +86,9 @@ class Circuits:
         if signal is not None:
             self._move(circuit, signal)
 
-    def answered(self, circuit: Circuit) -> None:
-        """The probe is a generator and has emitted: what it calls answers. It goes on, and may still fail."""
-        circuit.proving.append(circuit.probe)
-        circuit.probe = None
-        self.succeeded(circuit, 1, 0)
-
     def failed(self, circuit: Circuit, delivery: Delivery, reason: str) -> None:
-        """A call failed in a way that counts; while half-open only that of a probe does."""
-        if circuit.status is BreakerStatus.HALF_OPEN and not circuit.is_probe(delivery):
+        """A call failed in a way that counts; while half-open only that of the probe does."""
+        if circuit.status is BreakerStatus.HALF_OPEN and circuit.probe is not delivery:
             return
         signal = circuit.failed(reason, self._book.now_us)
         if signal is not None:

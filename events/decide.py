@@ -190,7 +190,7 @@ class Core:
             if delivery is None:
                 continue
             if op in _KEPT:
-                self._goes_on(slot, pool, delivery, item)
+                self._goes_on(slot, delivery, item)
                 continue
             del leases[token]
             slot.leased_bytes -= size_of(delivery)
@@ -212,15 +212,12 @@ class Core:
             pool.strains = 0
             self._well(pool, good, slow)
 
-    def _goes_on(self, slot: WorkerSlot, pool: Pool, delivery: Delivery, item: Completion) -> None:
+    def _goes_on(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
         """What a worker says of a delivery that it keeps."""
         if item[0] == Op.STUCK:
             self._stuck(slot, item[1])
-            return
-        before = delivery.emitted
-        self._streamed(slot, delivery, item)
-        if delivery.emitted > before and pool.circuit is not None and pool.circuit.probe is delivery:
-            self._circuits.answered(pool.circuit)
+        else:
+            self._streamed(slot, delivery, item)
 
     def _well(self, pool: Pool, calls: int, slow: int) -> None:
         """Calls came back, `slow` of them late; while half-open only the probe counts."""
@@ -282,10 +279,14 @@ class Core:
             self._book.decision.cancel.append(CancelDeliveries(slot.worker, [item[1]]))
 
     def _pay(self) -> None:
-        """Let generators go on, unless much waits for workers already: that bounds what is held in memory."""
-        if self._owed and self.backlog < self._limits.backlog:
-            self._book.decision.credit += [Credit(worker, token, upto) for (worker, token), upto in self._owed.items()]
-            self._owed.clear()
+        """Let generators go on. Where much waits only probes: it may wait for them, and for the others memory is bounded."""
+        free = not self._owed or self.backlog < self._limits.backlog
+        paid = list(self._owed) if free else [lease for lease in self._owed if self._is_probe(*lease)]
+        self._book.decision.credit += [Credit(*lease, self._owed.pop(lease)) for lease in paid]
+
+    def _is_probe(self, worker: int, token: int) -> bool:
+        known = self.workers.get(worker) if self._circuits.moving else None
+        return known is not None and self._circuits.is_probe(known[0].leases.get(token))
 
     def _stuck(self, slot: WorkerSlot, token: int) -> None:
         slot.stuck.add(token)

@@ -1,7 +1,6 @@
 """The law of circuit breakers: an open one lets nothing through, a half-open one a single probe.
 
-Rules: what the log remembers of a breaker after a commit is what held for the attempts of that commit. A generator that
-has emitted has answered, and the next probe may go.
+Rules: what the log remembers of a breaker after a commit is what held for the attempts of that commit.
 """
 
 from collections import defaultdict
@@ -55,7 +54,6 @@ def _called(row: Row, name: str, status: BreakerStatus, probes: dict[str, tuple[
 
 def _forget(probes: dict[str, tuple[int, int]], batch: list[Row]) -> None:
     over = {(row.run, row.record[1]) for row in batch if row.record[0] in _OVER}
-    over |= {(row.run, row.record[7]) for row in batch if row.record[0] == Kind.EVENT and row.record[8] >= 0}
     ended = {row.run for row in batch if row.record[0] == Kind.ENDED}
     for name in [name for name, probe in probes.items() if probe in over or probe[0] in ended]:
         del probes[name]

@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
+
 from ensue import Breaker, Pipeline, StepFailed
 from ensue.events.breaker import BreakerStatus
 from ensue.events.codec import encode
+from ensue.events.commands import Decision
+from ensue.events.decide import Core, Limits
 from ensue.events.inputs import Completed, Force, Op, WorkerDown
 
 from .answers import FULL, TRANSIENT, Excused, Item, Order, emit_all, ends, fails, held, one, returns
@@ -129,46 +133,70 @@ def test_a_probe_whose_process_had_to_be_ended_opens_the_breaker_again() -> None
     assert held(driver, "call") == []
 
 
-def test_a_generator_that_emits_as_a_probe_has_proved_that_all_is_well() -> None:
-    flow = Pipeline("endless")
+def counting(*, probes: int = 2) -> Pipeline:
+    """A generator, and who takes what it emits; both call the bank."""
+    flow = Pipeline("counting")
 
-    @flow.step(breaker=Breaker(probes=2))
+    @flow.step(breaker=Breaker("bank", probes=probes))
     def count(event: Order) -> Iterator[Item]:
         yield Item()
 
-    driver = CoreDriver(flow)
-    driver.tell(Force("endless/count", True, "ann", 1.0))
-    emit_all(driver, 3)
-    driver.tell(seconds=2)
-    [(worker, first)] = held(driver, "count")
-    packed = [[Item.__event_type__, 1, encode(Item()), None]]
-    for index in (0, 1):  # it proves something once
-        driver.answer(worker, first, Op.STREAM, index, packed)
-        assert status(driver) == BreakerStatus.HALF_OPEN
-        assert len(held(driver, "count")) == 2
-    driver.answer(*held(driver, "count")[1], Op.STREAM, 0, packed)
-    assert status(driver) == BreakerStatus.CLOSED
-    assert len(held(driver, "count")) == 3
+    @flow.step(breaker="bank")
+    def take(event: Item) -> None: ...
+
+    return flow
 
 
-def test_a_generator_that_emitted_as_a_probe_and_then_fails_opens_the_breaker_again() -> None:
-    flow = Pipeline("hangs-up")
-
-    @flow.step(breaker=Breaker(probes=3))
-    def count(event: Order) -> Iterator[Item]:
-        yield Item()
-
-    driver = CoreDriver(flow)
-    driver.tell(Force("hangs-up/count", True, "ann", 1.0))
+def half_open(driver: CoreDriver) -> None:
+    """Five orders wait, and the breaker lets a probe through."""
+    driver.tell(Force("bank", True, "ann", 1.0))
     emit_all(driver, 5)
     driver.tell(seconds=2)
-    first = one(driver, "count")
-    driver.answer(*first, Op.STREAM, 0, [[Item.__event_type__, 1, encode(Item()), None]])
-    assert len(held(driver, "count")) == 2
-    driver.answer(*first, Op.FAIL, *TRANSIENT)
-    assert status(driver) == BreakerStatus.OPEN
-    driver.answer(*one(driver, "count"), Op.DONE, 10, [], True, 0)
-    assert held(driver, "count") == []
+
+
+def streams(driver: CoreDriver, index: int = 0) -> Decision:
+    """The first generator emits once more."""
+    return driver.answer(*one(driver, "count"), Op.STREAM, index, [[Item.__event_type__, 1, encode(Item()), None]])
+
+
+def test_a_generator_is_a_probe_until_it_ends_whatever_it_emits() -> None:
+    driver = CoreDriver(counting(), 8)
+    half_open(driver)
+    for index in range(3):
+        streams(driver, index)
+        assert status(driver) == BreakerStatus.HALF_OPEN
+        assert len(held(driver, "count") + held(driver, "take")) == 1
+    driver.answer(*one(driver, "count"), Op.DONE, 10, [], True, 3)
+    assert status(driver) == BreakerStatus.HALF_OPEN
+    streams(driver)
+    driver.answer(*one(driver, "count"), Op.DONE, 10, [], True, 1)
+    assert status(driver) == BreakerStatus.CLOSED
+    assert (len(held(driver, "count")), len(held(driver, "take"))) == (3, 4)
+
+
+@pytest.mark.parametrize("probes", [1, 3])
+def test_generators_that_emit_as_probes_and_then_fail_never_close_the_breaker(probes: int) -> None:
+    driver = CoreDriver(counting(probes=probes), 8)
+    half_open(driver)
+    for opens in range(1, 6):
+        streams(driver)
+        driver.answer(*one(driver, "count"), Op.FAIL, *TRANSIENT)
+        [view] = driver.core.breakers(driver.now_us)
+        assert (view.status, view.opens) == (BreakerStatus.OPEN, opens)
+        assert held(driver, "count") + held(driver, "take") == []
+        driver.tell(seconds=301)
+
+
+def test_a_generator_that_is_a_probe_goes_on_however_much_waits_for_it() -> None:
+    driver = CoreDriver(counting(), 1)
+    driver.core = Core(driver.plans, driver.book, Limits(backlog=1))
+    driver.held.clear()
+    driver.steps.clear()
+    for step in driver.pipeline.steps:
+        driver.add_worker(step)
+    half_open(driver)
+    assert [len(streams(driver, index).credit) for index in range(4)] == [1, 1, 1, 1]
+    assert driver.core.backlog == 4
 
 
 def test_what_workers_were_sent_ahead_is_recalled_when_their_breaker_opens_and_loses_no_attempt() -> None:
