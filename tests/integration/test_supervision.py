@@ -108,7 +108,7 @@ async def test_a_failed_pipeline_stays_so_when_its_engine_crashed_and_not_when_t
     engine = await begin(rig, flow, watcher(trace))
     os.kill(pids(engine, "work").pop(), signal.SIGKILL)
     said = {"escalated stays/work to stays failed False", "escalated stays to nobody failed True"}
-    await until(lambda: said <= set(trace.lines))  # so its history is in the log, and no notice waits for the next engine
+    await until(lambda: said <= set(trace.lines))  # so its history is in the log, and the next engine tells none of it
     await rig.stop()
     before = trace.lines
     log = open_log(rig.store)
