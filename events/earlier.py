@@ -7,7 +7,7 @@ place, not beside it; where several steps took the other, each step's own stands
 from collections.abc import Iterable
 from typing import Any
 
-from .records import Kind, Record
+from .records import Kind, Record, added
 
 __all__ = ["Packed", "earlier"]
 
@@ -34,6 +34,6 @@ def earlier(records: Iterable[Record], type_: str) -> list[Packed]:
 
 def _original(record: Record, first: dict[bytes, bytes]) -> bytes:
     """The id of the event in whose place this one stands, however often it was edited; its own where none is named."""
-    replaced: bytes = record[9] if len(record) > 9 else record[4]  # noqa: PLR2004 - it was added to the record later
+    replaced: bytes = added(record, 9, record[4])
     first[record[4]] = original = first.get(replaced, replaced)
     return original

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .failure import Failure, FailureKind, StepFailed
-from .records import Kind, Record, unpack_records
+from .records import Kind, Record, added, unpack_records
 from .status import Status
 from .views import ErrorView, EventView, RunView, StepView, Trigger, readable
 
@@ -137,13 +137,13 @@ class History:
 
     def _failed(self, _offset: int, record: Record) -> None:
         _, number, attempt, kind, error, message, trace, time_us, retry_at_us = record[:9]
-        self._name(number, record[9] if len(record) > 9 else "")  # noqa: PLR2004 - it was added to the record later
+        self._name(number, added(record, 9, ""))
         step = self._ended_attempt(number)
         if retry_at_us is not None:
             step.retried += 1
             return
         step.failed += 1
-        handled = bool(record[10]) if len(record) > 10 else False  # noqa: PLR2004 - as above
+        handled = bool(added(record, 10, default=False))
         self._errors[number] = self._error(
             number, Failure(kind, error, message, trace), attempt, time_us, handled=handled
         )
@@ -170,7 +170,7 @@ class History:
 
     def _revived(self, _offset: int, record: Record) -> None:
         self.status, self.finished_us = Status.RUNNING, None
-        stand = record[2] if len(record) > 2 else ()  # noqa: PLR2004 - it was added to the record later
+        stand = added(record, 2, ())
         self._errors = {number: error for number, error in self._errors.items() if error.handled or number in stand}
 
     def _undoing(self, _offset: int, _record: Record) -> None:

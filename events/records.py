@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from .codec import MAX_MESSAGE_BYTES, pack, unpack
 
-__all__ = ["FAILURE_INDEX", "MAX_ENTRY_BYTES", "Entry", "Kind", "Record", "pack_records", "unpack_records"]
+__all__ = ["FAILURE_INDEX", "MAX_ENTRY_BYTES", "Entry", "Kind", "Record", "added", "pack_records", "unpack_records"]
 
 Record = list[Any]
 FAILURE_INDEX = -1
@@ -68,6 +68,11 @@ class Entry(NamedTuple):
     run: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of an entry
     body: bytes
+
+
+def added(record: Record, index: int, default: Any) -> Any:
+    """A field that a kind of record was given later; the default where the record was written before."""
+    return record[index] if len(record) > index else default
 
 
 def pack_records(records: list[Record]) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from . import keys, transitions
 from .failure import Failure
 from .plan import Plan
-from .records import Kind, Record
+from .records import Kind, Record, added
 from .state import Delivery, DeliveryStatus, Ref, Run, State
 from .status import Status
 
@@ -95,7 +95,7 @@ def _ended(state: State, run: Run, record: Record) -> None:
 
 def _revived(state: State, run: Run, record: Record) -> None:
     run.status = Status.RUNNING
-    transitions.revive(state, run, record[2] if len(record) > 2 else ())  # noqa: PLR2004 - it was added later
+    transitions.revive(state, run, added(record, 2, ()))
 
 
 def _cancelling(state: State, run: Run, _record: Record) -> None:
@@ -110,7 +110,7 @@ def _redriven(state: State, run: Run, record: Record) -> None:
     delivery = run.deliveries[record[1]]
     edited = None if record[4] is None else transitions.edited(delivery, record[4:9])
     run.status = Status.RUNNING
-    discarded = record[10] if len(record) > 10 else ()  # noqa: PLR2004 - it was added to the record later
+    discarded = added(record, 10, ())
     transitions.redrive(state, run, delivery, edited, discarded)
 
 

@@ -106,12 +106,8 @@ class Retry:
         """What the message of a failure ends with where the deadline was the reason to give up."""
         return f" (given up: the deadline of {self.deadline:g} s leaves no time for another attempt)"
 
-    def wait_without_exception(self, attempt: int, seed: bytes, elapsed_seconds: float = 0.0) -> float | None:
-        """The wait in seconds after an attempt whose process died, or None to stop; see `outlook`."""
-        return self.outlook(attempt, seed, elapsed_seconds)[0]
-
     def outlook(
-        self, attempt: int, seed: bytes, elapsed_seconds: float, kind: type[BaseException] | None = None
+        self, attempt: int, seed: bytes, elapsed_seconds: float = 0.0, kind: type[BaseException] | None = None
     ) -> tuple[float | None, str]:
         """What follows an attempt that left no exception to look at, at most its class, since its process had to end.
 

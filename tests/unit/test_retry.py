@@ -94,17 +94,17 @@ def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any], message
     ],
 )
 def test_waits_end_with_the_last_attempt(retry: Retry, waits: list[float | None]) -> None:
-    assert [retry.wait_without_exception(attempt, SEED) for attempt in range(1, len(waits) + 1)] == waits
+    assert [retry.outlook(attempt, SEED)[0] for attempt in range(1, len(waits) + 1)] == waits
 
 
 @pytest.mark.parametrize(("elapsed", "wait"), [(0.0, 2.0), (8.0, 2.0), (8.1, None), (99.0, None)])
 def test_after_the_deadline_no_attempt_follows_a_dead_process(elapsed: float, wait: float | None) -> None:
-    assert Retry(wait=2, deadline=10).wait_without_exception(1, SEED, elapsed) == wait
+    assert Retry(wait=2, deadline=10).outlook(1, SEED, elapsed)[0] == wait
 
 
 def test_settings_by_exception_say_nothing_of_a_dead_process() -> None:
     retry = Retry(attempts=2, wait=3, by_exception={Exception: 9})
-    assert [retry.wait_without_exception(attempt, SEED) for attempt in (1, 2)] == [3, None]
+    assert [retry.outlook(attempt, SEED)[0] for attempt in (1, 2)] == [3, None]
 
 
 def test_policies_with_settings_by_exception_are_compared_and_hashed() -> None:
@@ -117,7 +117,7 @@ def test_where_tenacity_decides_the_default_figures_stand_in_for_a_dead_process(
         raise AssertionError(state)
 
     retry = Retry(attempts=strategy, wait=strategy)
-    waits = [retry.wait_without_exception(attempt, SEED) for attempt in range(1, 6)]
+    waits = [retry.outlook(attempt, SEED)[0] for attempt in range(1, 6)]
     assert waits[:4] == [Backoff().seconds(attempt, spread(SEED, attempt)) for attempt in range(1, 5)]
     assert waits[4] is None
 

@@ -248,6 +248,6 @@ def test_a_message_that_is_no_unicode_can_still_travel() -> None:
 
 
 def test_the_wait_after_a_process_died_needs_no_exception() -> None:
-    assert Retry(attempts=2, wait=3.0).wait_without_exception(1, bytes(16)) == 3.0
-    assert Retry(attempts=2, wait=3.0).wait_without_exception(2, bytes(16)) is None
-    assert Retry(attempts=tenacity.stop_never, wait=1.0).wait_without_exception(5, bytes(16)) is None
+    assert Retry(attempts=2, wait=3.0).outlook(1, bytes(16))[0] == 3.0
+    assert Retry(attempts=2, wait=3.0).outlook(2, bytes(16))[0] is None
+    assert Retry(attempts=tenacity.stop_never, wait=1.0).outlook(5, bytes(16))[0] is None
