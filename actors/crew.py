@@ -243,6 +243,8 @@ class Crew:
         elif isinstance(item, StepEnds):
             self._hands.end_here(m for m in self.roster.members if m.place == (pipeline, item.step))
         elif not self._stopping:
+            if isinstance(item, Escalated) and item.failed and item.step:
+                self.roster.give_up([(pipeline, item.step)], item.reason)
             self._announce(pipeline, item)
 
     def _note(self, changed: Iterable[tuple[str, Any]]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 from ..cluster.session import ray_module
-from ..events.supervision import ChildStatus, Escalate, How, Order, Restart, Start, Stop, Supervisor
-from ..events.supervisors import end_of_step, given_up
+from ..events.supervision import ChildStatus, Escalate, How, Leave, Order, Restart, Start, Stop, Supervisor
+from ..events.supervisors import deserted, end_of_step, given_up
 from .charters import Charter, StepEnds, SupervisorGone, step_path
 from .parent import Child, Parent
 from .step_supervisor import StepSupervisor
@@ -135,6 +135,8 @@ class PipelineSupervisor(Parent):
                     waiting += self._node.ended(step, How.ORDERED, "it was told to stop", self._now_us())
                 case Restart():
                     pass
+                case Leave(step, reason):
+                    self._report(deserted(self._node, step, reason))
                 case Escalate():
                     self._report(given_up(self._node, order))
                 case _:

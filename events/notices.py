@@ -44,10 +44,11 @@ class StepRestarted(Notice, type="ensue.step_restarted"):
 
 
 class StepEscalated(Notice, type="ensue.step_escalated"):
-    """A supervisor saw more restarts than its intensity allows and hands the fault up.
+    """A supervisor saw more restarts than its intensity allows and hands the fault up, or has no worker left.
 
     supervisor: `pipeline/step`, `pipeline`, or `engine`. to: who takes it (empty at the top). failed: the pipeline is
-    given up, and what waits for it waits until an operator acts.
+    given up (`step` is empty), or the step's last worker is gone and by the type of child nobody takes its place; what
+    waits for it waits until an operator acts.
     """
 
     supervisor: str

@@ -30,6 +30,7 @@ __all__ = [
     "ChildStatus",
     "Escalate",
     "How",
+    "Leave",
     "Order",
     "Restart",
     "Signal",
@@ -175,6 +176,13 @@ class Restart(NamedTuple):
     wait_us: int
 
 
+class Leave(NamedTuple):
+    """Nothing to do: a child ended, and by its type nobody takes its place."""
+
+    child: str
+    reason: str
+
+
 class Escalate(NamedTuple):
     """The supervisor gave up: whoever is above it decides. It is over when its last child is gone."""
 
@@ -182,7 +190,7 @@ class Escalate(NamedTuple):
     restarts: int
 
 
-Order = Start | Stop | Restart | Escalate
+Order = Start | Stop | Restart | Leave | Escalate
 
 
 @dataclass(slots=True)
@@ -252,7 +260,7 @@ class Supervisor:
         child.reason = reason
         if how not in RESTARTED[self.policy.child]:
             self._signal(child, _E.ENDED_FOR_GOOD, now_us)
-            return []
+            return [Leave(child.name, reason)]
         self._count(child, how, now_us)
         if len(self._times) > self.policy.intensity:
             return self._give_up(child, reason, now_us)
@@ -283,6 +291,11 @@ class Supervisor:
     def is_quiet(self) -> bool:
         """Whether no child has a process."""
         return not any(c.status in (_S.STARTING, _S.UP, _S.STOPPING) for c in self.children.values())
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether no child is there, and none is to come."""
+        return all(child.status is _S.DOWN for child in self.children.values())
 
     def history(self) -> list[Any]:
         """What has to outlive this process: [times of the restarts that count, [[child, streak, restarts], ...], why it gave up]."""

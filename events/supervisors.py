@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, assert_never
 
-from .supervision import ChildStatus, Escalate, How, Order, Restart, Start, Stop, Supervision, Supervisor
+from .supervision import ChildStatus, Escalate, How, Leave, Order, Restart, Start, Stop, Supervision, Supervisor
 
 __all__ = [
     "FAILED_STARTS",
@@ -21,6 +21,7 @@ __all__ = [
     "StepNode",
     "StepPolicy",
     "StopWorker",
+    "deserted",
     "end_of_step",
     "given_up",
 ]
@@ -62,7 +63,10 @@ class Restarted(NamedTuple):
 
 
 class Escalated(NamedTuple):
-    """A supervisor gave up. step: empty for that of the pipeline. failed: nobody is left to take it."""
+    """A supervisor gave up, or has nobody left to look after. step: empty for that of the pipeline.
+
+    failed: nobody is left to take it, and what waits for it waits until an operator acts.
+    """
 
     supervisor: str
     to: str
@@ -154,6 +158,9 @@ class StepNode:
                     period = self.node.policy.period_seconds
                     to = (self._pipeline, self._step)
                     actions.append(Escalated(self.node.name, *to, reason, restarts, period, failed=False))
+                case Leave(_, reason):
+                    if self.node.is_deserted:
+                        actions.append(deserted(self.node, self._step, reason))
                 case _:
                     assert_never(order)
         return actions
@@ -169,6 +176,12 @@ def end_of_step(top: Supervisor, step: str, gave_up: str, reason: str, now_us: i
 def given_up(top: Supervisor, order: Escalate) -> Escalated:
     """What is told when the supervisor of a pipeline gives up: nobody is above it who could take it."""
     return Escalated(top.name, "", "", order.reason, order.restarts, top.policy.period_seconds, failed=True)
+
+
+def deserted(node: Supervisor, step: str, reason: str) -> Escalated:
+    """What is told when a step has no worker left and by its type of child gets none: an operator has to know."""
+    why = f"it has no worker left, and its children are {node.policy.child}: {reason}"
+    return Escalated(node.name, "", step, why, 0, node.policy.period_seconds, failed=True)
 
 
 class PipelineTree:
@@ -262,6 +275,8 @@ class PipelineTree:
                         waiting += self.top.ended(step, How.ORDERED, "it was told to stop", now_us)
                 case Restart():
                     pass  # told by the step's own escalation
+                case Leave(step, reason):
+                    actions.append(deserted(self.top, step, reason))
                 case Escalate():
                     actions.append(given_up(self.top, order))
                 case _:

@@ -214,16 +214,19 @@ async def test_one_for_all_replaces_every_worker_of_the_step_and_nobody_else(rig
     assert pids(engine, "other") == others
 
 
-async def test_a_temporary_worker_that_died_stays_away_until_an_operator_wants_it_back(rig: Rig) -> None:
+async def test_a_temporary_worker_that_died_stays_away_and_an_operator_hears_of_it_and_wants_it_back(
+    rig: Rig, trace: Trace
+) -> None:
     flow = Pipeline("once")
 
     @flow.step(supervision=Supervision(child="temporary"))
     def work(event: Order) -> Item:
         return Item(n=event.n)
 
-    engine = await begin(rig, flow)
+    engine = await begin(rig, flow, watcher(trace))
     os.kill(pids(engine, "work").pop(), signal.SIGKILL)
     await until(lambda: child(engine.tree(), "once")["status"] == "down")
+    await until(lambda: trace.lines == ["escalated once/work to nobody failed True"])
     run = await engine.emit(Order(n=3))
     await engine.restart_pipeline("once")
     assert (await run.result(20)).events == [Item(n=3)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ensue import Breaker, BreakerOpened, Context, Event, GiveUp, Outcome, Pipeline, Retry
+from ensue import Breaker, BreakerOpened, Context, Event, GiveUp, Outcome, Pipeline, Retry, Supervision
 from ensue.testing import LAWS, Faults, SimulationFailed, SimulationReport, simulate
 
 from .zoo import FRAIL, HARD, OPERATED, ZOO, Animal
@@ -51,6 +51,21 @@ def test_no_law_is_broken_whatever_goes_wrong(animal: Animal) -> None:
     for seed in range(ZOO.index(animal), SEEDS, len(ZOO)):
         happened |= set(simulate(animal.pipeline, animal.feed, seed=seed).faults)
     assert happened == set(Faults.kinds()) - {"cancelled", "retried", "redriven"}
+
+
+def test_workers_that_are_never_replaced_wait_for_the_operator_and_nothing_is_lost() -> None:
+    p = Pipeline("once")
+
+    @p.step(supervision=Supervision(child="temporary"))
+    async def answer(event: Ping) -> Pong:
+        await asyncio.sleep(1)
+        return Pong(n=event.n)
+
+    deaths = 0
+    for seed in range(50):
+        report = simulate(p, *(Ping(n=n) for n in range(4)), seed=seed, faults=Faults(worker_death=0.1))
+        deaths += report.faults["worker_death"]
+    assert deaths > 10
 
 
 @pytest.mark.parametrize("faults", [OPERATED, HARD, FRAIL], ids=["operators", "hard", "frail"])

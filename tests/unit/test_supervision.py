@@ -18,6 +18,7 @@ from ensue.events.supervision import (
     TRANSITIONS,
     Escalate,
     How,
+    Leave,
     Restart,
     Start,
     Stop,
@@ -45,7 +46,7 @@ class World:
         self.restarts: list[Restart] = []
         self.carry_out(self.node.start(0))
 
-    def carry_out(self, orders: list[Start | Stop | Restart | Escalate]) -> None:
+    def carry_out(self, orders: list[Start | Stop | Restart | Leave | Escalate]) -> None:
         for order in orders:
             match order:
                 case Start(child):
@@ -55,6 +56,8 @@ class World:
                     self.log.append(f"-{child}")
                 case Restart():
                     self.restarts.append(order)
+                case Leave(child):
+                    self.log.append(f"!{child}")
                 case Escalate():
                     self.escalated += 1
         for order in orders:
@@ -118,6 +121,7 @@ def test_the_type_of_a_child_and_how_it_ended_say_whether_it_is_started_again(
     world.ends("b", how)
     world.passes(1)
     assert world.up == ("abc" if again else "ac")
+    assert ("!b" in world.log) is not again
     assert (how in RESTARTED[world.node.policy.child]) is again
 
 

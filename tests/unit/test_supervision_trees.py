@@ -6,7 +6,7 @@ import pytest
 
 from ensue import Supervision
 from ensue.events.retry import Backoff
-from ensue.events.supervision import PIPELINE_SUPERVISION, How
+from ensue.events.supervision import PIPELINE_SUPERVISION, ChildTypeName, How
 from ensue.events.supervisors import (
     FAILED_STARTS,
     Action,
@@ -50,11 +50,14 @@ class Troupe:
                 self.told.append(action)
 
     def crashes(self, step: str, how: How = How.CRASHED) -> None:
+        self.ends(step, 0, how)
+
+    def ends(self, step: str, slot: int, how: How) -> None:
         self.now += SECOND // 10
         self.carry_out(self.tree.tick(self.now))
-        if (step, 0) in self.up:
-            self.up.discard((step, 0))
-            self.carry_out(self.tree.ended(step, 0, how, "boom", self.now))
+        if (step, slot) in self.up:
+            self.up.discard((step, slot))
+            self.carry_out(self.tree.ended(step, slot, how, "boom", self.now))
 
     @property
     def escalations(self) -> list[tuple[str, str, bool]]:
@@ -101,6 +104,36 @@ def test_a_temporary_step_that_gives_up_leaves_the_others_alone() -> None:
     troupe = Troupe(top=replace(PIPELINE_SUPERVISION, child="temporary"), first=replace(AT_ONCE, intensity=0))
     troupe.crashes("first")
     assert (troupe.up, troupe.tree.failed) == ({("second", 0)}, "")
+    assert troupe.escalations == [("p/first", "p", False), ("p", "", True)], "and its events wait for an operator"
+    told = troupe.told[-1]
+    assert isinstance(told, Escalated)
+    assert (told.step, told.reason) == (
+        "first",
+        "it has no worker left, and its children are temporary: more than 0 restarts within 30 s: boom",
+    )
+
+
+@pytest.mark.parametrize(
+    ("child", "how", "alarmed"),
+    [
+        ("temporary", How.CRASHED, True),
+        ("temporary", How.UNSTARTED, True),
+        ("transient", How.NORMAL, True),
+        ("transient", How.CRASHED, False),
+        ("permanent", How.NORMAL, False),
+    ],
+)
+def test_a_step_whose_last_worker_is_not_replaced_is_told_of_once(
+    child: ChildTypeName, how: How, alarmed: bool
+) -> None:
+    troupe = Troupe(first=replace(AT_ONCE, child=child))
+    troupe.ends("first", 1, how)
+    assert troupe.escalations == [], "the other one is at work"
+    troupe.ends("first", 0, how)
+    assert troupe.escalations == ([("p/first", "", True)] if alarmed else [])
+    troupe.carry_out(troupe.tree.restart(troupe.now))
+    assert troupe.up == {("first", 0), ("first", 1), ("second", 0)}
+    assert len(troupe.escalations) == alarmed
 
 
 def test_starts_that_fail_are_told_of_after_five_in_a_row_and_tried_for_ever() -> None:
