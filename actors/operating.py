@@ -28,7 +28,7 @@ from ..events.errors import (
 from ..events.ids import format_id, parse_id
 from ..events.inputs import Cancel, Force, Input, Redrive, Revive
 from ..events.pipeline import Pipeline
-from ..events.refusals import takes_several
+from ..events.refusals import not_in_bulk, takes_several
 from .handles import RunHandle
 from .partition import Partition
 from .past import all_letters, redrive_input, revive_input
@@ -122,8 +122,17 @@ class Operating(ABC):
         return await self._each(wanted, limit, lambda letter: self.redrive(letter.letter_id, who=who))
 
     async def discard_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
-        """Let all of these dead letters go, at most the newest `limit`."""
-        return await self._each(wanted, limit, lambda letter: self.discard(letter.letter_id, who=who))
+        """Let all of these dead letters go, at most the newest `limit`.
+
+        A blocked compensation is not among them, unless `wanted` names its step: to discard it says that it is settled.
+        """
+
+        async def let_go(letter: DeadLetter) -> None:
+            if letter.blocked and wanted.step is None:
+                raise not_in_bulk(letter.step)
+            await self.discard(letter.letter_id, who=who)
+
+        return await self._each(wanted, limit, let_go)
 
     def breakers(self) -> list[BreakerView]:
         """The circuit breakers of all steps and dependencies, by name; none before the engine has read its log."""

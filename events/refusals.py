@@ -9,7 +9,7 @@ from .inputs import Redrive
 from .state import Delivery, DeliveryStatus, Run
 from .status import Status
 
-__all__ = ["no_letter", "not_again", "not_edited", "takes_several"]
+__all__ = ["no_letter", "not_again", "not_edited", "not_in_bulk", "takes_several"]
 
 
 def no_letter(run: Run, delivery: Delivery | None) -> EnsueError | None:
@@ -42,6 +42,13 @@ def not_edited(delivery: Delivery) -> EnsueError | None:
     if delivery.step.single:
         return _had_emitted(delivery) if delivery.emitted else None
     return takes_several(delivery.step.name)
+
+
+def not_in_bulk(step: str) -> EnsueError:
+    """Why a blocked compensation is not let go with others: it is owed until somebody says that it is settled."""
+    return LetterUnknown(
+        f"it is compensation {step}, which somebody has to settle: discard it by its id, or by its step"
+    )
 
 
 def takes_several(step: str) -> EnsueError:

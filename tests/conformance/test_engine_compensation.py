@@ -8,6 +8,7 @@ import pytest
 from ensue import Context, Event, GiveUp, Pipeline, Retry
 from ensue.cluster.log import DeadFilter
 from ensue.events.errors import LetterClosed, RunFinished, RunPastPivot
+from ensue.events.ids import format_id
 
 from .engines import SECONDS, Rig, Trace, ray_session, rig, trace, until
 
@@ -131,7 +132,12 @@ async def test_an_operator_can_settle_what_cannot_be_undone(rig: Rig, trace: Tra
     run = await engine.emit(Ordered(n=1))
     reader = engine.reader()
     await until(lambda: bool(reader.dead(DeadFilter())))
-    await engine.discard(reader.dead(DeadFilter())[0].letter_id, who="ann")
+    (letter,) = reader.dead(DeadFilter())
+    swept = await engine.discard_all(DeadFilter(pipeline="shop"), who="ann")
+    assert (swept.redriven, [letter_id for letter_id, _ in swept.refused]) == (0, [format_id(letter.letter_id)])
+    assert "it is compensation refund, which somebody has to settle" in swept.refused[0][1]
+    assert [each.state for each in reader.dead(DeadFilter())] == ["open"]
+    assert (await engine.discard_all(DeadFilter(step="refund"), who="ann")).redriven == 1
     assert (await run.result(SECONDS)).status == "compensated"
     assert trace.lines[-1] == "release ValueError"
     assert reader.dead(DeadFilter()) == []
