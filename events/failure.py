@@ -37,6 +37,8 @@ class Failure(NamedTuple):
 class StepError:
     """A step that gave up: its name, the failure's kind, the exception's type, its message, its trace.
 
+    trace: shortened; empty where a thousand errors of the run stood before it and it was handled (the log has it).
+
     attempts: how many it had. event_id: of the (last) event that it was given. handled: a step heard of it, so that the
     run went on.
     """

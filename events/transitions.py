@@ -17,6 +17,7 @@ from .state import Delivery, DeliveryStatus, Fault, Group, Inputs, Ref, Run, Sta
 from .status import Status
 
 __all__ = [
+    "TRACES_KEPT",
     "attempt",
     "begin",
     "begin_undoing",
@@ -39,6 +40,9 @@ LEASED = DeliveryStatus.LEASED
 PARKED = DeliveryStatus.PARKED
 OVER = DeliveryStatus.OVER
 FAILED = DeliveryStatus.FAILED
+
+TRACES_KEPT = 1000
+"""So many errors of a run are kept with their traces; later ones that are handled leave theirs to the log."""
 
 
 def begin(state: State, run_id: bytes, plan: Plan, started_us: int, trigger_type: str) -> Run:
@@ -84,6 +88,8 @@ def blame(delivery: Delivery, failure: Failure) -> None:
     run = delivery.run
     last = delivery.last_ref
     handled = bool(run.plan.handlers_of(delivery.step))
+    if handled and run.errors is not None and len(run.errors) >= TRACES_KEPT:
+        failure = failure._replace(trace="")
     fault = Fault(
         delivery.step.name, failure, delivery.number, delivery.attempt, last.event_id if last else b"", handled
     )

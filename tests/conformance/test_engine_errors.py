@@ -1,13 +1,17 @@
 """Errors are data: a step that gave up is heard, goes along to later steps, and stands in the outcome."""
 
+from contextlib import closing
+
 import pytest
 
-from ensue import BreakerOpened, Context, Event, Pipeline, Retry, StepFailed
+from ensue import BreakerOpened, Context, Event, GiveUp, Pipeline, Retry, StepFailed
 from ensue.actors.face import EngineFace
+from ensue.events.history import read_history
+from ensue.events.transitions import TRACES_KEPT
 
-from .engines import SECONDS, Rig, Trace, ray_session, rig, trace, until
+from .engines import SECONDS, Rig, Trace, local, ray_session, rig, trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
+__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -114,3 +118,32 @@ def finished(engine: EngineFace) -> list[str]:
         return [row.trigger_type for row in reader.runs(statuses=[3])]
     finally:
         reader.close()
+
+
+async def test_a_run_that_handles_thousands_of_errors_keeps_them_all_and_the_traces_of_the_first(local: Rig) -> None:
+    flow, failing = Pipeline("many"), TRACES_KEPT + 3
+
+    @flow.step
+    def unfold(event: Order) -> list[Charged]:
+        return [Charged(n=n) for n in range(event.n)]
+
+    @flow.step(breaker=False)
+    async def pay(event: Charged) -> None:
+        raise GiveUp(f"no {event.n}")
+
+    @flow.on_error(pay)
+    async def count(failures: list[StepFailed]) -> Owing:
+        return Owing(n=len(failures))
+
+    engine = await local.start(flow)
+    run = await engine.emit(Order(n=failing))
+    outcome = await run.result(SECONDS)
+    assert (outcome.status, outcome.events, len(outcome.errors)) == ("completed", [Owing(n=failing)], failing)
+    assert [bool(error.trace) for error in outcome.errors] == [True] * TRACES_KEPT + [False] * 3
+    assert {error.message for error in outcome.errors} == {f"no {n}" for n in range(failing)}
+    with closing(engine.reader()) as reader:
+        row = reader.run(run.raw_id)
+        assert row is not None
+        view = read_history((entry.offset, entry.body) for entry in reader.entries(row.run)).view()
+    assert all("GiveUp: no" in error.trace for error in view.errors), "the log has them"
+    assert await engine.finished_outcome(run.raw_id) == outcome
