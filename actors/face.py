@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from ..cluster.clock import Clock, IdSource
-from ..cluster.log import Log, Reader
+from ..cluster.log import Log, Reader, RunRow
 from ..events.check import Finding
 from ..events.commands import Answer, RunEnded
 from ..events.errors import Overloaded, RunUnknown, StaleEpoch
@@ -239,12 +239,13 @@ class EngineFace(Operating):
     def _make_handle(self, raw: bytes) -> RunHandle:
         return RunHandle(self, raw)
 
-    def _known_run(self, raw: bytes) -> None:
+    def _known_run(self, raw: bytes) -> RunRow:
         row = self._reader.run(raw)
         if row is None:
             raise RunUnknown(f"no run has the id {format_id(raw)}")
         if row.status in LIVE and row.pipeline not in self._plans:
             raise RunUnknown(f"run {format_id(raw)} is of pipeline {row.pipeline}, which is not served here")
+        return row
 
     def _take_over(self, log: Log, owner: str) -> int:
         """Become the owner of the log: the epoch that our commits name."""

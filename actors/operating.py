@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from ..cluster.clock import Clock, IdSource
-from ..cluster.log import DeadFilter, DeadLetter, Reader
+from ..cluster.log import DeadFilter, DeadLetter, Reader, RunRow
 from ..events.breaker import BreakerView, check_open_seconds
 from ..events.editing import Instead, instead, keyed, replaced
 from ..events.errors import (
@@ -29,6 +29,7 @@ from ..events.ids import format_id, parse_id
 from ..events.inputs import Cancel, Force, Input, Redrive, Revive
 from ..events.pipeline import Pipeline
 from ..events.refusals import not_in_bulk, takes_several
+from ..events.status import Status
 from .handles import RunHandle
 from .partition import Partition
 from .past import all_letters, redrive_input, revive_input
@@ -74,8 +75,8 @@ class Operating(ABC):
         """Call something that reads the disk."""
 
     @abstractmethod
-    def _known_run(self, raw: bytes) -> None:
-        """Raises `RunUnknown` where no run of this id is served here."""
+    def _known_run(self, raw: bytes) -> RunRow:
+        """A run of the log. Raises `RunUnknown` where no run of this id is served here."""
 
     async def cancel(self, run_id: bytes | str, *, who: str = "python") -> None:
         """End a run; where its steps have compensations, those run now, and it ends `compensated`.
@@ -86,7 +87,11 @@ class Operating(ABC):
         try:
             await self._tell(lambda reply: Cancel(raw, reply, who))
         except RunUnknown:
-            await self._aside(self._known_run, raw)
+            row = await self._aside(self._known_run, raw)
+            if row.status == Status.NEEDS_MIGRATION:
+                raise RunUnknown(
+                    f"run {format_id(raw)} is of a version of {row.pipeline} that is not loaded here: cancel it with that code"
+                ) from None
             raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
 
     async def retry(self, run_id: bytes | str, *, who: str = "python") -> RunHandle:

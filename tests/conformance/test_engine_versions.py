@@ -10,6 +10,7 @@ from ensue.actors.face import EngineFace
 from ensue.actors.local import LocalEngine
 from ensue.cluster.sqlite_log import SqliteLog
 from ensue.events.codec import pack
+from ensue.events.errors import RunUnknown
 from ensue.events.ids import uuid7
 from ensue.events.inputs import Emit
 from ensue.events.status import Status
@@ -145,6 +146,8 @@ async def test_a_run_of_a_version_that_is_not_loaded_waits_for_its_code(rig: Rig
     row = engine.reader().run(raw)
     assert row is not None
     assert Status(row.status) is Status.NEEDS_MIGRATION
+    with pytest.raises(RunUnknown, match="is of a version of code that is not loaded here: cancel it with that code"):
+        await engine.cancel(raw)
     fresh = await engine.emit(Order(n=5))
     await until(lambda: len(trace.lines) == 2)
     await rig.crash()
