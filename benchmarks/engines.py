@@ -8,7 +8,7 @@ import uvloop
 from ensue import Engine
 
 from .figures import Column, Figure, Settings, percentile, spread
-from .loads import bulk, closed_loop, one_by_one, run_of
+from .loads import alone, bulk, closed_loop, run_of
 from .pipelines import LOADS
 from .processes import at_rest, weigh
 
@@ -43,7 +43,7 @@ class _Engine:
             await at_rest()
             self._note("rest", "cold start: all processes at rest", "s", time.perf_counter() - begin)
             self._weigh("rest", "at rest")
-            seconds = await one_by_one(run, self._settings.size(200, 50))
+            seconds = await alone(run, self._settings)
             self._note("alone.p50", "one after another, p50", "ms", percentile(seconds, 50) * 1e3)
             self._note("alone.p99", "one after another, p99", "ms", percentile(seconds, 99) * 1e3)
             for in_flight in (16, 64, 256):

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 
 from ensue import Engine, RunHandle
 
+from .figures import Settings
 from .pipelines import Load
 
-__all__ = ["bulk", "closed_loop", "one_by_one", "run_of"]
+__all__ = ["alone", "bulk", "closed_loop", "run_of"]
 
 _CHUNK = 1_000
 _TIMEOUT_SECONDS = 120.0
@@ -35,7 +36,7 @@ async def finish(handle: RunHandle) -> None:
         raise RuntimeError(f"run {handle.id} is {outcome.status}: {outcome.errors}")
 
 
-async def one_by_one(run: Run, count: int) -> list[float]:
+async def _one_by_one(run: Run, count: int) -> list[float]:
     """The seconds of each run, with nothing else in flight."""
     seconds: list[float] = []
     for number in range(count):
@@ -43,6 +44,12 @@ async def one_by_one(run: Run, count: int) -> list[float]:
         await run(number)
         seconds.append(time.perf_counter() - begin)
     return seconds
+
+
+async def alone(run: Run, settings: Settings) -> list[float]:
+    """The seconds of each run after some that warm up; for seconds on end, since a machine has better and worse ones."""
+    await _one_by_one(run, 20)
+    return await _one_by_one(run, settings.size(1_000, 50))
 
 
 async def closed_loop(run: Run, count: int, in_flight: int) -> float:

@@ -12,7 +12,7 @@ import uvloop
 from ensue.cluster import session as ray_session
 
 from .figures import Figure, Settings, percentile, spread
-from .loads import closed_loop, one_by_one
+from .loads import alone, closed_loop
 from .pipelines import PAYLOAD
 from .words import W1
 
@@ -53,8 +53,7 @@ async def _measure(settings: Settings, actors: list[Any]) -> list[Figure]:
         for actor in actors:
             order = await actor.run.remote(order)
 
-    await one_by_one(run, 20)
-    seconds = await one_by_one(run, settings.size(200, 50))
+    seconds = await alone(run, settings)
     figures = [
         Figure(f"naive.alone.p{share}", W1, f"one after another, p{share}", "none", "ms", value * 1e3)
         for share, value in ((50, percentile(seconds, 50)), (99, percentile(seconds, 99)))
