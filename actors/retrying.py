@@ -6,6 +6,7 @@ Rules: the decision (a wait in seconds, or none) leaves this file; the exception
 
 import logging
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf
@@ -18,13 +19,30 @@ from ..events.failure import Failure, FailureKind
 from ..events.retry import Backoff, ExceptionTypes, Retry, spread
 from .taxonomy import attribute, causes, row_of
 
-__all__ = ["UndeclaredEvent", "Verdict", "classify", "failure_of", "feeds_breaker", "judge", "wait_seconds"]
+__all__ = [
+    "MOST_ATTEMPTS",
+    "UndeclaredEvent",
+    "Verdict",
+    "classify",
+    "failure_of",
+    "feeds_breaker",
+    "judge",
+    "wait_seconds",
+]
 
 logger = logging.getLogger("ensue.steps")
-_RESOURCE_ATTEMPTS = 2
 _MOST_WAIT_SECONDS = 366 * 86_400.0
 _TRACE_CHARACTERS = 4000
 _MESSAGE_CHARACTERS = 1000
+
+MOST_ATTEMPTS: Mapping[FailureKind, float] = {
+    FailureKind.TRANSIENT: inf,
+    FailureKind.TIMEOUT: inf,
+    FailureKind.UNKNOWN: inf,
+    FailureKind.RESOURCE: 2,
+    FailureKind.PERMANENT: 1,
+}
+"""No attempt follows so many that failed like that, whatever the policy says."""
 
 
 class UndeclaredEvent(GiveUp):
@@ -97,9 +115,7 @@ def _wait_seconds(
 ) -> float | None:
     kind = classify(error)
     chosen = retry.for_exception(type(error))
-    if kind is FailureKind.PERMANENT or isinstance(error, (retry.give_up_on or (), chosen.give_up_on or ())):
-        return None
-    if kind is FailureKind.RESOURCE and attempt >= _RESOURCE_ATTEMPTS:
+    if attempt >= MOST_ATTEMPTS[kind] or isinstance(error, (retry.give_up_on or (), chosen.give_up_on or ())):
         return None
     state = _State(chosen, error, attempt, elapsed_seconds)
     try:

@@ -5,15 +5,42 @@ written in the commit that ends the run as failed, or in the one in which a comp
 that was undone its letters are settled.
 """
 
+from collections.abc import Mapping
+from enum import StrEnum
+
 from .commands import Audited, Decision, Died, Settled
 from .failure import Failure
 from .ids import derived_id, format_id
 from .notices import CompensationBlocked
 from .state import Delivery, DeliveryStatus, Fault, Run
 
-__all__ = ["block", "bury", "forgo", "letter_id", "settle"]
+__all__ = ["LETTERS", "LetterState", "LetterTurn", "block", "bury", "forgo", "letter_id", "settle"]
 
 _WHO = "engine"
+
+
+class LetterState(StrEnum):
+    """Whether somebody has still to decide about a letter."""
+
+    OPEN = "open"
+    REDRIVEN = "redriven"
+    DISCARDED = "discarded"
+
+
+class LetterTurn(StrEnum):
+    """What happens to a letter."""
+
+    REDRIVE = "an operator redrives it, or retries its run"
+    DISCARD = "an operator discards it, or its run was undone"
+    GAVE_UP = "its delivery gives up again"
+
+
+LETTERS: Mapping[tuple[LetterState, LetterTurn], LetterState] = {
+    (LetterState.OPEN, LetterTurn.REDRIVE): LetterState.REDRIVEN,
+    (LetterState.OPEN, LetterTurn.DISCARD): LetterState.DISCARDED,
+    (LetterState.REDRIVEN, LetterTurn.GAVE_UP): LetterState.OPEN,
+}
+"""What a letter is at next. What is not here is refused: only of an open letter can be decided."""
 
 
 def letter_id(run_id: bytes, delivery: int) -> bytes:
@@ -45,16 +72,16 @@ def block(decision: Decision, delivery: Delivery, failure: Failure) -> Compensat
     )
 
 
-def settle(decision: Decision, run_id: bytes, delivery: int, state: str) -> None:
-    """A dead letter is `redriven` or `discarded`."""
-    decision.settled.append(Settled(letter_id(run_id, delivery), state))
+def settle(decision: Decision, run_id: bytes, delivery: int, turn: LetterTurn) -> None:
+    """An open letter is decided on."""
+    decision.settled.append(Settled(letter_id(run_id, delivery), LETTERS[LetterState.OPEN, turn].value))
 
 
 def forgo(decision: Decision, run: Run) -> None:
     """A run was undone, so it cannot come back: its letters that are open are discarded."""
     for delivery in run.deliveries.values():
         if delivery.buried and not delivery.discarded:
-            settle(decision, run.run_id, delivery.number, "discarded")
+            settle(decision, run.run_id, delivery.number, LetterTurn.DISCARD)
             letter = format_id(letter_id(run.run_id, delivery.number))
             decision.audit.append(Audited(_WHO, "letter discard", letter, "its run was undone"))
 

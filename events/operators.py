@@ -91,7 +91,7 @@ class Operators:
             return RunFinished(f"run {format_id(entry.run_id)} has nothing left to retry{why}")
         for delivery in run.deliveries.values():
             if delivery.number in entry.letters:
-                letters.settle(book.decision, run.run_id, delivery.number, "redriven")
+                letters.settle(book.decision, run.run_id, delivery.number, letters.LetterTurn.REDRIVE)
         book.decision.audit.append(Audited(entry.who, "run retry", format_id(entry.run_id)))
         self._bring_back(run)
         book.record_keyed(run, [_REVIVED, book.now_us, discarded])
@@ -130,7 +130,8 @@ class Operators:
 
     def _note(self, entry: Redrive) -> None:
         decision = self._book.decision
-        letters.settle(decision, entry.run_id, entry.delivery, "discarded" if entry.discard else "redriven")
+        turn = letters.LetterTurn.DISCARD if entry.discard else letters.LetterTurn.REDRIVE
+        letters.settle(decision, entry.run_id, entry.delivery, turn)
         action = "letter discard" if entry.discard else "letter edit" if entry.edited else "letter redrive"
         letter = letters.letter_id(entry.run_id, entry.delivery)
         detail = f"event {format_id(entry.edited[0])}" if entry.edited else ""

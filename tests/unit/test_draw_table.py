@@ -4,14 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from ensue.actors.retrying import MOST_ATTEMPTS
 from ensue.events.breaker import TRANSITIONS
-from ensue.events.draw_table import Row, mermaid_states, rows_of
+from ensue.events.draw_table import Row, mermaid_states, rows_of, rows_of_limits
+from ensue.events.letters import LETTERS
 from ensue.events.phases import PHASES
 
 DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 PICTURES = {
     "breakers.md": (rows_of(TRANSITIONS.items()), "closed"),
     "compensation.md": (rows_of(PHASES.items()), "forward"),
+    "dead-letters.md": (rows_of(LETTERS.items()), "open"),
+    "failures.md": (rows_of_limits(MOST_ATTEMPTS.items()), "running"),
 }
 
 
