@@ -47,8 +47,8 @@ def as_notice(pipeline: str, item: Restarted | Escalated) -> Notice:
 
 def _log_escalated(pipeline: str, item: Escalated) -> None:
     if item.failed and item.step:
-        why = item.reason
-        logger.error("step %s has failed, its events wait until pipeline %s is restarted: %s", item.step, pipeline, why)
+        text = "step %s has failed, and its events wait until pipeline %s is restarted: %s"
+        logger.error(text, item.step, pipeline, item.reason)
     elif item.failed:
         logger.error("pipeline %s has failed, and its events wait until it is restarted: %s", pipeline, item.reason)
     else:

@@ -27,8 +27,9 @@ from ..events.errors import (
 )
 from ..events.ids import format_id, parse_id
 from ..events.inputs import Cancel, Force, Input, Redrive, Revive
+from ..events.letters import LetterState
 from ..events.pipeline import Pipeline
-from ..events.refusals import not_in_bulk, takes_several
+from ..events.refusals import not_in_bulk, not_loaded, takes_several
 from ..events.status import Status
 from .handles import RunHandle
 from .partition import Partition
@@ -89,9 +90,7 @@ class Operating(ABC):
         except RunUnknown:
             row = await self._aside(self._known_run, raw)
             if row.status == Status.NEEDS_MIGRATION:
-                raise RunUnknown(
-                    f"run {format_id(raw)} is of a version of {row.pipeline} that is not loaded here: cancel it with that code"
-                ) from None
+                raise not_loaded(raw, row.pipeline) from None
             raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
 
     async def retry(self, run_id: bytes | str, *, who: str = "python") -> RunHandle:
@@ -175,7 +174,7 @@ class Operating(ABC):
         letter = self._reader.dead_letter(raw)
         if letter is None:
             raise LetterUnknown(f"no dead letter has the id {format_id(raw)}")
-        if letter.state != "open":
+        if letter.state != LetterState.OPEN:
             raise LetterClosed(f"dead letter {format_id(raw)} is settled already: it was {letter.state}")
         return letter
 

@@ -9,6 +9,7 @@ from ..events.ids import format_id
 from ..events.inputs import Redrive, Revive
 from ..events.plan import Plan
 from ..events.records import unpack_records
+from ..events.refusals import not_loaded
 from ..events.replay import fold
 from ..events.state import Run, State
 from ..events.status import LIVE, Status
@@ -32,7 +33,7 @@ def finished_run(reader: Reader, plans: Mapping[str, Plan], run_id: bytes) -> tu
     state = State()
     for entry in reader.entries(row.run):
         if not fold(state, plans, runs, row.run, unpack_records(entry.body)):
-            raise RunUnknown(f"run {format_id(run_id)} is of a version of {row.pipeline} that is not loaded here")
+            raise not_loaded(run_id, row.pipeline)
     return runs[row.run], Status(row.status)
 
 

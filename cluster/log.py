@@ -9,10 +9,10 @@
 6. Readers see committed data only, and never hold the writer up.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol
 
 from ..events.errors import LogCorrupt
 from ..events.records import Entry
@@ -39,8 +39,6 @@ __all__ = [
 ]
 
 Durability = Literal["full", "relaxed", "memory"]
-_list = cast("Callable[[], list[Any]]", list)
-"""Made many times a turn; `list[X]()` makes the same and takes six times as long."""
 
 
 class RunStart(NamedTuple):
@@ -179,14 +177,14 @@ class Batch:
     """
 
     epoch: int
-    entries: list[Entry] = field(default_factory=_list)
-    started: list[RunStart] = field(default_factory=_list)
-    changed: list[RunChange] = field(default_factory=_list)
-    seen: list[Seen] = field(default_factory=_list)
-    facts: list[Fact] = field(default_factory=_list)
-    dead: list[DeadLetter] = field(default_factory=_list)
-    settled: list[LetterSettled] = field(default_factory=_list)
-    audit: list[AuditRow] = field(default_factory=_list)
+    entries: list[Entry] = field(default_factory=list[Entry])
+    started: list[RunStart] = field(default_factory=list[RunStart])
+    changed: list[RunChange] = field(default_factory=list[RunChange])
+    seen: list[Seen] = field(default_factory=list[Seen])
+    facts: list[Fact] = field(default_factory=list[Fact])
+    dead: list[DeadLetter] = field(default_factory=list[DeadLetter])
+    settled: list[LetterSettled] = field(default_factory=list[LetterSettled])
+    audit: list[AuditRow] = field(default_factory=list[AuditRow])
 
 
 class Reader(Protocol):

@@ -3,13 +3,13 @@
 Rules: pure questions about a run and one of its deliveries. An error says what can be done instead.
 """
 
-from .errors import EnsueError, EventInvalid, LetterClosed, LetterUnknown, RunCancelled, RunFinished
+from .errors import EnsueError, EventInvalid, LetterClosed, LetterUnknown, RunCancelled, RunFinished, RunUnknown
 from .ids import format_id
 from .inputs import Redrive
 from .state import Delivery, DeliveryStatus, Run
 from .status import Status
 
-__all__ = ["no_letter", "not_again", "not_edited", "not_in_bulk", "takes_several"]
+__all__ = ["no_letter", "not_again", "not_edited", "not_in_bulk", "not_loaded", "takes_several"]
 
 
 def no_letter(run: Run, delivery: Delivery | None) -> EnsueError | None:
@@ -42,6 +42,14 @@ def not_edited(delivery: Delivery) -> EnsueError | None:
     if delivery.step.single:
         return _had_emitted(delivery) if delivery.emitted else None
     return takes_several(delivery.step.name)
+
+
+def not_loaded(run_id: bytes, pipeline: str) -> EnsueError:
+    """Why nothing can be decided about a run whose code is not here."""
+    return RunUnknown(
+        f"run {format_id(run_id)} is of a version of {pipeline} that is not loaded here: "
+        "start the engine with that code"
+    )
 
 
 def not_in_bulk(step: str) -> EnsueError:

@@ -97,7 +97,7 @@ class RunOver(NamedTuple):
 class Supervised(NamedTuple):
     """What a supervisor of an owner (by number) did: `start`, `restart`, `escalated`, `failed`; or `operator`: a restart by hand.
 
-    restarts: how many count in the supervisor's period.
+    deserted: one of its steps has no worker left, and gets none; the others go on. restarts: how many count in the supervisor's period.
     """
 
     at: float

@@ -126,9 +126,11 @@ class SimSupervisor:
         if isinstance(action, Restarted):
             self._note("restart", f"{self._tree.pipeline}/{action.step}", action.restarts)
             return
-        self._note("failed" if action.failed else "escalated", action.supervisor, action.restarts)
         if action.failed:
+            self._note("deserted" if action.step else "failed", action.supervisor, action.restarts)
             self._ask_operator()
+        else:
+            self._note("escalated", action.supervisor, action.restarts)
 
     def _stop(self, step: str, slot: int) -> None:
         worker = self._workers.get((step, slot))

@@ -146,7 +146,9 @@ async def test_a_run_of_a_version_that_is_not_loaded_waits_for_its_code(rig: Rig
     row = engine.reader().run(raw)
     assert row is not None
     assert Status(row.status) is Status.NEEDS_MIGRATION
-    with pytest.raises(RunUnknown, match="is of a version of code that is not loaded here: cancel it with that code"):
+    with pytest.raises(
+        RunUnknown, match="is of a version of code that is not loaded here: start the engine with that code"
+    ):
         await engine.cancel(raw)
     fresh = await engine.emit(Order(n=5))
     await until(lambda: len(trace.lines) == 2)

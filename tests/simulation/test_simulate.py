@@ -68,6 +68,22 @@ def test_workers_that_are_never_replaced_wait_for_the_operator_and_nothing_is_lo
     assert deaths > 10
 
 
+def test_a_step_that_its_pipeline_does_not_start_again_keeps_no_other_from_being_restarted() -> None:
+    p = Pipeline("apart", supervision=Supervision(child="temporary"))
+
+    @p.step(supervision=Supervision(intensity=0))
+    async def brittle(event: Ping) -> None:
+        await asyncio.sleep(1)
+
+    @p.step(supervision=Supervision(intensity=1000))
+    async def answer(event: Ping) -> Pong:
+        await asyncio.sleep(1)
+        return Pong(n=event.n)
+
+    for seed in range(60):
+        simulate(p, *(Ping(n=n) for n in range(4)), seed=seed, faults=Faults(worker_death=0.2))
+
+
 @pytest.mark.parametrize("faults", [OPERATED, HARD, FRAIL], ids=["operators", "hard", "frail"])
 @pytest.mark.parametrize("animal", ZOO, ids=_by_name)
 def test_no_law_is_broken_by_operators_either_nor_when_little_gets_done(animal: Animal, faults: Faults) -> None:
