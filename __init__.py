@@ -7,15 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .actors.client.handles import Outcome, RunHandle
     from .actors.engine import Engine
-    from .actors.handles import Outcome, RunHandle
-    from .actors.oneshot import run
-    from .events.breaker import Breaker
-    from .events.context import Context
+    from .actors.run_once import run
     from .events.errors import EnsueError, GiveUp
-    from .events.event import Event
-    from .events.failure import StepError, StepFailed
-    from .events.notices import (
+    from .events.model.context import Context
+    from .events.model.event import Event
+    from .events.model.failure import StepError, StepFailed
+    from .events.model.notices import (
         BreakerClosed,
         BreakerHalfOpen,
         BreakerOpened,
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
         StepEscalated,
         StepRestarted,
     )
-    from .events.pipeline import Pipeline
-    from .events.retry import Backoff, Retry
-    from .events.supervision import Supervision
-    from .events.webhook import Webhook
-    from .gateway import signing as hooks
+    from .events.model.webhook import Webhook
+    from .events.pipelines.pipeline import Pipeline
+    from .events.policies.breaker import Breaker
+    from .events.policies.retry import Backoff, Retry
+    from .events.supervision.supervisor import Supervision
+    from .gateway.ingest import signing as hooks
 
     __version__: str
 
@@ -61,30 +61,30 @@ __all__ = [
 ]
 
 _LATER = {
-    "Backoff": (".events.retry", "Backoff"),
-    "Breaker": (".events.breaker", "Breaker"),
-    "BreakerClosed": (".events.notices", "BreakerClosed"),
-    "BreakerHalfOpen": (".events.notices", "BreakerHalfOpen"),
-    "BreakerOpened": (".events.notices", "BreakerOpened"),
-    "CompensationBlocked": (".events.notices", "CompensationBlocked"),
-    "Context": (".events.context", "Context"),
+    "Backoff": (".events.policies.retry", "Backoff"),
+    "Breaker": (".events.policies.breaker", "Breaker"),
+    "BreakerClosed": (".events.model.notices", "BreakerClosed"),
+    "BreakerHalfOpen": (".events.model.notices", "BreakerHalfOpen"),
+    "BreakerOpened": (".events.model.notices", "BreakerOpened"),
+    "CompensationBlocked": (".events.model.notices", "CompensationBlocked"),
+    "Context": (".events.model.context", "Context"),
     "Engine": (".actors.engine", "Engine"),
     "EnsueError": (".events.errors", "EnsueError"),
-    "Event": (".events.event", "Event"),
+    "Event": (".events.model.event", "Event"),
     "GiveUp": (".events.errors", "GiveUp"),
-    "Outcome": (".actors.handles", "Outcome"),
-    "PartitionTakenOver": (".events.notices", "PartitionTakenOver"),
-    "Pipeline": (".events.pipeline", "Pipeline"),
-    "Retry": (".events.retry", "Retry"),
-    "RunHandle": (".actors.handles", "RunHandle"),
-    "StepError": (".events.failure", "StepError"),
-    "StepEscalated": (".events.notices", "StepEscalated"),
-    "StepFailed": (".events.failure", "StepFailed"),
-    "StepRestarted": (".events.notices", "StepRestarted"),
-    "Supervision": (".events.supervision", "Supervision"),
-    "Webhook": (".events.webhook", "Webhook"),
-    "run": (".actors.oneshot", "run"),
-    "hooks": (".gateway.signing", None),
+    "Outcome": (".actors.client.handles", "Outcome"),
+    "PartitionTakenOver": (".events.model.notices", "PartitionTakenOver"),
+    "Pipeline": (".events.pipelines.pipeline", "Pipeline"),
+    "Retry": (".events.policies.retry", "Retry"),
+    "RunHandle": (".actors.client.handles", "RunHandle"),
+    "StepError": (".events.model.failure", "StepError"),
+    "StepEscalated": (".events.model.notices", "StepEscalated"),
+    "StepFailed": (".events.model.failure", "StepFailed"),
+    "StepRestarted": (".events.model.notices", "StepRestarted"),
+    "Supervision": (".events.supervision.supervisor", "Supervision"),
+    "Webhook": (".events.model.webhook", "Webhook"),
+    "run": (".actors.run_once", "run"),
+    "hooks": (".gateway.ingest.signing", None),
 }
 
 

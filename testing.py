@@ -2,7 +2,7 @@
 
 from .actors.local import LocalEngine, ManualClock
 from .actors.simulation.faults import Faults
-from .actors.simulation.laws import LAWS, Law
+from .actors.simulation.laws.catalog import LAWS, Law
 from .actors.simulation.simulate import SimulationFailed, SimulationReport, simulate
 
 __all__ = [

@@ -12,32 +12,33 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from ..cluster import session as ray_session
 from ..cluster.clock import SystemClock
-from ..cluster.stores import open_log
-from ..events.codec import pack, unpack
-from ..events.decide import Limits
+from ..cluster.log.open import open_log
+from ..cluster.ray import session as ray_session
+from ..events.decide.announcement import announcement
+from ..events.decide.core import Limits
+from ..events.decide.inputs import Audit, Input, Note
 from ..events.errors import EnsueError, RayUnavailable, StaleEpoch
-from ..events.inputs import Audit, Input, Note
-from ..events.notices import PartitionTakenOver, announcement
-from ..events.pipeline import Pipeline
-from .asking import answer
-from .branches import Branches, family_name, forgiven
-from .charters import PARTITION_HISTORY
-from .crew import Crew
-from .face import EngineFace
-from .garbage import CalmCollector
-from .links import RayLinks
-from .making import WorkerMaker, pack_steps
-from .partition import Partition
-from .partition_thread import PartitionThread
-from .past import finished_run
-from .reconcile import Reconciler
-from .recovery import recover
-from .steplog import format_line
-from .supervising import Patience
-from .tree import TreeNode, node
-from .wire import Tag
+from ..events.model.codec import pack, unpack
+from ..events.model.notices import PartitionTakenOver
+from ..events.pipelines.pipeline import Pipeline
+from ..events.views.health_tree import TreeNode, node
+from .client.engine_api import EngineFace
+from .client.run_queries import finished_run
+from .partition.gc_tuning import CalmCollector
+from .partition.loop import Partition
+from .partition.recovery import recover
+from .partition.thread import PartitionThread
+from .pool.reconciler import Reconciler
+from .pool.supervisor_clients import Branches, family_name, forgiven
+from .pool.worker_factory import WorkerMaker, pack_steps
+from .pool.worker_pool import Crew
+from .supervision.orders import PARTITION_HISTORY
+from .supervision.supervisor_actor import Patience
+from .transport.messages import Tag
+from .transport.ray_links import RayLinks
+from .worker.log_queries import answer
+from .worker.step_logger import format_line
 
 __all__ = ["Engine"]
 

@@ -14,26 +14,26 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..cluster.clock import Clock
-from ..cluster.stores import open_log
-from ..events.codec import decode
-from ..events.decide import Limits
+from ..cluster.log.open import open_log
+from ..events.decide.core import Limits
+from ..events.decide.inputs import Input, WorkerDown, WorkerUp
 from ..events.errors import EnsueError
-from ..events.event import Event
-from ..events.inputs import Input, WorkerDown, WorkerUp
-from ..events.pipeline import Pipeline
-from ..events.step import Step
-from .coroutines import TaskExecutor
-from .face import EngineFace
-from .inline import InlineExecutor
-from .invoke import Invoker
-from .outbox import Outbox
-from .partition import Partition
-from .past import earlier_events
-from .recovery import recover
-from .steplog import LogLine
-from .tokens import SeenTokens
-from .tree import TreeNode, node
-from .wire import Tag, unpack_message
+from ..events.model.codec import decode
+from ..events.model.event import Event
+from ..events.pipelines.pipeline import Pipeline
+from ..events.pipelines.step import Step
+from ..events.views.health_tree import TreeNode, node
+from .client.engine_api import EngineFace
+from .client.run_queries import earlier_events
+from .partition.loop import Partition
+from .partition.recovery import recover
+from .transport.messages import Tag, unpack_message
+from .worker.async_executor import TaskExecutor
+from .worker.inline_executor import InlineExecutor
+from .worker.invoke import Invoker
+from .worker.outbox import Outbox
+from .worker.seen_deliveries import SeenTokens
+from .worker.step_logger import LogLine
 
 __all__ = ["LocalEngine", "ManualClock"]
 

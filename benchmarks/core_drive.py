@@ -6,16 +6,16 @@ Rules: what is decided is what an engine would decide; the records may be commit
 import time
 from collections.abc import Callable
 
-from ensue.actors.intake import Intake
+from ensue.actors.client.admission import Intake
 from ensue.cluster.clock import IdSource, SystemClock
-from ensue.cluster.log import Batch, Entry, RunChange, RunStart
-from ensue.events.book import Book
-from ensue.events.codec import encode
-from ensue.events.commands import Decision
-from ensue.events.decide import Core
-from ensue.events.graph import version_of
-from ensue.events.inputs import Completed, Emit, Input, Op, WorkerUp
-from ensue.events.plan import Plan, compile_plan
+from ensue.cluster.log.protocol import Batch, Entry, RunChange, RunStart
+from ensue.events.decide.commands import Decision
+from ensue.events.decide.core import Core
+from ensue.events.decide.decision_builder import Book
+from ensue.events.decide.inputs import Completed, Emit, Input, Op, WorkerUp
+from ensue.events.model.codec import encode
+from ensue.events.pipelines.graph import version_of
+from ensue.events.pipelines.plan import Plan, compile_plan
 
 from .pipelines import LOADS, PAYLOAD, Booked, Done, Priced, chain
 

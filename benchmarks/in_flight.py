@@ -10,7 +10,7 @@ import time
 import uvloop
 
 from ensue import Engine
-from ensue.events.status import Status
+from ensue.events.state.run_status import Status
 
 from .figures import Figure, Settings
 from .loads import closed_loop, finish, run_of

@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from ensue.cluster.log import Batch, Durability, Entry, RunChange, RunStart
-from ensue.cluster.stores import open_log
-from ensue.events.status import Status
+from ensue.cluster.log.open import open_log
+from ensue.cluster.log.protocol import Batch, Durability, Entry, RunChange, RunStart
+from ensue.events.state.run_status import Status
 
 __all__ = ["Floor", "measure", "measure_all"]
 

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from ensue.events.codec import decode, encode
-from ensue.events.inputs import Completed, Input, Op
-from ensue.events.records import Kind, pack_records, unpack_records
+from ensue.events.decide.inputs import Completed, Input, Op
+from ensue.events.model.codec import decode, encode
+from ensue.events.state.records import Kind, pack_records, unpack_records
 
 from .core_drive import CoreDrive
 from .figures import Figure, Settings, spread

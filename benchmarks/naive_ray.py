@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from ensue.cluster import session as ray_session
+from ensue.cluster.ray import session as ray_session
 
 from .figures import Figure, Settings, percentile, spread
 from .loads import alone, closed_loop

@@ -17,13 +17,13 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import uvloop
 
 from ensue import Engine
-from ensue.actors.recovery import recover
-from ensue.cluster import session as ray_session
-from ensue.cluster.log import Snapshot
-from ensue.cluster.stores import open_log
-from ensue.events.commands import Decision
+from ensue.actors.partition.recovery import recover
+from ensue.cluster.log.open import open_log
+from ensue.cluster.log.protocol import Snapshot
+from ensue.cluster.ray import session as ray_session
+from ensue.events.decide.commands import Decision
 from ensue.events.ids import format_id
-from ensue.events.snapshot import dump
+from ensue.events.state.snapshot import dump
 
 from .core_drive import CoreDrive, batch_of, chain_plan
 from .figures import Figure, Settings

@@ -17,7 +17,7 @@ from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 
 from ensue import Engine
-from ensue.gateway.server import Phase, Served, serve
+from ensue.gateway.api.server import Phase, Served, serve
 
 from .web_pipeline import SECRET, SECRET_ENV, Pushed, deliveries
 

@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ensue.cluster.stores import open_reader
-from ensue.events.status import Status
+from ensue.cluster.log.open import open_reader
+from ensue.events.state.run_status import Status
 
 from .figures import Column, Figure, Settings
 from .processes import end_tree

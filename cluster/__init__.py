@@ -1,1 +1,1 @@
-"""To be opened with one sentence."""
+"""Where things live and what survives: the log, the Ray session, processes and the clock."""

@@ -1,1 +1,1 @@
-"""To be opened with one sentence."""
+"""The way in and out: webhooks, the HTTP API and the command line."""

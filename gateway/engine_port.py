@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
-from ..cluster.log import DeadFilter, Reader
-from ..events.breaker import BreakerView
-from ..events.event import Event
-from ..events.inputs import Accepted
-from ..events.pipeline import Pipeline
+from ..cluster.log.protocol import DeadFilter, Reader
+from ..events.decide.inputs import Accepted
+from ..events.model.event import Event
+from ..events.pipelines.pipeline import Pipeline
+from ..events.policies.breaker import BreakerView
 
 __all__ = ["Decided", "EnginePort", "ServedEngine", "takes_events"]
 

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from .signing import DEFAULT_BODY_LIMIT_BYTES
-
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "GatewaySettings"]
+__all__ = ["DEFAULT_BODY_LIMIT_BYTES", "DEFAULT_HOST", "DEFAULT_PORT", "GatewaySettings"]
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8484
+DEFAULT_BODY_LIMIT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

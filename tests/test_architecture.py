@@ -137,7 +137,7 @@ def test_inside_the_package_imports_are_relative() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("module", ["ensue", "ensue.testing", "ensue.gateway.cli"])
+@pytest.mark.parametrize("module", ["ensue", "ensue.testing", "ensue.gateway.cli.main"])
 def test_ray_is_loaded_only_when_an_engine_needs_it(module: str) -> None:
     program = f"import {module}, sys; sys.exit('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, check=False, text=True)

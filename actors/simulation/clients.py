@@ -10,11 +10,11 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from ...cluster.clock import Clock, IdSource
-from ...events.codec import encode
+from ...events.decide.inputs import Accepted, Input
 from ...events.errors import EnsueError, Overloaded
-from ...events.event import Event
-from ...events.inputs import Accepted, Input
-from ..intake import Intake
+from ...events.model.codec import encode
+from ...events.model.event import Event
+from ..client.admission import Intake
 from .faults import Dice
 from .history import Acknowledged, History, Surprise
 from .loop import VirtualLoop

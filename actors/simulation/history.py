@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ...cluster.memory_log import MemoryStore
-from ...events.pipeline import Pipeline
-from ...events.plan import Plan
-from ...events.records import Entry, Record, unpack_records
-from ..handles import Outcome
+from ...cluster.log.memory.log import MemoryStore
+from ...events.pipelines.pipeline import Pipeline
+from ...events.pipelines.plan import Plan
+from ...events.state.records import Entry, Record, unpack_records
+from ..client.handles import Outcome
 
 __all__ = [
     "Acknowledged",

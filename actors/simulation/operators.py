@@ -6,11 +6,11 @@ up. It is run again, and where that is in vain too, settled by hand.
 
 from typing import Any
 
-from ...cluster.log import DeadLetter
-from ...cluster.memory_log import MemoryReader
-from ...events.inputs import Cancel, Input, Redrive, Revive
-from ...events.status import Status
-from ..past import redrive_input, revive_input
+from ...cluster.log.memory.log import MemoryReader
+from ...cluster.log.protocol import DeadLetter
+from ...events.decide.inputs import Cancel, Input, Redrive, Revive
+from ...events.state.run_status import Status
+from ..client.run_queries import redrive_input, revive_input
 from .clients import ClientPlace
 
 __all__ = ["Operators"]

@@ -9,16 +9,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ...cluster.log import Batch
-from ...cluster.memory_log import MemoryLog, MemoryStore
-from ...events.commands import Answer, RunEnded
-from ...events.decide import Core
-from ...events.inputs import Input
-from ...events.limits import Limits
-from ...events.plan import Plan
-from ...events.status import LIVE, Status
-from ..partition import Partition
-from ..recovery import recover
+from ...cluster.log.memory.log import MemoryLog, MemoryStore
+from ...cluster.log.protocol import Batch
+from ...events.decide.commands import Answer, RunEnded
+from ...events.decide.core import Core
+from ...events.decide.inputs import Input
+from ...events.decide.limits import Limits
+from ...events.pipelines.plan import Plan
+from ...events.state.run_status import LIVE, Status
+from ..partition.loop import Partition
+from ..partition.recovery import recover
 from .faults import Dice
 from .history import CircuitMoved, Committed, History, RunOver
 from .loop import ProcessClock, VirtualLoop, WallClock

@@ -7,7 +7,7 @@ its key.
 
 from typing import Any
 
-from ...events.state import Delivery, DeliveryStatus, Ref, Run, State
+from ...events.state.state import Delivery, DeliveryStatus, Ref, Run, State
 
 __all__ = ["difference", "pending"]
 

@@ -13,14 +13,14 @@ from hashlib import blake2b
 from itertools import cycle, islice
 from typing import Any
 
-from ...events.breaker import declared_breakers
-from ...events.event import Event
-from ...events.pipeline import Pipeline
-from ..handles import Outcome, outcome_of
-from ..past import finished_run
+from ...events.model.event import Event
+from ...events.pipelines.pipeline import Pipeline
+from ...events.policies.breaker import declared_breakers
+from ..client.handles import Outcome, outcome_of
+from ..client.run_queries import finished_run
 from .faults import Fault, Faults
 from .history import History, describe
-from .laws import Violation, violations
+from .laws.catalog import Violation, violations
 from .shrink import smallest
 from .world import World
 

@@ -8,13 +8,13 @@ import itertools
 from collections.abc import Iterable
 from typing import Protocol
 
-from ...events.codec import pack, unpack
-from ...events.inputs import Note
-from ...events.notices import announcement
-from ...events.pipeline import Pipeline
-from ...events.step import Step
-from ...events.supervision import How
-from ...events.supervisors import (
+from ...events.decide.announcement import announcement
+from ...events.decide.inputs import Note
+from ...events.model.codec import pack, unpack
+from ...events.pipelines.pipeline import Pipeline
+from ...events.pipelines.step import Step
+from ...events.supervision.supervisor import How
+from ...events.supervision.tree import (
     Action,
     Broken,
     Escalated,
@@ -24,7 +24,7 @@ from ...events.supervisors import (
     StepPolicy,
     StopWorker,
 )
-from ..announcing import as_notice
+from ..pool.notices import as_notice
 from .faults import Dice
 from .history import History, Supervised
 from .loop import VirtualLoop

@@ -11,17 +11,17 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
-from ...events.context import Host
-from ...events.event import Event
-from ...events.pipeline import Pipeline
-from ...events.step import CallStyle, Step
-from ..coroutines import TaskExecutor
-from ..executor import Running
-from ..invoke import Call, Invoker, Item
-from ..outbox import Outbox
-from ..steplog import LogLine, LogSink
-from ..tokens import SeenTokens
-from ..wire import Tag, unpack_message
+from ...events.model.context import Host
+from ...events.model.event import Event
+from ...events.pipelines.pipeline import Pipeline
+from ...events.pipelines.step import CallStyle, Step
+from ..transport.messages import Tag, unpack_message
+from ..worker.async_executor import TaskExecutor
+from ..worker.executor import Running
+from ..worker.invoke import Call, Invoker, Item
+from ..worker.outbox import Outbox
+from ..worker.seen_deliveries import SeenTokens
+from ..worker.step_logger import LogLine, LogSink
 from .faults import Dice
 from .loop import VirtualLoop, WallClock
 

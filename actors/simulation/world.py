@@ -8,22 +8,22 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ...cluster.memory_log import MemoryLog, MemoryReader, MemoryStore
-from ...events.codec import decode
-from ...events.commands import Answer, RunEnded
+from ...cluster.log.memory.log import MemoryLog, MemoryReader, MemoryStore
+from ...events.decide.commands import Answer, RunEnded
+from ...events.decide.inputs import Input, WorkerDown, WorkerUp
+from ...events.decide.limits import Limits
 from ...events.errors import StaleEpoch
-from ...events.event import Event
-from ...events.graph import version_of
-from ...events.inputs import Input, WorkerDown, WorkerUp
-from ...events.limits import Limits
-from ...events.pipeline import Pipeline
-from ...events.plan import compile_plan
-from ...events.status import LIVE, Status
-from ...events.step import Step
-from ..intake import Intake
-from ..past import earlier_events
-from ..recovery import recover
-from ..wire import Tag
+from ...events.model.codec import decode
+from ...events.model.event import Event
+from ...events.pipelines.graph import version_of
+from ...events.pipelines.pipeline import Pipeline
+from ...events.pipelines.plan import compile_plan
+from ...events.pipelines.step import Step
+from ...events.state.run_status import LIVE, Status
+from ..client.admission import Intake
+from ..client.run_queries import earlier_events
+from ..partition.recovery import recover
+from ..transport.messages import Tag
 from .clients import Clients, SimIds
 from .faults import Dice, Faults
 from .history import CodeEnded, CodeStarted, Compared, History, Observation, Surprise, WorkerGone

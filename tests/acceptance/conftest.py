@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .dead_letters import Ensue, fill_store, served, typed
+from .cli.dead_letters import Ensue, fill_store, served, typed
 from .stand_in import StandInEngine
 
 

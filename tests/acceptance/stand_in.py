@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from ensue.cluster.log import (
+from ensue.cluster.log.memory.log import MemoryLog
+from ensue.cluster.log.protocol import (
     AuditRow,
     Batch,
     DeadFilter,
@@ -23,16 +24,15 @@ from ensue.cluster.log import (
     RunStart,
     Seen,
 )
-from ensue.cluster.memory_log import MemoryLog
-from ensue.events.breaker import BreakerView
-from ensue.events.codec import encode
+from ensue.events.decide.inputs import Accepted
 from ensue.events.errors import BreakerUnknown, DeliveryConflict, LetterClosed, LetterUnknown, RunUnknown
-from ensue.events.event import Event, parse_event
 from ensue.events.ids import format_id, uuid7
-from ensue.events.inputs import Accepted
-from ensue.events.pipeline import Pipeline
-from ensue.events.records import Kind, Record, pack_records
-from ensue.events.status import Status
+from ensue.events.model.codec import encode
+from ensue.events.model.event import Event, parse_event
+from ensue.events.pipelines.pipeline import Pipeline
+from ensue.events.policies.breaker import BreakerView
+from ensue.events.state.records import Kind, Record, pack_records
+from ensue.events.state.run_status import Status
 
 __all__ = ["StandInEngine"]
 

@@ -18,15 +18,15 @@ import pytest
 from rich.console import Console
 
 from ensue import Event, Pipeline, Webhook, hooks
-from ensue.gateway import demo
-from ensue.gateway.demo_deliveries import DELIVERIES, headers_of
-from ensue.gateway.demo_evidence import read_journal, read_store
-from ensue.gateway.demo_pipeline import from_github, triage
-from ensue.gateway.demo_server import DemoFailed, Server
+from ensue.gateway.demo import main as demo
+from ensue.gateway.demo.deliveries import DELIVERIES, headers_of
+from ensue.gateway.demo.evidence import read_journal, read_store
+from ensue.gateway.demo.pipeline import from_github, triage
+from ensue.gateway.demo.server import DemoFailed, Server
 from ensue.testing import LocalEngine
 
 SLOW_SECONDS = 240
-COMMAND = [sys.executable, "-P", "-c", "import sys; from ensue.gateway.demo import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-P", "-c", "import sys; from ensue.gateway.demo.main import main; sys.exit(main())"]
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue import Event, Outcome, Pipeline, Webhook
-from ensue.events.codec import encode
-from ensue.events.draw import svg
+from ensue.events.drawing.text import svg
+from ensue.events.model.codec import encode
 from ensue.testing import LocalEngine
 
 ROOT = Path(__file__).resolve().parents[2]

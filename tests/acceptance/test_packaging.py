@@ -91,7 +91,7 @@ def test_the_wheel_holds_every_module_and_nothing_beside_the_package(built: Buil
 def test_the_wheel_carries_its_license_and_its_command(built: Built) -> None:
     contents = _contents(built.wheel)
     assert contents[f"{STEM}.dist-info/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
-    assert b"ensue = ensue.gateway.cli:main" in contents[f"{STEM}.dist-info/entry_points.txt"]
+    assert b"ensue = ensue.gateway.cli.main:main" in contents[f"{STEM}.dist-info/entry_points.txt"]
 
 
 def test_the_sdist_holds_the_modules_the_tests_and_what_builds_them(built: Built) -> None:

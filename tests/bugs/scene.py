@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from ensue import Event, Pipeline, Webhook, hooks
-from ensue.gateway.app import create_app
-from ensue.gateway.server import Phase, Served, serve_async
+from ensue.gateway.api.app import create_app
+from ensue.gateway.api.server import Phase, Served, serve_async
 
 from ..acceptance.stand_in import StandInEngine
 

@@ -2,9 +2,9 @@
 
 Seen: Jepsen on NATS 2.12.1, whose JetStream acknowledged messages that only the page cache had.
 
-Mutant: `_SYNCHRONOUS = {"full": "OFF", ...}` in cluster/sqlite_log.py; tried 2026-11-21: red.
-Mutant: `_SYNCHRONOUS = {"full": "NORMAL", ...}` in cluster/sqlite_log.py; tried 2026-11-21: red.
-Mutant: `_carry_out` in actors/partition.py settles the answers before it commits; tried 2026-11-21: red.
+Mutant: `_SYNCHRONOUS = {"full": "OFF", ...}` in cluster/log/sqlite/log.py; tried 2026-11-21: red.
+Mutant: `_SYNCHRONOUS = {"full": "NORMAL", ...}` in cluster/log/sqlite/log.py; tried 2026-11-21: red.
+Mutant: `_carry_out` in actors/partition/loop.py settles the answers before it commits; tried 2026-11-21: red.
 """
 
 from contextlib import closing, suppress
@@ -14,15 +14,15 @@ import pytest
 
 from ensue import Event, Pipeline
 from ensue.actors.local import LocalEngine, ManualClock
-from ensue.actors.partition import Partition
-from ensue.actors.recovery import recover
-from ensue.cluster.stores import open_log
-from ensue.events.codec import pack
-from ensue.events.commands import Answer, RunEnded
+from ensue.actors.partition.loop import Partition
+from ensue.actors.partition.recovery import recover
+from ensue.cluster.log.open import open_log
+from ensue.events.decide.commands import Answer, RunEnded
+from ensue.events.decide.inputs import Accepted, Emit
 from ensue.events.errors import EnsueError
 from ensue.events.ids import uuid7
-from ensue.events.inputs import Accepted, Emit
-from ensue.events.plan import compile_plan
+from ensue.events.model.codec import pack
+from ensue.events.pipelines.plan import compile_plan
 
 from ..conformance.desk import Desk
 from ..faults.power import disk_on

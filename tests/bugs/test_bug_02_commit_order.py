@@ -3,8 +3,8 @@
 Seen: Eventuous 222, prooph 189: a number was drawn first and committed later, so a reader that had read 7 already
 never saw 6.
 
-Mutant: `end_after(...)` dropped from `SqliteLog.commit` (cluster/sqlite_log.py), its epoch check kept; tried 2026-11-21: red.
-Mutant: `if offset != end` of `end_after` (cluster/log.py) is `if offset < end`; tried 2026-11-21: red.
+Mutant: `end_after(...)` dropped from `SqliteLog.commit` (cluster/log/sqlite/log.py), its epoch check kept; tried 2026-11-21: red.
+Mutant: `if offset != end` of `end_after` (cluster/log/protocol.py) is `if offset < end`; tried 2026-11-21: red.
 """
 
 import itertools
@@ -18,9 +18,9 @@ import pytest
 
 from ensue import Event, Pipeline
 from ensue.actors.local import LocalEngine
-from ensue.cluster.log import Batch, Log, Reader, Seen
-from ensue.cluster.sqlite_log import SqliteLog
-from ensue.cluster.stores import open_log
+from ensue.cluster.log.open import open_log
+from ensue.cluster.log.protocol import Batch, Log, Reader, Seen
+from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import LogCorrupt
 
 from ..conformance.logs import Store, entry, start, store

@@ -2,10 +2,10 @@
 
 Seen: DBOS 716, 546: the thread that recovers met a lost connection once, ended, and nobody looked again.
 
-Mutant: `except LogUnavailable` of `PartitionThread._serve` (actors/partition_thread.py) returns after `_failed`; tried
+Mutant: `except LogUnavailable` of `PartitionThread._serve` (actors/partition/thread.py) returns after `_failed`; tried
 2026-11-21: red (under Ray).
-Mutant: `_resume_delivery` (events/decide.py) returns where a delivery is LEASED; tried 2026-11-21: red (all).
-Mutant: `recover` (actors/recovery.py) goes over nothing instead of `log.live(after)`; tried 2026-11-21: red (all).
+Mutant: `_resume_delivery` (events/decide/core.py) returns where a delivery is LEASED; tried 2026-11-21: red (all).
+Mutant: `recover` (actors/partition/recovery.py) goes over nothing instead of `log.live(after)`; tried 2026-11-21: red (all).
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ import pytest
 from ensue import Engine, Event, Pipeline
 from ensue.actors import local
 from ensue.actors.local import LocalEngine
-from ensue.cluster.stores import open_log
+from ensue.cluster.log.open import open_log
 from ensue.events.errors import EnsueError, LogUnavailable
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until

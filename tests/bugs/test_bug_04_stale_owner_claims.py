@@ -3,9 +3,9 @@
 Seen: DBOS 804, 742: an executor that was told to stop went on taking from its queues, and one that had been given up
 for dead came back and took what its successor was working on.
 
-Mutant: `if self.draining: return` dropped from `Core._dispatch` (events/decide.py); tried 2026-11-21: red.
-Mutant: `_check_epoch` compares nothing (cluster/sqlite_log.py); tried 2026-11-21: red.
-Mutant: `_carry_out` (actors/partition.py) sends its deliveries before it commits; tried 2026-11-21: red.
+Mutant: `if self.draining: return` dropped from `Core._dispatch` (events/decide/core.py); tried 2026-11-21: red.
+Mutant: `_check_epoch` compares nothing (cluster/log/sqlite/log.py); tried 2026-11-21: red.
+Mutant: `_carry_out` (actors/partition/loop.py) sends its deliveries before it commits; tried 2026-11-21: red.
 Mutant: `WHERE epoch = ?` of `SqliteLog.release` is `WHERE epoch <> ?`; tried 2026-11-21: red.
 """
 
@@ -16,14 +16,14 @@ import pytest
 
 from ensue import Event, Pipeline
 from ensue.actors.local import ManualClock
-from ensue.actors.partition import Partition
-from ensue.actors.recovery import recover
-from ensue.cluster.log import Log, Snapshot
-from ensue.events.codec import pack
+from ensue.actors.partition.loop import Partition
+from ensue.actors.partition.recovery import recover
+from ensue.cluster.log.protocol import Log, Snapshot
+from ensue.events.decide.inputs import Completed, Emit, Op, WorkerUp
 from ensue.events.errors import Overloaded, StaleEpoch
 from ensue.events.ids import uuid7
-from ensue.events.inputs import Completed, Emit, Op, WorkerUp
-from ensue.events.plan import compile_plan
+from ensue.events.model.codec import pack
+from ensue.events.pipelines.plan import compile_plan
 
 from ..conformance.desk import Desk
 from ..conformance.logs import Store, observed, store

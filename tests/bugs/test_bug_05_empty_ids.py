@@ -2,10 +2,10 @@
 
 Seen: DBOS 759: a workflow that was started under an empty id ran, and ran again under ids of its own.
 
-Mutant: `check_id(...)` dropped from `Ingest._deliver` (gateway/ingest.py); tried 2026-11-21: red.
-Mutant: `_text` of gateway/cloudevents.py returns the value unchecked; tried 2026-11-21: red.
+Mutant: `check_id(...)` dropped from `Ingest._deliver` (gateway/ingest/webhooks.py); tried 2026-11-21: red.
+Mutant: `_text` of gateway/ingest/cloudevents.py returns the value unchecked; tried 2026-11-21: red.
 Mutant: `not value.strip()` dropped from `check_id` (events/ids.py); tried 2026-11-21: red.
-Mutant: `run_id or _newest(runs)` in `watch_run` (gateway/cli_runs.py), as it was; tried 2026-11-21: red.
+Mutant: `run_id or _newest(runs)` in `watch_run` (gateway/cli/commands/runs.py), as it was; tried 2026-11-21: red.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ import pytest
 
 from ensue import Event, Pipeline
 from ensue.events.errors import EnsueError, EventInvalid
-from ensue.gateway.cli import main
+from ensue.gateway.cli.main import main
 from ensue.testing import LocalEngine
 
 from ..acceptance.stand_in import StandInEngine

@@ -3,13 +3,13 @@
 Seen: Ray PRs 47659, 59872: a call was given to a new actor while the old one, declared dead, still ran it; late answers
 of the old one counted.
 
-Mutant: `SeenTokens.fresh` (actors/tokens.py) returns the items as they are; tried 2026-11-21: red.
-Mutant: `Core._worker_down` (events/decide.py) keeps the worker (`self.workers.get` for `pop`); tried 2026-11-21: red.
-Mutant: `del leases[token]` of `Core._completed` (events/decide.py) dropped; tried 2026-11-21: red.
-Mutant: `SeenTokens.missing` (actors/tokens.py) does not remember what it called missing; tried 2026-11-21: red.
-Mutant: `slot.leases.pop` of `Core._missing` (events/decide.py) is `get`; tried 2026-11-21: red.
+Mutant: `SeenTokens.fresh` (actors/worker/seen_deliveries.py) returns the items as they are; tried 2026-11-21: red.
+Mutant: `Core._worker_down` (events/decide/core.py) keeps the worker (`self.workers.get` for `pop`); tried 2026-11-21: red.
+Mutant: `del leases[token]` of `Core._completed` (events/decide/core.py) dropped; tried 2026-11-21: red.
+Mutant: `SeenTokens.missing` (actors/worker/seen_deliveries.py) does not remember what it called missing; tried 2026-11-21: red.
+Mutant: `slot.leases.pop` of `Core._missing` (events/decide/core.py) is `get`; tried 2026-11-21: red.
 Mutant, of two lines, since each is enough: `end(member.mark)` dropped from `StepSupervisor._kill`, `is_gone(...)` from
-its `_tend` (actors/step_supervisor.py); tried 2026-11-21: red.
+its `_tend` (actors/supervision/step_supervisor.py); tried 2026-11-21: red.
 """
 
 import os
@@ -23,18 +23,19 @@ from typing import Any
 import pytest
 
 from ensue import Context, Event, Pipeline, Retry
-from ensue.actors import crew, hands
 from ensue.actors.local import ManualClock
-from ensue.actors.partition import Partition
-from ensue.actors.recovery import recover
-from ensue.actors.wire import Tag, unpack_message
-from ensue.actors.worker import WorkerCore
-from ensue.cluster.log import Log
-from ensue.events.codec import encode, pack
+from ensue.actors.partition.loop import Partition
+from ensue.actors.partition.recovery import recover
+from ensue.actors.pool import worker_pool as crew
+from ensue.actors.pool import worker_processes as hands
+from ensue.actors.transport.messages import Tag, unpack_message
+from ensue.actors.worker.worker import WorkerCore
+from ensue.cluster.log.protocol import Log
+from ensue.events.decide.inputs import Completed, Emit, Missing, Op, WorkerDown, WorkerUp
 from ensue.events.ids import derived_id, uuid7
-from ensue.events.inputs import Completed, Emit, Missing, Op, WorkerDown, WorkerUp
-from ensue.events.plan import compile_plan
-from ensue.events.status import Status
+from ensue.events.model.codec import encode, pack
+from ensue.events.pipelines.plan import compile_plan
+from ensue.events.state.run_status import Status
 
 from ..conformance.desk import Desk
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until

@@ -3,8 +3,8 @@
 Seen: Celery 5935: a task that took longer than the broker's visibility time-out was delivered to another worker, and to
 another, each while the others still ran.
 
-Mutant: `Executor.heartbeat` (actors/executor.py) does nothing; tried 2026-11-21: red.
-Mutant: `SeenTokens.missing` (actors/tokens.py) calls everything missing that it is asked for; tried 2026-11-21: red.
+Mutant: `Executor.heartbeat` (actors/worker/executor.py) does nothing; tried 2026-11-21: red.
+Mutant: `SeenTokens.missing` (actors/worker/seen_deliveries.py) calls everything missing that it is asked for; tried 2026-11-21: red.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import pytest
 
 from ensue import Context, Event, Pipeline, Retry
 from ensue.actors.local import LocalEngine
-from ensue.events.decide import Limits
+from ensue.events.decide.core import Limits
 
 from ..conformance.engines import Rig, Trace, ray_session, rig, trace, until
 

@@ -3,9 +3,9 @@
 Seen: SQLite 3.7.0 to 3.51.2. Two remedies hold here: such a SQLite opens no store, and one connection alone checkpoints,
 that of the writer.
 
-Mutant: `_refuse_damaging()` dropped from `_guard` (cluster/sqlite_file.py); tried 2026-11-21: red.
-Mutant: `_SOUND = (3, 51, 2)` in cluster/sqlite_file.py; tried 2026-11-21: red.
-Mutant: `NO_CKPT_ON_CLOSE` dropped from `connect_reader` (cluster/sqlite_file.py); tried 2026-11-21: red, by its setting
+Mutant: `_refuse_damaging()` dropped from `_guard` (cluster/log/sqlite/file.py); tried 2026-11-21: red.
+Mutant: `_SOUND = (3, 51, 2)` in cluster/log/sqlite/file.py; tried 2026-11-21: red.
+Mutant: `NO_CKPT_ON_CLOSE` dropped from `connect_reader` (cluster/log/sqlite/file.py); tried 2026-11-21: red, by its setting
 alone, since a read-only connection does not checkpoint either.
 Mutant: `connect_reader` opens with SQLITE_OPEN_READWRITE; tried 2026-11-21: red. Both together: red by the bytes of the files.
 """
@@ -20,9 +20,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from ensue.cluster.log import DeadFilter
-from ensue.cluster.sqlite_log import SqliteLog
-from ensue.cluster.stores import open_reader
+from ensue.cluster.log.open import open_reader
+from ensue.cluster.log.protocol import DeadFilter
+from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import LogUnavailable
 
 from ..conformance.logs import commit_run
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.timeout(60)
 RUNS = 20
 READER = """
 import sys
-from ensue.cluster.log import DeadFilter
-from ensue.cluster.stores import open_reader
+from ensue.cluster.log.protocol import DeadFilter
+from ensue.cluster.log.open import open_reader
 
 reader = open_reader(sys.argv[1])
 print(reader.end(), len(reader.runs()), len(reader.scan(1, 1000)), len(reader.dead(DeadFilter())))
@@ -40,8 +40,8 @@ reader.close()
 """
 WRITER = """
 import sys
-from ensue.cluster.log import Batch, Entry, RunStart
-from ensue.cluster.sqlite_log import SqliteLog
+from ensue.cluster.log.protocol import Batch, Entry, RunStart
+from ensue.cluster.log.sqlite.log import SqliteLog
 
 log = SqliteLog(sys.argv[1])
 epoch = log.acquire("child")

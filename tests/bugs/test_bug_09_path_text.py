@@ -3,10 +3,10 @@
 Seen: Kestra CVE-2026-53576, Starlette CVE-2026-48710. Here the guard of a route stands in the route: whatever a request
 line looks like, what answers is a route with its own check, or nothing, and the host is checked before any of it.
 
-Mutant: `path: str = scope["path"]` of `Gateway.__call__` (gateway/app.py) is `scope["raw_path"].decode()`; tried 2026-11-21: red.
-Mutant: the host is checked only where `scope["path"].startswith("/hooks/")` (gateway/app.py); tried 2026-11-21: red.
-Mutant: `self._hooks.get(name, ...)` of gateway/ingest.py takes `name.strip("/").lower()`; tried 2026-11-21: red.
-Mutant: `_verify` of gateway/ingest.py believes a request whose path text is not `/hooks/github`; tried 2026-11-21: red.
+Mutant: `path: str = scope["path"]` of `Gateway.__call__` (gateway/api/app.py) is `scope["raw_path"].decode()`; tried 2026-11-21: red.
+Mutant: the host is checked only where `scope["path"].startswith("/hooks/")` (gateway/api/app.py); tried 2026-11-21: red.
+Mutant: `self._hooks.get(name, ...)` of gateway/ingest/webhooks.py takes `name.strip("/").lower()`; tried 2026-11-21: red.
+Mutant: `_verify` of gateway/ingest/webhooks.py believes a request whose path text is not `/hooks/github`; tried 2026-11-21: red.
 """
 
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ensue.gateway.problems import PROBLEMS
+from ensue.gateway.http.problems import PROBLEMS
 
 from ..acceptance.stand_in import StandInEngine
 from .scene import BODY, Answered, as_json, engine, raw_answer, served, signed

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ensue.actors.wire import Tag, unpack_message
-from ensue.events.commands import Answer, RunEnded
+from ensue.actors.transport.messages import Tag, unpack_message
+from ensue.events.decide.commands import Answer, RunEnded
 
 __all__ = ["Desk"]
 

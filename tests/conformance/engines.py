@@ -17,10 +17,10 @@ from typing import cast
 import pytest
 
 from ensue import Engine, Event, Outcome, Pipeline
-from ensue.actors.face import EngineFace
+from ensue.actors.client.engine_api import EngineFace
 from ensue.actors.local import LocalEngine
-from ensue.cluster import session
-from ensue.events.decide import Limits
+from ensue.cluster.ray import session
+from ensue.events.decide.core import Limits
 
 __all__ = [
     "DURABLE",

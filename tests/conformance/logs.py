@@ -7,7 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from ensue.cluster.log import (
+from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
+from ensue.cluster.log.protocol import (
     Batch,
     DeadFilter,
     DeadLetter,
@@ -18,9 +19,8 @@ from ensue.cluster.log import (
     RunStart,
     Seen,
 )
-from ensue.cluster.memory_log import MemoryLog, MemoryStore
-from ensue.cluster.sqlite_log import SqliteLog
-from ensue.events.status import LIVE, Status
+from ensue.cluster.log.sqlite.log import SqliteLog
+from ensue.events.state.run_status import LIVE, Status
 
 __all__ = [
     "KINDS",

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import pytest
 
 from ensue import Context, Event, Pipeline
-from ensue.actors.links import RayLinks
-from ensue.actors.ray_lane import RemoteLane
-from ensue.actors.wire import Tag, unpack_message
-from ensue.actors.worker import Worker
-from ensue.cluster import session
-from ensue.events.codec import pack
-from ensue.events.inputs import Op
+from ensue.actors.transport.messages import Tag, unpack_message
+from ensue.actors.transport.ray_lane import RemoteLane
+from ensue.actors.transport.ray_links import RayLinks
+from ensue.actors.worker.worker import Worker
+from ensue.cluster.ray import session
+from ensue.events.decide.inputs import Op
+from ensue.events.model.codec import pack
 
 from .engines import by_value, ray_session
 

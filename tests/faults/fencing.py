@@ -18,9 +18,9 @@ from typing import Any
 import apsw
 
 from ensue.actors.local import LocalEngine
-from ensue.cluster.stores import open_log, open_reader
-from ensue.events.codec import unpack
-from ensue.events.records import Kind, unpack_records
+from ensue.cluster.log.open import open_log, open_reader
+from ensue.events.model.codec import unpack
+from ensue.events.state.records import Kind, unpack_records
 
 from .fenced_program import Order, flow
 

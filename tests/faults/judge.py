@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ensue.cluster.log import Entry, Reader
-from ensue.cluster.stores import open_reader
-from ensue.events.codec import unpack
+from ensue.cluster.log.open import open_reader
+from ensue.cluster.log.protocol import Entry, Reader
 from ensue.events.ids import format_id, idempotency_key
-from ensue.events.records import Kind, unpack_records
-from ensue.events.status import Status
+from ensue.events.model.codec import unpack
+from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.run_status import Status
 
 from .client import SOURCE
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ensue.cluster.stores import open_reader
-from ensue.events.records import Kind, unpack_records
-from ensue.events.status import Status
+from ensue.cluster.log.open import open_reader
+from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.run_status import Status
 
 from .client import Sender, is_ready
 from .poison import POISONS

@@ -14,10 +14,10 @@ from typing import Literal
 
 import apsw
 
-from ensue.cluster.log import Batch, Entry, RunChange, RunStart, Seen, Snapshot
-from ensue.cluster.sqlite_log import SqliteLog
+from ensue.cluster.log.protocol import Batch, Entry, RunChange, RunStart, Seen, Snapshot
+from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import LogUnavailable
-from ensue.events.status import Status
+from ensue.events.state.run_status import Status
 
 from .power import Disk, disk_on
 

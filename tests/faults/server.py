@@ -15,14 +15,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ensue.cluster.listeners import descendants
+from ensue.cluster.ray.listeners import descendants
 
 from .pipeline import LEDGER_ENV, WORK_ENV
 from .waiting import came
 
 __all__ = ["Server", "free_port", "kill_all", "runs", "title_of"]
 
-_COMMAND = "import sys; from ensue.gateway.cli import main; sys.exit(main())"
+_COMMAND = "import sys; from ensue.gateway.cli.main import main; sys.exit(main())"
 _PIPELINE = Path(__file__).with_name("pipeline.py")
 _POLL_SECONDS = 0.2
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ensue.cluster.stores import open_reader
-from ensue.events.status import Status
+from ensue.cluster.log.open import open_reader
+from ensue.events.state.run_status import Status
 
 from ..integration.processes import Start, descendants, engines, statuses
 from .fencing import fence, stop_unlocked

@@ -10,11 +10,11 @@ import apsw
 import pytest
 
 from ensue import Event, Pipeline
-from ensue.actors.face import EngineFace
-from ensue.cluster.sqlite_log import SqliteLog
-from ensue.cluster.stores import open_reader
+from ensue.actors.client.engine_api import EngineFace
+from ensue.cluster.log.open import open_reader
+from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import EnsueError, LogUnavailable
-from ensue.events.status import Status
+from ensue.events.state.run_status import Status
 
 from ..conformance.engines import Rig, by_value, make_rig, ray_session, until
 from .power import Disk, disk_on

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ensue.cluster.stores import open_reader
-from ensue.events.status import Status
+from ensue.cluster.log.open import open_reader
+from ensue.events.state.run_status import Status
 
 from ..conformance.engines import until
 from .client import Sender, ask, is_ready

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ensue import Context, Engine, Event, Pipeline
-from ensue.cluster import session as ray_session
+from ensue.cluster.ray import session as ray_session
 from ensue.events.errors import RayUnavailable
 
 FOLDER = Path(sys.argv[1])

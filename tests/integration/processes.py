@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ensue.cluster.stores import open_reader
+from ensue.cluster.log.open import open_reader
 
 __all__ = ["EngineProcess", "Start", "alive", "descendants", "engines", "statuses", "wait_until"]
 

@@ -21,7 +21,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 PRELUDE = """
 import json, os, stat, sys, threading
 from pathlib import Path
-from ensue.cluster import session
+from ensue.cluster.ray import session
 from ensue.events.errors import RayUnavailable
 
 def say(**facts): print(json.dumps(facts), flush=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Event, Outcome, Pipeline
-from ensue.actors.face import EngineFace
-from ensue.cluster.stores import open_reader
+from ensue.actors.client.engine_api import EngineFace
+from ensue.cluster.log.open import open_reader
 from ensue.events.errors import EnsueError, LogUnavailable, Overloaded
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Engine, Event, Pipeline, Retry
-from ensue.actors import crew, hands
+from ensue.actors.pool import worker_pool as crew
+from ensue.actors.pool import worker_processes as hands
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
 from .processes import EngineProcess, alive, descendants, wait_until

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Engine, Event, Pipeline, Retry, StepFailed
-from ensue.actors import asking, crew, hands
+from ensue.actors.pool import worker_pool as crew
+from ensue.actors.pool import worker_processes as hands
+from ensue.actors.worker import log_queries as asking
 from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ensue.cluster import session
+from ensue.cluster.ray import session
 from ensue.events.errors import RayUnavailable
 
 from .sessions import CLEAN, eventually, run, two_lines

@@ -43,7 +43,7 @@ say(**facts)
 """
 
 UNTIL_KILLED = """
-from ensue.cluster.listeners import descendants
+from ensue.cluster.ray.listeners import descendants
 started = session.start()
 handles, pids = workers(2)
 session.check_listeners(started)
@@ -65,7 +65,7 @@ except KeyboardInterrupt:
 """
 
 EXPOSED = """
-from ensue.cluster import ray_embedded
+from ensue.cluster.ray import embedded as ray_embedded
 ray_embedded._ENVIRONMENT["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
 message = refusal()
 say(message=message, connected=session.ray_module().is_initialized(), token=os.environ.get("RAY_AUTH_TOKEN_PATH"))
@@ -73,7 +73,7 @@ say(message=message, connected=session.ray_module().is_initialized(), token=os.e
 
 CALL_UNDER_WAY = """
 import signal
-from ensue.cluster import ray_embedded
+from ensue.cluster.ray import embedded as ray_embedded
 assert int(ray_embedded._ENVIRONMENT[TIMEOUT]) > 24 * 3600
 ray_embedded._ENVIRONMENT[TIMEOUT] = "20"
 started = session.start()

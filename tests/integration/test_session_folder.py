@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ensue.cluster.ray_folder import SessionFolder
+from ensue.cluster.ray.folder import SessionFolder
 
 
 @pytest.fixture

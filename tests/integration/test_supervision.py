@@ -16,11 +16,11 @@ from ensue import (
     Retry,
     Supervision,
 )
-from ensue.actors import partition_thread
-from ensue.actors.charters import ROOT_HISTORY
-from ensue.actors.partition import Partition
-from ensue.actors.supervising import Patience
-from ensue.cluster.stores import open_log
+from ensue.actors.partition import thread as partition_thread
+from ensue.actors.partition.loop import Partition
+from ensue.actors.supervision.orders import ROOT_HISTORY
+from ensue.actors.supervision.supervisor_actor import Patience
+from ensue.cluster.log.open import open_log
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
 from .processes import alive

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from ensue import Backoff, Engine, Event, Pipeline, Supervision
-from ensue.actors import branches
-from ensue.actors.pipeline_supervisor import PipelineSupervisor
-from ensue.actors.step_supervisor import StepSupervisor
-from ensue.actors.supervising import Patience
+from ensue.actors.pool import supervisor_clients as branches
+from ensue.actors.supervision.pipeline_supervisor import PipelineSupervisor
+from ensue.actors.supervision.step_supervisor import StepSupervisor
+from ensue.actors.supervision.supervisor_actor import Patience
 from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ensue import Backoff, Context, Engine, Event, Pipeline, Retry, Supervision
-from ensue.actors.charters import ROOT_HISTORY
-from ensue.actors.supervising import Patience
+from ensue.actors.supervision.orders import ROOT_HISTORY
+from ensue.actors.supervision.supervisor_actor import Patience
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
 from .processes import alive

@@ -3,8 +3,8 @@
 from typing import Any
 
 from ensue import Event
-from ensue.events.commands import Decision
-from ensue.events.inputs import Op
+from ensue.events.decide.commands import Decision
+from ensue.events.decide.inputs import Op
 
 from .core_driver import CoreDriver
 

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from ensue.events.book import Book
-from ensue.events.codec import encode, unpack
-from ensue.events.commands import Decision, Died
-from ensue.events.decide import Core
-from ensue.events.event import Event
+from ensue.events.decide.commands import Decision, Died
+from ensue.events.decide.core import Core
+from ensue.events.decide.decision_builder import Book
+from ensue.events.decide.inputs import Completed, Emit, Input, Op, WorkerDown, WorkerUp
 from ensue.events.ids import uuid7
-from ensue.events.inputs import Completed, Emit, Input, Op, WorkerDown, WorkerUp
-from ensue.events.pipeline import Pipeline
-from ensue.events.plan import Plan, compile_plan
-from ensue.events.records import Entry, Record, unpack_records
-from ensue.events.replay import fold
-from ensue.events.snapshot import dump, load
-from ensue.events.state import DeliveryStatus, Run, State
+from ensue.events.model.codec import encode, unpack
+from ensue.events.model.event import Event
+from ensue.events.pipelines.pipeline import Pipeline
+from ensue.events.pipelines.plan import Plan, compile_plan
+from ensue.events.state.records import Entry, Record, unpack_records
+from ensue.events.state.replay import fold
+from ensue.events.state.snapshot import dump, load
+from ensue.events.state.state import DeliveryStatus, Run, State
 
 
 class CoreDriver:

@@ -1,9 +1,9 @@
 """A generator is held back while what it emitted waits for workers, so memory stays bounded."""
 
 from ensue import Event, Pipeline
-from ensue.events.codec import encode
-from ensue.events.decide import Core, Limits
-from ensue.events.inputs import Completed, Op
+from ensue.events.decide.core import Core, Limits
+from ensue.events.decide.inputs import Completed, Op
+from ensue.events.model.codec import encode
 
 from .core_driver import CoreDriver
 

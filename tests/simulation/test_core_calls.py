@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from ensue import Breaker, Pipeline, StepFailed
-from ensue.events.breaker import BreakerStatus
-from ensue.events.codec import encode
-from ensue.events.commands import Decision
-from ensue.events.decide import Core, Limits
-from ensue.events.inputs import Completed, Force, Op, WorkerDown
+from ensue.events.decide.commands import Decision
+from ensue.events.decide.core import Core, Limits
+from ensue.events.decide.inputs import Completed, Force, Op, WorkerDown
+from ensue.events.model.codec import encode
+from ensue.events.policies.breaker import BreakerStatus
 
 from .answers import FULL, TRANSIENT, Excused, Item, Order, emit_all, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from ensue import Pipeline, Retry
-from ensue.events.inputs import Completed, Force, Op, WorkerDown
+from ensue.events.decide.inputs import Completed, Force, Op, WorkerDown
 
 from .answers import FULL, TRANSIENT, Order, emit_all, ends, held, one, returns
 from .core_driver import CoreDriver, picture

@@ -3,11 +3,11 @@
 import pytest
 
 from ensue import Pipeline
-from ensue.events.commands import Decision
+from ensue.events.decide.commands import Decision
+from ensue.events.decide.dead_letters import letter_id
+from ensue.events.decide.inputs import Cancel, Op, Revive
 from ensue.events.errors import RunCancelled, RunFinished
 from ensue.events.ids import format_id
-from ensue.events.inputs import Cancel, Op, Revive
-from ensue.events.letters import letter_id
 
 from .answers import Item, Order, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture, reloaded

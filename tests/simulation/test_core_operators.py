@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ensue import Pipeline, StepFailed
-from ensue.events.commands import Decision
+from ensue.events.decide.commands import Decision
+from ensue.events.decide.dead_letters import letter_id
+from ensue.events.decide.inputs import Cancel, Op, Redrive, Revive, StepBroken, WorkerDown
 from ensue.events.errors import RunFinished, RunPastPivot
-from ensue.events.inputs import Cancel, Op, Redrive, Revive, StepBroken, WorkerDown
-from ensue.events.letters import letter_id
-from ensue.events.records import Kind
+from ensue.events.state.records import Kind
 
 from .answers import TRANSIENT, Excused, Item, Order, Paid, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture

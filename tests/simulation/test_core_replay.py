@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue import Event, Pipeline, StepFailed
-from ensue.events.codec import encode
-from ensue.events.inputs import Cancel, Completed, Force, Op, Redrive, Revive
-from ensue.events.records import Kind, unpack_records
-from ensue.events.state import DeliveryStatus
+from ensue.events.decide.inputs import Cancel, Completed, Force, Op, Redrive, Revive
+from ensue.events.model.codec import encode
+from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.state import DeliveryStatus
 
 from .core_driver import CoreDriver, picture, reloaded
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from ensue import Event, Pipeline, Retry
-from ensue.events.breaker import BreakerStatus
-from ensue.events.codec import encode, unpack
+from ensue.events.decide.inputs import Cancel, Completed, Emit, Force, Op, Redrive, StepBroken, WorkerDown
 from ensue.events.errors import EventInvalid
-from ensue.events.graph import structure_hash
-from ensue.events.inputs import Cancel, Completed, Emit, Force, Op, Redrive, StepBroken, WorkerDown
-from ensue.events.plan import compile_plan
-from ensue.events.records import unpack_records
-from ensue.events.replay import fold
-from ensue.events.snapshot import dump, load
-from ensue.events.state import Run, State
+from ensue.events.model.codec import encode, unpack
+from ensue.events.pipelines.graph import structure_hash
+from ensue.events.pipelines.plan import compile_plan
+from ensue.events.policies.breaker import BreakerStatus
+from ensue.events.state.records import unpack_records
+from ensue.events.state.replay import fold
+from ensue.events.state.snapshot import dump, load
+from ensue.events.state.state import Run, State
 
 from .answers import TRANSIENT, Item, Order, Paid, emit_all, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture

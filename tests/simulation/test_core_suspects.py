@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue import Pipeline, Retry
-from ensue.events.inputs import Op
-from ensue.events.limits import Limits
-from ensue.events.records import Kind, unpack_records
+from ensue.events.decide.inputs import Op
+from ensue.events.decide.limits import Limits
+from ensue.events.state.records import Kind, unpack_records
 
 from .answers import Order, emit_all, ends, held, returns
 from .core_driver import CoreDriver

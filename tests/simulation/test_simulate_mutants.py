@@ -7,20 +7,23 @@ from typing import Any
 
 import pytest
 
-from ensue.actors import executor, recovery
-from ensue.actors.invoke import Item
-from ensue.actors.partition import Partition
+from ensue.actors.partition import recovery
+from ensue.actors.partition.loop import Partition
 from ensue.actors.simulation import owner
-from ensue.actors.tokens import SeenTokens
-from ensue.cluster import memory_log
-from ensue.cluster.log import Seen
-from ensue.cluster.memory_log import MemoryLog, MemoryStore
-from ensue.events import decide, keys, leasing, results, transitions
-from ensue.events.book import Book
-from ensue.events.circuits import Circuits
-from ensue.events.commands import Decision
-from ensue.events.state import Delivery, State
-from ensue.events.supervision import Child, How, Supervisor
+from ensue.actors.worker import executor
+from ensue.actors.worker.invoke import Item
+from ensue.actors.worker.seen_deliveries import SeenTokens
+from ensue.cluster.log.memory import log as memory_log
+from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
+from ensue.cluster.log.protocol import Seen
+from ensue.events.decide import core as decide
+from ensue.events.decide import leasing, results
+from ensue.events.decide.circuits import Circuits
+from ensue.events.decide.commands import Decision
+from ensue.events.decide.decision_builder import Book
+from ensue.events.state import keys, transitions
+from ensue.events.state.state import Delivery, State
+from ensue.events.supervision.supervisor import Child, How, Supervisor
 from ensue.testing import Faults, SimulationFailed, simulate
 
 from .zoo import FRAIL, ZOO

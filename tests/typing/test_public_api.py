@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, assert_type
 
 from ensue import Backoff, Context, Event, GiveUp, Pipeline, Retry, StepFailed, Webhook
-from ensue.events.check import Finding
-from ensue.events.graph import Graph
+from ensue.events.pipelines.check import Finding
+from ensue.events.pipelines.graph import Graph
 
 
 class OrderPlaced(Event):

@@ -1,0 +1,1 @@
+"""What a caller holds: the API of an engine, runs, outcomes, and the operators' calls."""

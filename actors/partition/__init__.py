@@ -1,0 +1,1 @@
+"""The loop that owns a share of the runs: collect, decide, commit, carry out."""

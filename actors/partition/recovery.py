@@ -1,0 +1,96 @@
+"""Recovery: from the log to a core that goes on where the last owner ended.
+
+Law: the newest good snapshot and what the log has after it, or the log alone: both lead to the same state. Runs of a
+pipeline version that is not loaded stay in the log as `needs_migration` and are named, never guessed at.
+"""
+
+from collections.abc import Container, Mapping
+from typing import NamedTuple
+
+from ...cluster.log.protocol import Batch, Log, RunChange, RunRow
+from ...events.decide.circuits import FACT
+from ...events.decide.core import Core, Limits
+from ...events.decide.decision_builder import Book
+from ...events.errors import CodecError, LogCorrupt
+from ...events.model.codec import unpack
+from ...events.pipelines.plan import Plan
+from ...events.state import transitions
+from ...events.state.records import unpack_records
+from ...events.state.replay import fold
+from ...events.state.run_status import Status
+from ...events.state.snapshot import load
+from ...events.state.state import Run, State
+
+__all__ = ["Recovered", "recover"]
+
+_MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
+
+
+class Recovered(NamedTuple):
+    """A core with the state of the log; how many runs are alive in it, and how many need a migration."""
+
+    core: Core
+    alive: int
+    stranded: int
+
+
+def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | None = None) -> Recovered:
+    """Rebuild the core from the log; the caller owns the log under this epoch."""
+    state, runs, after, stranded = _start(log, plans)
+    for offset, number, _, body in log.live(after):
+        if number in stranded:
+            continue
+        if (after and number < after and number not in runs) or not fold(
+            state, plans, runs, number, _records(body, offset)
+        ):
+            stranded.add(number)
+    _mark(log, epoch, plans, runs, stranded)
+    book = Book(log.end())
+    book.state = state
+    facts = {fact.name: fact.body for fact in log.facts(FACT) if fact.body is not None}
+    return Recovered(Core(plans, book, limits, facts), len(state.runs), len(stranded))
+
+
+def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int, set[int]]:
+    """State and runs of the newest good snapshot, its offset, and which runs before it nobody can load now."""
+    for snapshot in log.snapshots():
+        try:
+            state, runs = load(unpack(snapshot.body, _MAX_SNAPSHOT_BYTES), plans)
+        except (CodecError, LogCorrupt):
+            continue
+        live = {row.run: row for row in log.live_runs() if row.run < snapshot.offset}
+        lacking = [row for number, row in live.items() if number not in runs]
+        if not any(_is_loaded(row, plans) for row in lacking):
+            _forget_ended(state, runs, live)
+            return state, runs, snapshot.offset, {row.run for row in lacking}
+    return State(), {}, 0, set()
+
+
+def _is_loaded(row: RunRow, plans: Mapping[str, Plan]) -> bool:
+    plan = plans.get(row.pipeline)
+    return plan is not None and plan.version == row.version
+
+
+def _forget_ended(state: State, runs: dict[int, Run], live: Container[int]) -> None:
+    """Runs that were alive in the snapshot and ended since: the log has no live entries of them to say so."""
+    for number in [number for number in runs if number not in live]:
+        transitions.finish(state, runs.pop(number), Status.COMPLETED)
+
+
+def _records(body: bytes, offset: int) -> list[list[object]]:
+    try:
+        return unpack_records(body)
+    except CodecError as error:
+        raise LogCorrupt(f"the entry at offset {offset} cannot be read: {error}") from None
+
+
+def _mark(log: Log, epoch: int, plans: Mapping[str, Plan], runs: dict[int, Run], stranded: set[int]) -> None:
+    """Show in the index which runs wait for a migration, and which no longer do; other pipelines' runs are theirs."""
+    changed: list[RunChange] = []
+    for row in log.live_runs():
+        if row.run in stranded and row.pipeline in plans and row.status != Status.NEEDS_MIGRATION:
+            changed.append(RunChange(row.run, Status.NEEDS_MIGRATION, None))
+        elif row.run in runs and row.status == Status.NEEDS_MIGRATION:
+            changed.append(RunChange(row.run, Status.RUNNING, None))
+    if changed:
+        log.commit(Batch(epoch, changed=changed))

@@ -1,0 +1,1 @@
+"""The engine's end of supervision: the worker pool and its clients of the supervisors."""

@@ -1,0 +1,1 @@
+"""The laws of a simulation: what must hold of every history."""

@@ -1,0 +1,70 @@
+"""The law of circuit breakers: an open one lets nothing through, a half-open one a single probe.
+
+Rules: what the log remembers of a breaker after a commit is what held for the attempts of that commit.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
+
+from ....events.decide.circuits import FACT, circuit_name
+from ....events.pipelines.plan import Plan
+from ....events.policies.breaker import Breaker, BreakerStatus, Circuit
+from ....events.state.records import Kind
+from ..history import CircuitMoved, Committed, History, Row
+
+__all__ = ["breakers_hold"]
+
+_OVER = (Kind.DONE, Kind.FAILED, Kind.RELEASED, Kind.CRASHED)
+
+
+def breakers_hold(history: History) -> Iterator[str]:
+    """While a breaker is open nothing is called that it guards; while it is half-open, one probe at a time."""
+    status: dict[str, BreakerStatus] = {}
+    probes: dict[str, tuple[int, int]] = {}
+    names = {plan.pipeline: _names(plan) for plan in history.plans.values()}
+    moves: dict[int, list[CircuitMoved]] = defaultdict(list)
+    for seen in history.observations:
+        if isinstance(seen, CircuitMoved) and seen.kind == FACT:
+            moves[seen.commit].append(seen)
+    epochs = [seen.epoch for seen in history.observations if isinstance(seen, Committed)]
+    batches = {commit: list(rows) for commit, rows in groupby(history.rows, attrgetter("commit"))}
+    for commit, epoch in enumerate(epochs):
+        if commit and epoch != epochs[commit - 1]:
+            probes.clear()  # what was under way when an owner ended is given out anew
+        status |= {moved.name: _status(moved) for moved in moves[commit]}
+        batch = batches.get(commit, [])
+        _forget(probes, batch)
+        for row in batch:
+            if row.record[0] == Kind.ATTEMPT:
+                name = names[history.plan_of(row.run).pipeline][row.record[2]]
+                yield from _called(row, name, status.get(name, BreakerStatus.CLOSED), probes)
+
+
+def _called(row: Row, name: str, status: BreakerStatus, probes: dict[str, tuple[int, int]]) -> Iterator[str]:
+    what = f"{row.record[2]} #{row.record[1]} of run {row.run} was leased at offset {row.offset}"
+    if status is BreakerStatus.OPEN:
+        yield f"{what}, while the breaker {name} was open"
+    elif status is BreakerStatus.HALF_OPEN:
+        if name in probes:
+            yield f"{what}, while the breaker {name} was half-open and #{probes[name][1]} of run {probes[name][0]} its probe"
+        probes[name] = (row.run, row.record[1])
+
+
+def _forget(probes: dict[str, tuple[int, int]], batch: list[Row]) -> None:
+    over = {(row.run, row.record[1]) for row in batch if row.record[0] in _OVER}
+    ended = {row.run for row in batch if row.record[0] == Kind.ENDED}
+    for name in [name for name, probe in probes.items() if probe in over or probe[0] in ended]:
+        del probes[name]
+
+
+def _names(plan: Plan) -> dict[str, str]:
+    return {step.name: circuit_name(plan.pipeline, step) for step in plan.steps}
+
+
+def _status(moved: CircuitMoved) -> BreakerStatus:
+    circuit = Circuit(moved.name, Breaker())
+    if moved.body is not None:
+        circuit.restore(moved.body)
+    return circuit.status

@@ -1,0 +1,1 @@
+"""Lanes: how a partition and its workers exchange messages."""

@@ -1,0 +1,1 @@
+"""What runs a step's code: the worker process, its executors, and its retry decisions."""

@@ -1,0 +1,210 @@
+"""Executor: runs the deliveries of one worker, many at once, and lets no slow one hold back a fast one.
+
+Rules: an executor owns the threads or the event loop that user code runs in, and the lane's thread never runs user
+code. Results go to the outbox as they come. An attempt over its time is cancelled where that is possible and reported
+as stuck where it is not: then only the end of the process helps.
+"""
+
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from ...events.decide.inputs import Completion, Op
+from .invoke import Invoker, Item
+from .outbox import Outbox
+
+__all__ = ["Executor", "Running", "most_ahead"]
+
+STREAM_AHEAD = 256
+"""How many events a generator may be ahead of the log."""
+_AHEAD_BYTES = 8 * 1024 * 1024
+_REPEAT_SECONDS = 5.0
+"""A worker that is stuck says so again until its process is ended."""
+_STALLED_OFTEN = 3
+
+
+def most_ahead(output: list[Any]) -> int:
+    """How many events such as this one a generator may be ahead of the log: few, where they are large."""
+    return min(STREAM_AHEAD, max(1, _AHEAD_BYTES // (len(output[2]) + 1)))
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """An attempt that is running: when it started (monotonic seconds), how to stop it, how far its events are in the log.
+
+    paused: a generator that waits for the log, which is not its own time. emitted: how many events a generator has
+    said. stalled: how often it was told where the log is and that had not moved, while it waited for it.
+    """
+
+    item: Item
+    started: float
+    touched: float
+    task: Any = None
+    credit: int = 0
+    cancelled: bool = False
+    overdue: bool = False
+    reported: bool = False
+    wake: Any = None
+    paused: bool = False
+    emitted: int = 0
+    stalled: int = 0
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether it should stop at the next chance."""
+        return self.cancelled or self.overdue
+
+
+class Executor(ABC):
+    """What the two kinds of executor share: the queue, the register of what runs, and the clock on it."""
+
+    def __init__(self, invoker: Invoker, outbox: Outbox) -> None:
+        self.invoker = invoker
+        self.outbox = outbox
+        self.queue: deque[Item] = deque()
+        self.running: dict[int, Running] = {}
+        self._stuck: dict[int, float] = {}
+        self.concurrency = invoker.step.concurrency
+        self.timeout_seconds = invoker.step.timeout_seconds
+        self.stopping = False
+        self.wall: Callable[[], float] = time.time
+        self.monotonic: Callable[[], float] = time.monotonic
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether an attempt in here could not be stopped: the process has to end."""
+        return bool(self._stuck)
+
+    @abstractmethod
+    def submit(self, items: list[Item]) -> None:
+        """Take deliveries; returns at once."""
+
+    @abstractmethod
+    def nudge(self) -> None:
+        """Called by the lane's thread about every 2 ms while something is queued."""
+
+    @abstractmethod
+    def interrupt(self, running: Running) -> bool:
+        """Try to stop an attempt; False where it cannot be stopped."""
+
+    @abstractmethod
+    def resume_stream(self, running: Running) -> None:
+        """A generator got credit: let it go on."""
+
+    @abstractmethod
+    def close(self, grace_seconds: float) -> None:
+        """Stop: what is queued is handed back, what runs gets its grace, then the step's own `close`."""
+
+    def credit(self, token: int, upto: int) -> None:
+        """A generator's events up to this index are in the log.
+
+        One that waits and is told the same again and again has lost an event on the way: it is handed back, and what
+        runs it next begins where the log ends.
+        """
+        running = self.running.get(token)
+        if running is None:
+            return
+        running.stalled = running.stalled + 1 if running.paused and upto <= running.credit else 0
+        running.credit = max(running.credit, upto)
+        if running.stalled >= _STALLED_OFTEN:
+            running.cancelled = True
+            self.interrupt(running)
+        self.resume_stream(running)
+
+    def cancel(self, tokens: list[int]) -> None:
+        """Stop working on deliveries of a run that is over."""
+        self.recall(tokens)
+        for token in tokens:
+            running = self.running.get(token)
+            if running is not None:
+                running.cancelled = True
+                self.interrupt(running)
+
+    def recall(self, tokens: list[int]) -> None:
+        """Hand back deliveries that have not begun."""
+        unwanted = set(tokens)
+        for item in [item for item in list(self.queue) if item[0] in unwanted]:
+            try:
+                self.queue.remove(item)
+            except ValueError:
+                continue  # it began just now
+            self.outbox.add([Op.RELEASE, item[0]])
+
+    def heartbeat(self, token: int) -> None:
+        """An attempt says that it is alive."""
+        running = self.running.get(token)
+        if running is not None:
+            running.touched = self.monotonic()
+
+    def watch(self) -> None:
+        """Deal with attempts that are over their time; called by the lane's thread now and then."""
+        now = self.monotonic()
+        for running in list(self.running.values()):
+            over = now - running.touched - self.timeout_seconds
+            if over < 0 or running.reported or (running.paused and not running.cancelled):
+                continue
+            if not running.overdue:
+                running.overdue = True
+                if self.interrupt(running):
+                    continue
+            if over >= self._grace_seconds(running):
+                running.reported = True
+                self._stuck[running.item[0]] = -inf
+        for token, told in self._stuck.items():
+            if now - told >= _REPEAT_SECONDS:  # the lane may lose it, and nothing else is said of this attempt
+                self._stuck[token] = now
+                self.outbox.add([Op.STUCK, token])
+
+    def _grace_seconds(self, running: Running) -> float:
+        return 5.0 if running.task is not None else 0.0
+
+    def hand_back(self) -> None:
+        """Return what is queued, unrun."""
+        while (item := self.take()) is not None:
+            self.outbox.add([Op.RELEASE, item[0]])
+
+    def take(self) -> Item | None:
+        """The first of what is queued, None where another thread was quicker."""
+        try:
+            return self.queue.popleft()
+        except IndexError:
+            return None
+
+    def tell(self, completion: Completion) -> None:
+        """Say what became of an attempt."""
+        self.outbox.add(completion)
+
+    def finished(self, running: Running, completion: Completion) -> None:
+        """An attempt ended."""
+        self.running.pop(running.item[0], None)
+        if running.reported:
+            return  # its process is being ended
+        if running.cancelled and (completion[0] != Op.DONE or running.wake is not None):
+            completion = [Op.RELEASE, running.item[0]]
+        self.tell(completion)
+
+    def raised(self, running: Running, error: BaseException) -> None:
+        """An attempt ended with an exception."""
+        if running.overdue:
+            text = f"did not return within {self.timeout_seconds:g} s"
+            error = TimeoutError(text)
+        elif not isinstance(error, Exception):  # SystemExit in a step ends the attempt, not the worker
+            error = RuntimeError(f"the step raised {type(error).__name__}: {error}")
+        self.finished(running, self.invoker.failed(running.item, error, int(self.wall() * 1e6)))
+
+    async def close_step(self) -> None:
+        """Call the step's own `close`, sync or async; what it raises is logged, since results are still to be sent."""
+        close = getattr(self.invoker.function, "close", None)
+        if not self.invoker.step.is_class or close is None:
+            return
+        try:
+            outcome = close()
+            if inspect.isawaitable(outcome):
+                await outcome
+        except Exception as error:  # noqa: BLE001 - the author's code
+            self.invoker.log(f"close() raised {type(error).__name__}: {error}")

@@ -1,0 +1,94 @@
+"""Outbox: what a worker has to say, gathered from its threads until it is sent.
+
+Rules: whoever has nothing else to do sends what is there (`flush`), which spares a switch of threads an event; whoever
+goes on working rings instead, and the lane's thread sends. One at a time takes and sends, so what one thread said
+first arrives first.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ...events.decide.inputs import Completion
+from ...events.model.codec import MAX_MESSAGE_BYTES, pack
+from ..transport.messages import Tag
+
+__all__ = ["Outbox"]
+
+MAX_BATCH = 512
+_MOST_BYTES = MAX_MESSAGE_BYTES // 2
+
+
+class Outbox:
+    """Completions and other messages, from any thread.
+
+    ring: wakes the lane's thread. send: sends messages from any thread; None where only the lane's thread can.
+    leaving: told of the completions that are taken, before anything said later can be.
+    """
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self.send: Callable[[list[bytes]], None] | None = None
+        self.leaving: Callable[[list[Completion]], None] | None = None
+        self._ring = ring
+        self._completions: deque[Completion] = deque()
+        self._others: deque[bytes] = deque()
+        self._rung = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was said that nobody has taken."""
+        return bool(self._completions or self._others)
+
+    def put(self, completion: Completion) -> None:
+        """Say what became of a delivery; the caller rings or flushes."""
+        self._completions.append(completion)
+
+    def add(self, completion: Completion) -> None:
+        """Say what became of a delivery, and ring."""
+        self._completions.append(completion)
+        self.ring()
+
+    def say(self, tag: Tag, body: Any) -> None:
+        """Say something else, and ring."""
+        self._others.append(pack([int(tag), body]))
+        self.ring()
+
+    def ring(self) -> None:
+        """Have the lane's thread send what is there, soon."""
+        if not self._rung:
+            self._rung = True
+            self._ring()
+
+    def flush(self) -> bool:
+        """Send what is there now, or ring where that is not possible from here; whether something was sent."""
+        send = self.send
+        if send is None:
+            self.ring()
+            return False
+        with self._lock:
+            messages = self.take()
+            if messages:
+                send(messages)
+        return bool(messages)
+
+    def take(self) -> list[bytes]:
+        """Everything said so far, as messages, for one taker at a time."""
+        self._rung = False
+        messages = [self._others.popleft() for _ in range(len(self._others))]
+        completions = [self._completions.popleft() for _ in range(len(self._completions))]
+        if completions and self.leaving is not None:
+            self.leaving(completions)
+        for start in range(0, len(completions), MAX_BATCH):
+            messages += _pack(completions[start : start + MAX_BATCH])
+        return messages
+
+
+def _pack(completions: list[Completion]) -> list[bytes]:
+    """One message, or several where one would be too large to be read."""
+    message = pack([int(Tag.COMPLETIONS), completions])
+    if len(message) <= _MOST_BYTES or len(completions) == 1:
+        return [message]
+    half = len(completions) // 2
+    return _pack(completions[:half]) + _pack(completions[half:])

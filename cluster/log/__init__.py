@@ -1,0 +1,1 @@
+"""The log: one protocol, and the stores that keep it."""

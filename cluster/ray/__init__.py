@@ -1,0 +1,1 @@
+"""The Ray session: embedded or attached, and what ensue asks of Ray about processes."""

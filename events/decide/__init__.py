@@ -1,0 +1,1 @@
+"""The reducer: inputs in, records and commands out."""

@@ -1,0 +1,253 @@
+"""Dispatch: which ready delivery goes to which worker.
+
+Law: a worker never holds more than its window. The window starts at what the worker runs at once and grows with what
+it gets done in 20 ms, so that quick steps travel in bulk and slow ones are not hoarded.
+
+A delivery whose process died is a suspect: it runs at a trial, on a worker that has nothing else, before all others. Of
+those of one process the newest comes first, alone, since most of what ends a process does so at once; then, as nothing
+happens, twice as many together each time, since it may have been killed from outside. Where the process of a trial ends
+too the culprit is in it: each of that trial waits behind all others and runs alone, and the other suspects are cleared.
+Each is cleared once at most, and is in company at a trial only while it can bear another death: what a trial costs its
+last attempt never just happened to stand nearby. The first death comes before any trial: where `attempts` allow none
+after it, all that the worker had is given up, since a step that must not be called twice is not.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from ..policies.breaker import BreakerStatus, Circuit
+from ..state.state import Death, Delivery, DeliveryStatus, Fault, Ref
+
+__all__ = ["MAX_WINDOW", "Pool", "WorkerSlot", "item_of", "plan_leases"]
+
+MAX_WINDOW = 512
+MAX_LEASED_BYTES = 8 * 1024 * 1024
+_HORIZON_US = 20_000
+_SMOOTHING = 0.2
+_MOST_ERRORS = 100
+_REPLACED_US = 5_000_000
+"""By then another worker has taken the place of one that ended, or none will soon."""
+_FIRST_STRAIN_US = 1_000_000
+_MOST_STRAIN_US = 60_000_000
+_MOST_ERROR_CHARACTERS = 16_384
+
+
+@dataclass(slots=True, eq=False)
+class WorkerSlot:
+    """One worker: what it holds, by token, and how much it may hold. asked: the newest token at the last inquiry."""
+
+    worker: int
+    concurrency: int
+    window: int
+    leases: dict[int, Delivery] = field(default_factory=dict[int, Delivery])
+    leased_bytes: int = 0
+    mean_us: float = -1.0
+    closed: bool = False
+    stuck: set[int] = field(default_factory=set[int])
+    asked: int = 0
+
+    def learn(self, duration_us: float) -> None:
+        """Adjust the window to how long the step takes."""
+        if self.mean_us < 0:
+            self.mean_us = duration_us
+        self.mean_us += _SMOOTHING * (duration_us - self.mean_us)
+        within_horizon = int(_HORIZON_US / (self.mean_us + 1.0))
+        self.window = min(max(self.concurrency, within_horizon), MAX_WINDOW)
+
+    @property
+    def is_at_trial(self) -> bool:
+        """Whether it has suspects, and so takes nothing else."""
+        return bool(self.leases) and next(iter(self.leases.values())).is_suspect
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """The workers of one step, and what waits for them.
+
+    streams: the step is a generator. broken: why no worker starts, after several that did not. circuit: its breaker.
+    strains: how often in a row it ran out of a resource: nothing goes out for a while, then one at a time until one is
+    done. slow_us: calls that take longer count as slow. replaced_us: until then another worker is expected in the place
+    of one that ended.
+    """
+
+    pipeline: str
+    step: str
+    streams: bool = False
+    ready: deque[Delivery] = field(default_factory=deque[Delivery])
+    suspects: deque[Delivery] = field(default_factory=deque[Delivery])
+    workers: list[WorkerSlot] = field(default_factory=list[WorkerSlot])
+    broken: str | None = None
+    circuit: Circuit | None = None
+    strains: int = 0
+    strained_until_us: int = 0
+    slow_us: float = inf
+    replaced_us: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait for a worker."""
+        return len(self.ready) + len(self.suspects)
+
+    @property
+    def probes(self) -> bool:
+        """Whether its circuit lets single probes through."""
+        return self.circuit is not None and self.circuit.status is BreakerStatus.HALF_OPEN
+
+    def strain(self, now_us: int) -> None:
+        """It ran out of a resource: nothing goes out for 1 s, doubling to a minute."""
+        self.strains += 1
+        self.strained_until_us = now_us + min(_FIRST_STRAIN_US << min(self.strains - 1, 16), _MOST_STRAIN_US)
+
+    def add(self, delivery: Delivery) -> None:
+        """A delivery is ready: a suspect before all others, a culprit behind them."""
+        (self.suspects if delivery.crashes == 1 and delivery.is_suspect else self.ready).append(delivery)
+
+    def died(self, victims: list[Delivery], crashes: int, now_us: int) -> None:
+        """A worker's process died with these in it, and `crashes` such deaths are enough for one of them."""
+        self.replaced_us = now_us + _REPLACED_US
+        known = victims[0].death if victims else None
+        if known is not None and not known.solved:  # so it was a trial, and all of them were at that death
+            known.solved = True
+            cleared = [d for d in self.suspects if not d.is_suspect]
+            self.suspects = deque(d for d in self.suspects if d.is_suspect)
+            self.ready.extendleft(reversed(cleared))
+        death = Death() if len(victims) > 1 else None
+        for delivery in victims:
+            delivery.death = death if _affords_another(delivery, crashes) else None
+
+
+def _affords_another(delivery: Delivery, crashes: int) -> bool:
+    """Whether it would be tried again after one more death."""
+    attempts = delivery.step.step.retry.attempts
+    return delivery.crashes + 1 < crashes and not (isinstance(attempts, int) and delivery.attempt + 2 > attempts)
+
+
+def plan_leases(pool: Pool, now_us: int) -> list[tuple[WorkerSlot, list[Delivery]]]:
+    """Take what can go out now from the queues, and say where to."""
+    plan: list[tuple[WorkerSlot, list[Delivery]]] = []
+    workers = [w for w in pool.workers if not w.closed]
+    if pool.suspects:
+        workers = _isolate(pool, workers, plan, now_us)
+    open_ = [w for w in workers if len(w.leases) < w.window and not w.is_at_trial]
+    open_.sort(key=_load, reverse=True)
+    while pool.ready and open_:
+        worker = open_.pop()
+        share = -(-len(pool.ready) // (len(open_) + 1))
+        taken = _take(pool, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
+        if taken:
+            plan.append((worker, taken))
+    if pool.suspects:  # a culprit whose turn it is
+        planned = [worker for worker, _ in plan]
+        _try_suspects(pool, [w for w in workers if not w.leases and w not in planned], plan)
+    return plan
+
+
+def _load(worker: WorkerSlot) -> int:
+    return len(worker.leases)
+
+
+def _isolate(
+    pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
+) -> list[WorkerSlot]:
+    """Have idle workers try suspects. Where none is idle nor will be soon, keep one back until it is."""
+    used = _try_suspects(pool, [w for w in workers if not w.leases], plan)
+    rest = [w for w in workers if w not in used]
+    some_will = used or now_us < pool.replaced_us or any(w.is_at_trial for w in workers)
+    return rest if some_will or not pool.suspects else rest[1:]
+
+
+def _try_suspects(
+    pool: Pool, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
+) -> list[WorkerSlot]:
+    """Plan a trial for each of these, as far as there are suspects; returns whom one is planned for."""
+    used: list[WorkerSlot] = []
+    while pool.suspects and idle:
+        tried = _likeliest(pool, idle[-1].window)
+        if tried:
+            used.append(idle[-1])
+            plan.append((idle.pop(), tried))
+    return used
+
+
+def _likeliest(pool: Pool, most: int) -> list[Delivery]:
+    """Take who is tried next: the newest of those that were at the oldest death, as many as are to run together."""
+    death = pool.suspects[0].death
+    peers = [d for d in pool.suspects if d.death is death and d.status is DeliveryStatus.READY]
+    peers.sort(key=lambda d: d.order)
+    most = min(most, death.together) if death is not None else 1
+    tried: list[Delivery] = []
+    held_bytes = 0
+    while peers and len(tried) < most and (held_bytes < MAX_LEASED_BYTES or not tried):
+        tried.append(peers.pop())
+        held_bytes += size_of(tried[-1])
+    if death is not None and tried:
+        death.together = 2 * len(tried)
+    others = (d for d in pool.suspects if d.death is not death)
+    pool.suspects = deque((*peers, *others))
+    return tried
+
+
+def _take(pool: Pool, most: int, held_bytes: int) -> list[Delivery]:
+    """From the front of what is ready. A culprit whose turn it is has to wait for an idle worker."""
+    taken: list[Delivery] = []
+    while pool.ready and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
+        delivery = pool.ready.popleft()
+        if delivery.status is not DeliveryStatus.READY:
+            continue
+        if delivery.crashes and delivery.is_suspect:  # few have crashed, and this is done for each
+            pool.suspects.append(delivery)
+            continue
+        taken.append(delivery)
+        held_bytes += size_of(delivery)
+    return taken
+
+
+def size_of(delivery: Delivery) -> int:
+    """The packed bytes of a delivery's inputs."""
+    inputs = delivery.inputs
+    if delivery.step.single:
+        return len(inputs[0].data)  # type: ignore[union-attr]  # a single input is one event
+    return sum(len(i.data) if isinstance(i, Ref) else sum(len(r.data) for r in i) for i in inputs)
+
+
+def item_of(delivery: Delivery, token: int) -> list[Any]:
+    """A delivery as a worker gets it.
+
+    [token, run id, delivery number, attempt, first attempt at (us), events already in the log, inputs]; an input is
+    [event id, type, version, data], or a list of those. Where steps of the run gave up before, their errors follow:
+    [step, [kind, error, message, trace], attempts, event id, handled] each, the newest 100
+    as far as they fit. Where an operator put another event in place of its own, that one's id comes last.
+    """
+    run = delivery.run
+    inputs = delivery.inputs
+    packed = [_pack_input(inputs[0])] if len(inputs) == 1 else [_pack_input(value) for value in inputs]
+    item = [token, run.run_id, delivery.number, delivery.attempt, delivery.first_us, delivery.emitted, packed]
+    if run.errors or delivery.edited:
+        item.append(_pack_faults(run.errors or []))
+    if delivery.edited:
+        item.append(delivery.inputs[0].event_id)  # type: ignore[union-attr]  # what is edited has one event
+    return item
+
+
+def _pack_faults(faults: list[Fault]) -> list[Any]:
+    """The newest, as far as they fit: they go along with each delivery of the run."""
+    packed: list[Any] = []
+    left = _MOST_ERROR_CHARACTERS
+    for fault in reversed(faults[-_MOST_ERRORS:]):
+        left -= len(fault.failure.message) + len(fault.failure.trace)
+        if left < 0 and packed:
+            break
+        packed.append(_pack_fault(fault))
+    return packed[::-1]
+
+
+def _pack_fault(fault: Fault) -> list[Any]:
+    return [fault.step, list(fault.failure), fault.attempts, fault.event_id, fault.handled]
+
+
+def _pack_input(value: Ref | list[Ref]) -> list[Any]:
+    if isinstance(value, Ref):
+        return [value.event_id, value.type, value.version, value.data]
+    return [[ref.event_id, ref.type, ref.version, ref.data] for ref in value]

@@ -1,0 +1,1 @@
+"""Graphs and state tables as pictures: Mermaid, DOT and SVG."""

@@ -1,0 +1,1 @@
+"""Pipelines as they are declared: steps, signatures, the graph, and the checks of it."""

@@ -1,0 +1,157 @@
+"""Plan: a pipeline compiled for the loop, so that routing an event is one look-up.
+
+Rules: a plan never changes. What needs the whole graph is worked out here, once: which steps can still lead to a
+list that a step gathers (`feeds`), and which gathering steps close the fan-out of a step (`closers`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..model.failure import StepFailed
+from .pipeline import Pipeline
+from .step import Step
+
+__all__ = ["FAILED_TYPE", "Plan", "StepPlan", "compile_plan"]
+
+FAILED_TYPE = StepFailed.__event_type__
+
+
+@dataclass(slots=True, eq=False)
+class StepPlan:
+    """One step as the loop sees it.
+
+    hears: the event types of each parameter. lists: which parameters take a whole fan-out. single: exactly one
+    parameter, and no list. feeds: indices of the gathering steps that this one can lead to. closes: indices of the
+    gathering steps that end a fan-out made by this one. undo: the step that compensates this one. undoes: whether it
+    is such a step, which hears nothing and whose events nobody hears. pivot: once it is done its run only goes forward.
+    """
+
+    index: int
+    name: str
+    step: Step
+    hears: tuple[frozenset[str], ...]
+    lists: tuple[bool, ...]
+    single: bool
+    feeds: tuple[int, ...] = ()
+    closes: frozenset[int] = frozenset()
+    undo: "StepPlan | None" = None
+    undoes: bool = False
+    pivot: bool = False
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a parameter takes a whole fan-out."""
+        return any(self.lists)
+
+    def handles_failure_of(self, failed: "StepPlan") -> bool:
+        """Whether this step hears the failure of that one: never its own, nor another handler's unless it names it."""
+        named = self.step.failed_steps
+        if named:
+            return failed.name in named
+        return failed is not self and FAILED_TYPE not in {t for types in failed.hears for t in types}
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """A pipeline, ready to route.
+
+    subscriptions: event type to the (step, parameter index) pairs that hear it. scoped: whether events have to carry
+    the fan-out that they belong to. by_item: whether each item of a fan-out has a scope of its own (joins need it).
+    """
+
+    pipeline: str
+    version: str
+    steps: tuple[StepPlan, ...]
+    by_name: dict[str, StepPlan]
+    subscriptions: dict[str, tuple[tuple[StepPlan, int], ...]]
+    scoped: bool
+    by_item: bool
+
+    def handlers_of(self, failed: StepPlan) -> tuple[tuple[StepPlan, int], ...]:
+        """The subscriptions that hear the failure of a step; that of a compensation is for the operator."""
+        if failed.undoes:
+            return ()
+        heard = self.subscriptions.get(FAILED_TYPE, ())
+        return tuple((step, parameter) for step, parameter in heard if step.handles_failure_of(failed))
+
+
+def compile_plan(pipeline: Pipeline, version: str) -> Plan:
+    """The plan of a pipeline. Deliveries are numbered in the order of its steps: by name, however the code has them."""
+    steps = tuple(_step_plan(index, pipeline.steps[name]) for index, name in enumerate(sorted(pipeline.steps)))
+    by_name = {step.name: step for step in steps}
+    forward = tuple(step for step in steps if not step.undoes)
+    gathering = any(step.gathers for step in forward)
+    joining = any(len(step.hears) > 1 for step in forward)
+    fanning = any(step.step.emission.many for step in forward)
+    for step in forward:
+        step.feeds = tuple(g.index for g in forward if g.gathers and step in _upstream(g, forward))
+        step.closes = frozenset(_closers(step, forward))
+    for step in steps:
+        if step.step.compensates is not None:
+            by_name[step.step.compensates].undo = step
+    return Plan(
+        pipeline=pipeline.name,
+        version=version,
+        steps=steps,
+        by_name=by_name,
+        subscriptions=_subscriptions(forward),
+        scoped=gathering or (joining and fanning),
+        by_item=joining and fanning,
+    )
+
+
+def _step_plan(index: int, step: Step) -> StepPlan:
+    hears = tuple(frozenset(m.__event_type__ for m in p.models) for p in step.parameters)
+    lists = tuple(p.is_list for p in step.parameters)
+    undoes = step.compensates is not None
+    return StepPlan(index, step.name, step, hears, lists, step.is_single, undoes=undoes, pivot=step.pivot)
+
+
+def _subscriptions(steps: Iterable[StepPlan]) -> dict[str, tuple[tuple[StepPlan, int], ...]]:
+    table: dict[str, tuple[tuple[StepPlan, int], ...]] = {}
+    for step in steps:
+        for parameter, types in enumerate(step.hears):
+            for name in types:
+                table[name] = (*table.get(name, ()), (step, parameter))
+    return table
+
+
+def _leads_to(source: StepPlan, target: StepPlan) -> bool:
+    if _emits(source) & frozenset().union(*target.hears):
+        return True
+    return any(FAILED_TYPE in types for types in target.hears) and target.handles_failure_of(source)
+
+
+def _emits(step: StepPlan) -> frozenset[str]:
+    return frozenset(m.__event_type__ for m in step.step.emission.models)
+
+
+def _upstream(gatherer: StepPlan, steps: tuple[StepPlan, ...]) -> set[StepPlan]:
+    found: set[StepPlan] = set()
+    frontier = [gatherer]
+    while frontier:
+        target = frontier.pop()
+        sources = {s for s in steps if s not in found and _leads_to(s, target)}
+        found |= sources
+        frontier.extend(sources)
+    return found
+
+
+def _closers(origin: StepPlan, steps: tuple[StepPlan, ...]) -> set[int]:
+    """The gathering steps that the fan-out of `origin` reaches without another fan-out or gathering in between."""
+    found: set[int] = set()
+    types = {m.__event_type__ for m in origin.step.emission.many}
+    seen = set(types)
+    while types:
+        name = types.pop()
+        for step in steps:
+            for hears, is_list in zip(step.hears, step.lists, strict=True):
+                if name not in hears:
+                    continue
+                if is_list:
+                    found.add(step.index)
+                elif not step.step.emission.many and not step.gathers:
+                    fresh = _emits(step) - seen
+                    seen |= fresh
+                    types |= fresh
+    return found

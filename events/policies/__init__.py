@@ -1,0 +1,1 @@
+"""What a step declares about failures: retries and circuit breakers, as pure tables."""

@@ -1,0 +1,300 @@
+"""Circuit breaker: when a step, or what it depends on, fails again and again, nothing is called until it had time to heal.
+
+Law: a transition is a row of `TRANSITIONS`, and the picture in the documentation is drawn from it. A circuit is told
+the time and rolls no dice. Closed, calls go through and are counted over a window; open, none goes through and what
+waits loses no attempt; half-open, one probe at a time goes through. (M. Nygard, "Release It!", 2007; the window and
+the shares are those of resilience4j.)
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf
+from typing import Any, NamedTuple
+
+from ..errors import EnsueError, PipelineInvalid
+from ..model.codec import pack, unpack
+from .retry import ExceptionTypes, spread
+
+__all__ = [
+    "MOST_OPEN_SECONDS",
+    "TRANSITIONS",
+    "Breaker",
+    "BreakerStatus",
+    "BreakerView",
+    "Circuit",
+    "Signal",
+    "check_open_seconds",
+    "declared_breakers",
+]
+
+MOST_OPEN_SECONDS = 365 * 86_400.0
+"""An operator opens a breaker for a year at most, or until it is closed."""
+_SECOND_US = 1_000_000
+_BUCKETS = 12
+
+
+class BreakerStatus(StrEnum):
+    """The state of a circuit."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Signal(StrEnum):
+    """What moves a circuit. The first four are seen by the engine, the last two come from an operator."""
+
+    TRIPPED = "tripped"
+    WAITED = "waited"
+    PROVED = "proved"
+    FAILED = "failed"
+    FORCED_OPEN = "forced open"
+    FORCED_CLOSED = "forced closed"
+
+
+TRANSITIONS: dict[tuple[BreakerStatus, Signal], BreakerStatus] = {
+    (BreakerStatus.CLOSED, Signal.TRIPPED): BreakerStatus.OPEN,
+    (BreakerStatus.OPEN, Signal.WAITED): BreakerStatus.HALF_OPEN,
+    (BreakerStatus.HALF_OPEN, Signal.PROVED): BreakerStatus.CLOSED,
+    (BreakerStatus.HALF_OPEN, Signal.FAILED): BreakerStatus.OPEN,
+    (BreakerStatus.CLOSED, Signal.FORCED_OPEN): BreakerStatus.OPEN,
+    (BreakerStatus.HALF_OPEN, Signal.FORCED_OPEN): BreakerStatus.OPEN,
+    (BreakerStatus.OPEN, Signal.FORCED_OPEN): BreakerStatus.OPEN,
+    (BreakerStatus.OPEN, Signal.FORCED_CLOSED): BreakerStatus.CLOSED,
+    (BreakerStatus.HALF_OPEN, Signal.FORCED_CLOSED): BreakerStatus.CLOSED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When a circuit opens, and how it closes again.
+
+    name: the dependency that it guards, shared by all steps that name it; None: the step's own.
+    window_seconds: how far back calls count. min_calls: fewer say nothing. failed_share, slow_share: of the calls in
+    the window, what opens it. slow_seconds: what is slow. failures_in_row: as many also open it. open_seconds: the
+    first pause, doubled each time a probe fails up to max_open_seconds, `jitter` of it less. probes: how many have to
+    succeed, one at a time, before it closes. counts: the exceptions that count as failures of what is called; None:
+    those known to pass (connections, time-outs, 408, 425, 429, 5xx, a busy database).
+    """
+
+    name: str | None = None
+    window_seconds: float = 60.0
+    min_calls: int = 10
+    failed_share: float = 0.5
+    slow_share: float = 0.8
+    slow_seconds: float = 30.0
+    failures_in_row: int = 5
+    open_seconds: float = 30.0
+    max_open_seconds: float = 300.0
+    jitter: float = 0.1
+    probes: int = 3
+    counts: ExceptionTypes | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (not self.name or "/" in self.name or not self.name.isprintable()):
+            raise PipelineInvalid(f"breaker name {self.name!r}: use printable characters, and no '/'")
+        for name in ("window_seconds", "slow_seconds", "open_seconds", "max_open_seconds"):
+            if not 0 < getattr(self, name) < inf:
+                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): more than 0 seconds are needed")
+        for name in ("min_calls", "failures_in_row", "probes"):
+            if getattr(self, name) < 1:
+                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): at least 1 is needed")
+        for name, least in (("failed_share", 1e-9), ("slow_share", 1e-9), ("jitter", 0.0)):
+            if not least <= getattr(self, name) <= 1:
+                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): a share is more than 0 and at most 1")
+
+    def pause_us(self, opens: int, seed: bytes) -> int:
+        """How long the circuit stays open the `opens`-th time in a row, in microseconds."""
+        full = min(self.open_seconds * 2.0 ** min(opens - 1, 60), self.max_open_seconds)
+        return int(full * (1.0 - self.jitter * spread(seed, opens)) * _SECOND_US)
+
+
+def declared_breakers(breakers: Iterable[Breaker | None]) -> dict[str, Breaker]:
+    """The settings of each named dependency. A step that says no more than the name takes those that another declares.
+
+    Raises `PipelineInvalid` where two declare different ones.
+    """
+    found: dict[str, Breaker] = {}
+    for breaker in breakers:
+        if breaker is None or breaker.name is None:
+            continue
+        bare = Breaker(name=breaker.name)
+        known = found.setdefault(breaker.name, breaker)
+        if bare not in (known, breaker) and known != breaker:
+            raise PipelineInvalid(
+                f"breaker {breaker.name} has two settings: give Breaker(name={breaker.name!r}, ...) to one step that "
+                f"uses it, and breaker={breaker.name!r} to the others, of all pipelines"
+            )
+        if known == bare:
+            found[breaker.name] = breaker
+    return found
+
+
+def check_open_seconds(seconds: float | None) -> None:
+    """Raises `EnsueError` for a time that no breaker can be opened for."""
+    if seconds is not None and not 0 < seconds <= MOST_OPEN_SECONDS:
+        raise EnsueError(f"a breaker is opened for more than 0 seconds and at most a year, not for {seconds:g} s")
+
+
+class BreakerView(NamedTuple):
+    """A circuit as operators see it.
+
+    steps: `pipeline/step` of those it guards. forced: an operator opened it. until_us: when it lets a probe through,
+    None while closed or until an operator closes it. calls, failures: in the window. opens: how often in a row.
+    waiting: deliveries held back.
+    """
+
+    name: str
+    steps: tuple[str, ...]
+    status: str
+    forced: bool
+    since_us: int
+    until_us: int | None
+    calls: int
+    failures: int
+    opens: int
+    reason: str
+    waiting: int = 0
+
+
+class Circuit:
+    """One breaker's state. `guarded`: it may open by itself; one that is not can only be forced."""
+
+    __slots__ = (
+        "_buckets",
+        "_width_us",
+        "forced",
+        "guarded",
+        "in_row",
+        "name",
+        "opens",
+        "policy",
+        "probe",
+        "proofs",
+        "reason",
+        "since_us",
+        "status",
+        "until_us",
+    )
+
+    def __init__(self, name: str, policy: Breaker | None) -> None:
+        self.name = name
+        self.policy = policy or Breaker()
+        self.guarded = policy is not None
+        self.status = BreakerStatus.CLOSED
+        self.since_us = 0
+        self.until_us: int | None = None
+        self.forced = False
+        self.opens = 0
+        self.in_row = 0
+        self.proofs = 0
+        self.probe: object | None = None
+        self.reason = ""
+        self._width_us = max(1, int(self.policy.window_seconds * _SECOND_US / _BUCKETS))
+        self._buckets: deque[list[int]] = deque()  # [number, calls, failed, slow]
+
+    def counts(self, kind: type[BaseException]) -> bool:
+        """Whether an exception of this kind, known to pass, counts."""
+        return self.policy.counts is None or issubclass(kind, self.policy.counts)
+
+    def succeeded(self, calls: int, slow: int, now_us: int) -> Signal | None:
+        """Calls came back; `slow` of them took too long. Only what is told of a probe counts while half-open."""
+        self.in_row = 0
+        if self.status is BreakerStatus.CLOSED and self.guarded:
+            bucket = self._bucket(now_us)
+            bucket[1] += calls
+            bucket[3] += slow
+            return Signal.TRIPPED if slow and self._is_bad(now_us) else None
+        if self.status is BreakerStatus.HALF_OPEN:
+            self.proofs += calls
+            return Signal.PROVED if self.proofs >= self.policy.probes else None
+        return None
+
+    def failed(self, reason: str, now_us: int) -> Signal | None:
+        """A call failed in a way that counts."""
+        if self.status is BreakerStatus.HALF_OPEN:
+            self.reason = reason
+            return Signal.FAILED
+        if self.status is not BreakerStatus.CLOSED or not self.guarded:
+            return None
+        bucket = self._bucket(now_us)
+        bucket[1] += 1
+        bucket[2] += 1
+        self.in_row += 1
+        if self.in_row >= self.policy.failures_in_row:
+            self.reason = f"{self.in_row} failures in a row, the last: {reason}"
+            return Signal.TRIPPED
+        return Signal.TRIPPED if self._is_bad(now_us) else None
+
+    def due(self, now_us: int) -> Signal | None:
+        """Whether the pause is over; one that never opens by itself has nothing to prove then."""
+        if self.status is BreakerStatus.OPEN and self.until_us is not None and now_us >= self.until_us:
+            return Signal.WAITED if self.guarded else Signal.FORCED_CLOSED
+        return None
+
+    def move(self, signal: Signal, now_us: int, *, seconds: float | None = None) -> bool:
+        """Make the transition that the table has for a signal; False where it has none. seconds: of a forced opening."""
+        target = TRANSITIONS.get((self.status, signal))
+        if target is None:
+            return False
+        self.status = target
+        self.since_us = now_us
+        self.until_us = None
+        self.proofs = 0
+        self.probe = None
+        self.forced = signal is Signal.FORCED_OPEN
+        if self.forced:
+            self.until_us = None if seconds is None else now_us + int(seconds * _SECOND_US)
+        elif target is BreakerStatus.OPEN:
+            self.opens += 1
+            self.until_us = now_us + self.policy.pause_us(self.opens, self.name.encode())
+        elif target is BreakerStatus.CLOSED:
+            self.opens = self.in_row = 0
+            self.reason = ""
+            self._buckets.clear()
+        return True
+
+    def pack(self) -> bytes:
+        """What survives a restart; the window does not."""
+        return pack([self.status.value, self.since_us, self.until_us, self.forced, self.opens, self.reason])
+
+    def restore(self, body: bytes) -> None:
+        """Go on where another owner of the log ended."""
+        stored: list[Any] = unpack(body)
+        self.status = BreakerStatus(stored[0])
+        self.since_us, self.until_us, self.forced, self.opens, self.reason = stored[1:6]
+
+    def view(self, steps: tuple[str, ...], waiting: int, now_us: int) -> BreakerView:
+        """The circuit as operators see it."""
+        calls, failures, _ = self._sums(now_us)
+        head = (self.name, steps, self.status.value, self.forced, self.since_us, self.until_us)
+        return BreakerView(*head, calls, failures, self.opens, self.reason, waiting)
+
+    def _bucket(self, now_us: int) -> list[int]:
+        number = now_us // self._width_us
+        buckets = self._buckets
+        if not buckets or buckets[-1][0] != number:
+            buckets.append([number, 0, 0, 0])
+            while buckets[0][0] <= number - _BUCKETS:
+                buckets.popleft()
+        return buckets[-1]
+
+    def _sums(self, now_us: int) -> tuple[int, int, int]:
+        oldest = now_us // self._width_us - _BUCKETS
+        recent = [bucket for bucket in tuple(self._buckets) if bucket[0] > oldest]
+        return sum(b[1] for b in recent), sum(b[2] for b in recent), sum(b[3] for b in recent)
+
+    def _is_bad(self, now_us: int) -> bool:
+        calls, failed, slow = self._sums(now_us)
+        policy = self.policy
+        if calls < policy.min_calls:
+            return False
+        if failed >= calls * policy.failed_share:
+            self.reason = f"{failed} of {calls} calls failed within {policy.window_seconds:g} s"
+            return True
+        if slow >= calls * policy.slow_share:
+            self.reason = f"{slow} of {calls} calls took longer than {policy.slow_seconds:g} s"
+            return True
+        return False

@@ -1,0 +1,1 @@
+"""Runs as they are shown to people, folded from the records of the log."""

@@ -1,0 +1,104 @@
+"""Dead letters: lists, details, and what an operator decides about one or about many.
+
+Rules: pages are cursors, newest first; the filters are closed sets or bound parameters; a decision about many has to
+say which, or say all.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+from starlette.concurrency import run_in_threadpool
+
+from ...cluster.log.protocol import DeadFilter
+from ...events.errors import EnsueError
+from ...events.ids import format_id, parse_id
+from ...events.model.failure import FailureKind
+from ..engine_port import Decided, EnginePort
+from ..http.problems import refuse
+from ..schemas.dead_letters import (
+    BulkIn,
+    DecidedOut,
+    LetterDetailOut,
+    LetterOut,
+    LettersOut,
+    RedriveIn,
+    RedrivenOut,
+    RefusedOut,
+    StateFilter,
+    dead_filter,
+)
+from .caller import Who
+from .log_queries import Reading
+
+__all__ = ["dead_router"]
+
+
+def dead_router(engine: EnginePort, reading: Reading) -> APIRouter:
+    """The routes under /dead."""
+    router = APIRouter(prefix="/dead", tags=["dead letters"])
+
+    @router.get("", summary="Dead letters, newest first")
+    def list_dead(  # noqa: PLR0917 - query parameters, which are given by name
+        pipeline: Annotated[str | None, Query(description="only of this pipeline")] = None,
+        step: Annotated[str | None, Query(description="only of this step")] = None,
+        kind: Annotated[FailureKind | None, Query(description="only failures of this kind")] = None,
+        error: Annotated[str | None, Query(description="only this type of exception", examples=["ValueError"])] = None,
+        event_type: Annotated[str | None, Query(description="only of events of this type")] = None,
+        run_id: Annotated[str | None, Query(description="only of this run")] = None,
+        state: Annotated[StateFilter, Query(description="settled ones are kept too")] = "open",
+        before: Annotated[AwareDatetime | None, Query(description="that died before")] = None,
+        after: Annotated[AwareDatetime | None, Query(description="that died then or later")] = None,
+        cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    ) -> LettersOut:
+        words = {"pipeline": pipeline, "step": step, "kind": kind, "error": error, "event_type": event_type}
+        last = None if cursor is None else _id("cursor", cursor, "next_cursor of the page before")
+        raw_run = None if run_id is None else format_id(_id("run_id", run_id, "the id of a run"))
+        wanted = dead_filter(run_id=raw_run, before=before, after=after, state=state, **words)
+        return LettersOut.page(reading.reader().dead(wanted, after=last, limit=limit + 1), limit)
+
+    @router.get("/{letter_id}", summary="A dead letter: its events, its error, its attempts, what was decided")
+    def show_letter(letter_id: str) -> LetterDetailOut:
+        return reading.letter_past(reading.letter(letter_id))
+
+    @router.post("/redrive", summary="Run many again, by a filter")
+    async def redrive_many(bulk: BulkIn, who: Who) -> DecidedOut:
+        return _decided(await engine.redrive_all(_wanted(bulk), limit=bulk.limit, who=who))
+
+    @router.post("/discard", summary="Let many go, by a filter")
+    async def discard_many(bulk: BulkIn, who: Who) -> DecidedOut:
+        return _decided(await engine.discard_all(_wanted(bulk), limit=bulk.limit, who=who))
+
+    @router.post("/{letter_id}/redrive", summary="Run a dead letter again, as it is or with other data")
+    async def redrive(letter_id: str, who: Who, edit: RedriveIn | None = None) -> RedrivenOut:
+        letter = await run_in_threadpool(reading.letter, letter_id)
+        await engine.redrive(letter.letter_id, data=edit.data if edit else None, who=who)
+        return RedrivenOut(run_id=format_id(letter.run_id))
+
+    @router.delete("/{letter_id}", summary="Let a dead letter go")
+    async def discard(letter_id: str, who: Who) -> LetterOut:
+        letter = await run_in_threadpool(reading.letter, letter_id)
+        await engine.discard(letter.letter_id, who=who)
+        return LetterOut.of(await run_in_threadpool(reading.letter, letter_id))
+
+    return router
+
+
+def _wanted(bulk: BulkIn) -> DeadFilter:
+    if bulk.run_id is not None:
+        _id("run_id", bulk.run_id, "the id of a run")
+    return bulk.wanted()
+
+
+def _decided(decided: Decided) -> DecidedOut:
+    refused = [RefusedOut(id=letter_id, reason=why) for letter_id, why in decided.refused]
+    return DecidedOut(decided=decided.redriven, refused=refused)
+
+
+def _id(name: str, text: str, expected: str) -> bytes:
+    try:
+        return parse_id(text)
+    except EnsueError:
+        fault = {"field": name, "expected": expected, "got": text[:60]}
+        raise refuse("parameter-invalid", f"{name}: expected {expected}.", fault) from None

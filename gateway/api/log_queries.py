@@ -1,0 +1,85 @@
+"""Reading: one reader of the log for all requests, opened when the first one needs it.
+
+Rules: queries never go through the partition; before the engine is ready and after it is gone there is nothing to
+read, and the answer is 503.
+"""
+
+from threading import Lock
+
+from ...cluster.log.protocol import DeadLetter, Reader, RunRow
+from ...events.errors import EnsueError, RunUnknown
+from ...events.ids import format_id, parse_id
+from ...events.views.run_history import History, read_history
+from ...events.views.views import RunView
+from ..engine_port import EnginePort
+from ..http.problems import Refused, refuse
+from ..ingest.event_routing import heard_types
+from ..schemas.dead_letters import LetterDetailOut
+from .dead_letter_detail import find_letter, letter_past
+
+__all__ = ["Reading"]
+
+_UNREADABLE = frozenset({"new", "starting", "stopped"})
+
+
+class Reading:
+    """The log of an engine, as its API reads it. Usable from any thread."""
+
+    def __init__(self, engine: EnginePort) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._reader: Reader | None = None
+
+    def reader(self) -> Reader:
+        """The reader; a problem while the log is not open."""
+        with self._lock:
+            if self._reader is None:
+                state = self._engine.state()
+                if state in _UNREADABLE:
+                    raise refuse("not-ready", f"The engine is {state}: there is nothing to read now.")
+                self._reader = self._engine.reader()
+            return self._reader
+
+    def reader_or_none(self) -> Reader | None:
+        """The reader, or None while the log is not open."""
+        try:
+            return self.reader()
+        except (EnsueError, Refused):
+            return None
+
+    def close(self) -> None:
+        """Give the reader back."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def row(self, run_id: str) -> RunRow:
+        """The row of a run; `RunUnknown` where there is none, whatever the text is."""
+        try:
+            raw = parse_id(run_id)
+        except EnsueError as error:
+            raise RunUnknown(str(error)) from None
+        row = self.reader().run(raw)
+        if row is None:
+            raise RunUnknown(f"no run has the id {format_id(raw)}")
+        return row
+
+    def letter(self, letter_id: str) -> DeadLetter:
+        """A dead letter, open or settled; `LetterUnknown` where there is none, whatever the text is."""
+        return find_letter(self.reader(), letter_id)
+
+    def letter_past(self, letter: DeadLetter) -> LetterDetailOut:
+        """A dead letter with what led to it and what was decided."""
+        return letter_past(self.reader(), letter)
+
+    def history(self, row: RunRow) -> History:
+        """All that happened in a run."""
+        return read_history((entry.offset, entry.body) for entry in self.reader().entries(row.run))
+
+    def view(self, row: RunRow) -> RunView:
+        """A run, folded up; its pipeline says what is a result, where this very version is served."""
+        pipeline = self._engine.pipelines.get(row.pipeline)
+        if pipeline is None or self._engine.versions().get(row.pipeline) != row.version:
+            return self.history(row).view()
+        return self.history(row).view(heard_types(pipeline).__contains__)

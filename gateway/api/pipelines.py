@@ -1,0 +1,54 @@
+"""Pipelines: what is served here, as it is declared, with its findings and its graph."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+
+from ...events.pipelines.graph import Graph
+from ...events.pipelines.pipeline import Pipeline
+from ..engine_port import EnginePort
+from ..http.problems import refuse
+from ..schemas.pipelines import PipelineOut, PipelinesOut, RestartedOut
+from ..schemas.runs import StatusName
+from ..schemas.status import counts_of
+from .caller import Who
+from .log_queries import Reading
+
+__all__ = ["pipelines_router"]
+
+
+def pipelines_router(engine: EnginePort, reading: Reading) -> APIRouter:
+    """The routes under /pipelines."""
+    router = APIRouter(prefix="/pipelines", tags=["pipelines"])
+
+    @router.get("", summary="The pipelines served here")
+    def list_pipelines() -> PipelinesOut:
+        counts = counts_of(reading.reader())
+        return PipelinesOut(pipelines=[_document(engine, pipeline, counts) for pipeline in engine.pipelines.values()])
+
+    @router.get("/{name}", summary="A pipeline: steps, webhooks, findings, counts of its runs")
+    def show_pipeline(name: str) -> PipelineOut:
+        return _document(engine, _find(engine, name), counts_of(reading.reader()))
+
+    @router.post("/{name}/restart", summary="Begin anew with a pipeline that was given up", status_code=202)
+    async def restart_pipeline(name: str, who: Who) -> RestartedOut:
+        await engine.restart_pipeline(_find(engine, name).name, who=who)
+        return RestartedOut(pipeline=name)
+
+    @router.get("/{name}/graph", summary="The graph: nodes are steps, event types and webhooks")
+    def show_graph(name: str) -> Graph:
+        return _find(engine, name).graph()
+
+    return router
+
+
+def _find(engine: EnginePort, name: str) -> Pipeline:
+    pipeline = engine.pipelines.get(name)
+    if pipeline is None:
+        served = ", ".join(sorted(engine.pipelines))
+        raise refuse("pipeline-unknown", f"No pipeline {name[:100]!r} is served here; served: {served or 'none'}.")
+    return pipeline
+
+
+def _document(engine: EnginePort, pipeline: Pipeline, counts: Mapping[str, dict[StatusName, int]]) -> PipelineOut:
+    return PipelineOut.of(pipeline, engine.versions()[pipeline.name], counts.get(pipeline.name, {}))

@@ -1,0 +1,287 @@
+"""`ensue dead`: what gave up, why, and what an operator decides about it.
+
+Rules: one letter is named by its id; many by a filter, which has to name something or be `--all`, and is asked about
+first on a terminal (elsewhere it takes `--yes`). The documents are those of the API.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..exit_codes import FAILED, OK, WrongUse
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from ...schemas.dead_letters import AttemptOut, DecidedOut, LetterDetailOut, LetterOut
+    from ..sources.operations import Operations, Words
+
+__all__ = ["Order", "decide", "filter_of", "list_dead", "show"]
+
+_WIDE = 110
+_ID_WIDTH = 36
+_MOST_SHOWN = 500
+_WORDS = {"redrive": ("redriven", "Run", "again"), "discard": ("discarded", "Let", "go")}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What `ensue dead redrive` and `discard` were told."""
+
+    action: str
+    letter_id: str | None
+    words: "Words"
+    everything: bool
+    limit: int | None
+    yes: bool
+    as_json: bool
+    data: str | None = None
+
+
+def filter_of(  # noqa: PLR0917 - the options, in their order
+    pipeline: str | None,
+    step: str | None,
+    kind: str | None,
+    error: str | None,
+    event_type: str | None,
+    run_id: str | None,
+    since: str | None,
+    before: str | None,
+) -> "Words":
+    """The filter that the options make, as the API has it."""
+    from ..terminal.times import moment_of
+
+    after = None if since is None else _wire(moment_of(since, "--since"))
+    until = None if before is None else _wire(moment_of(before, "--before"))
+    words = {
+        "pipeline": pipeline,
+        "step": step,
+        "kind": kind,
+        "error": error,
+        "event_type": event_type,
+        "run_id": run_id,
+        "after": after,
+        "before": until,
+    }
+    return {name: value for name, value in words.items() if value is not None}
+
+
+def list_dead(
+    source: "Operations", words: "Words", state: str, cursor: str | None, limit: int, *, as_json: bool
+) -> int:
+    """A page of dead letters."""
+    from ..terminal.output import print_document, stderr
+
+    page = source.dead(words, state, cursor, limit)
+    if as_json:
+        print_document(page)
+        return OK
+    if not page.dead:
+        stderr().print("no dead letters", style="dim")
+        return OK
+    _print_table(page.dead, is_mixed=state == "any")
+    if page.next_cursor:
+        stderr().print(f"more: --cursor {page.next_cursor}", style="dim")
+    return OK
+
+
+def show(source: "Operations", letter_id: str, *, as_json: bool) -> int:
+    """A dead letter with its past; with --json its document."""
+    from ..terminal.output import print_document
+
+    letter = source.letter(letter_id)
+    if as_json:
+        print_document(letter)
+    else:
+        _print_letter(letter)
+    return OK
+
+
+def decide(source: "Operations", order: Order) -> int:
+    """Redrive or discard one letter, or many."""
+    _check(order)
+    if order.letter_id is None:
+        return _decide_many(source, order)
+    if order.action == "discard":
+        source.discard(order.letter_id)
+        return _say_one(order, f"dead letter {order.letter_id} is discarded", {"id": order.letter_id})
+    run_id = source.redrive(order.letter_id, _data(order.data))
+    done = {"id": order.letter_id, "run_id": run_id}
+    return _say_one(order, f"dead letter {order.letter_id} is redriven: run {run_id} goes on", done)
+
+
+def _check(order: Order) -> None:
+    given = bool(order.words) or order.everything
+    if order.letter_id is not None and (given or order.limit is not None):
+        raise WrongUse("name one dead letter by its ID, or many by a filter: not both")
+    if order.letter_id is None and order.data is not None:
+        raise WrongUse("--data is for one dead letter: name its ID")
+    if order.letter_id is None and not given:
+        raise WrongUse(f"name a dead letter by its ID, many by a filter such as --step, or --all to {order.action} all")
+    if order.words and order.everything:
+        raise WrongUse("a filter, or --all: not both")
+
+
+def _decide_many(source: "Operations", order: Order) -> int:
+    from ..terminal.output import print_document, stdout
+
+    if not order.yes and not _is_sure(source, order):
+        return OK
+    decided = source.decide_all(order.action, order.words, order.limit)
+    if order.as_json:
+        print_document(decided)
+    else:
+        stdout().print(f"{_letters(decided.decided)} {_WORDS[order.action][0]}")
+        _print_refused(decided)
+    return FAILED if decided.refused else OK
+
+
+def _is_sure(source: "Operations", order: Order) -> bool:
+    from ..terminal.output import stderr
+
+    if order.as_json or not sys.stdin.isatty():
+        raise WrongUse(f"{order.action} would change many dead letters: add --yes, or be asked on a terminal")
+    most = _MOST_SHOWN if order.limit is None else min(order.limit, _MOST_SHOWN)
+    page = source.dead(order.words, "open", None, most)
+    more = "at least " if page.next_cursor and order.limit is None else ""
+    if not page.dead:
+        stderr().print("no dead letters", style="dim")
+        return False
+    _, verb, rest = _WORDS[order.action]
+    stderr().print(f"{verb} {more}{_letters(len(page.dead))} {rest}? [y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _data(text: str | None) -> Any:
+    from ..event_data import read_object
+
+    return None if text is None else read_object(text)
+
+
+def _say_one(order: Order, text: str, document: dict[str, Any]) -> int:
+    from ..terminal.output import print_document, say, stdout
+
+    if order.as_json:
+        print_document(document)
+    else:
+        say(stdout(), text)
+    return OK
+
+
+def _letters(number: int) -> str:
+    return f"{number} dead letter{'' if number == 1 else 's'}"
+
+
+def _print_refused(decided: "DecidedOut") -> None:
+    from ..terminal.output import plain, say, stdout
+
+    for refused in decided.refused:
+        say(stdout(), f"  {refused.id} stays: {plain(refused.reason)}")
+
+
+def _print_table(letters: "Sequence[LetterOut]", *, is_mixed: bool) -> None:
+    from rich.text import Text
+
+    from ..terminal.output import plain, stdout
+    from ..terminal.table import print_rows
+    from ..terminal.times import ago
+
+    console = stdout()
+    is_narrow = console.is_terminal and console.width < _WIDE
+    names = [
+        "dead letter",
+        *(["state"] if is_mixed else []),
+        "step",
+        *([] if is_narrow else ["event", "tries"]),
+        "died",
+    ]
+    rows: list[list[Text]] = []
+    for letter in letters:
+        cells = {
+            "dead letter": Text(letter.id, style="bold" if console.is_terminal else ""),
+            "state": Text(letter.state),
+            "step": Text(plain(f"{letter.pipeline}/{letter.step}")),
+            "event": Text(plain(letter.event_type)),
+            "tries": Text(str(letter.attempts)),
+            "died": Text(ago(letter.time)),
+        }
+        rows.append([cells[name] for name in names])
+    print_rows(names, rows, [_error(letter) for letter in letters], "error")
+
+
+def _error(letter: "LetterOut") -> "Text":
+    from rich.text import Text
+
+    from ..terminal.output import plain
+
+    text = f"{letter.error}: {letter.message}" if letter.message else letter.error
+    blocked = ("blocked ", "bold red") if letter.blocked else ""
+    return Text.assemble(blocked, plain(" ".join(text.split())))
+
+
+def _print_letter(letter: "LetterDetailOut") -> None:
+    from rich.text import Text
+
+    from ..terminal.output import compact, say, stdout
+    from ..terminal.times import ago
+
+    console = stdout()
+    style = "red" if letter.state == "open" else "green"
+    head = ((f"{letter.pipeline}/{letter.step}", "bold"), "  ", (letter.state, style))
+    say(console, Text.assemble(*head, (f"  died {ago(letter.time)}", "dim")))
+    say(console, Text(f"dead letter {letter.id}\nrun         {letter.run_id}", style="dim"))
+    if letter.blocked:
+        say(console, Text("a compensation: the rest of its run waits for your decision", style="bold red"))
+    for event in letter.events:
+        say(console, Text.assemble("  ", (event.type, "bold"), " ", (compact(event.data), "dim")))
+    _print_attempts(letter.history)
+    if letter.trace:
+        console.print(Text(_indented(letter.trace), style="dim"), soft_wrap=True)
+    for row in letter.audit:
+        say(
+            console,
+            Text.assemble(f"  {_local(row.time)} ", (row.action, "bold"), f" by {row.who} ", (row.detail, "dim")),
+        )
+
+
+def _print_attempts(attempts: "Sequence[AttemptOut]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..terminal.output import plain, stdout
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for attempt in attempts:
+        number = f"attempt {attempt.number}" if attempt.number else "not begun"
+        style = {"done": "green", "failed": "red", "crashed": "red"}.get(attempt.outcome, "cyan")
+        error = f"{attempt.error}: {attempt.message}" if attempt.error else ""
+        said = Text.assemble(plain(" ".join(error.split())), (_took(attempt), "dim"))
+        table.add_row(f"  {number}", _local(attempt.started), Text(attempt.outcome, style=style), said)
+    stdout().print(table)
+
+
+def _took(attempt: "AttemptOut") -> str:
+    from ..terminal.output import duration
+
+    if attempt.ended is None or not attempt.kind:
+        return ""
+    return f"  ({attempt.kind}, after {duration((attempt.ended - attempt.started).total_seconds())})"
+
+
+def _indented(trace: str) -> str:
+    from ..terminal.output import plain
+
+    return "\n".join(f"    {plain(line)}" for line in trace.rstrip().splitlines())
+
+
+def _local(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _wire(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Where commands read and decide: a store on disk, or a served engine over HTTP."""

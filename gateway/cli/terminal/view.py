@@ -1,0 +1,123 @@
+"""The view of a run while it goes on: on a terminal a picture that moves, elsewhere a line for each change.
+
+Rules: all of it goes to stderr. The picture changes in place and stays when the run is over; log lines appear above
+it. Elsewhere a step has a line when its word changes, and while it is at work one a second at most.
+"""
+
+import time
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from ....events.views.progress import Frame, Phase, StepLine
+from .output import stderr
+from .picture import duration_ticking, line, picture
+
+__all__ = ["LiveView", "PlainView", "View", "view"]
+
+_PER_SECOND = 10
+_LINE_SECONDS = 1.0
+
+
+class View:
+    """What shows a run. This one shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def say(self, what: str) -> None:
+        """Something is under way that is no run yet."""
+
+    def show(self, frame: Frame) -> None:
+        """The run as it is now."""
+
+
+def view(*, quiet: bool = False) -> View:
+    """The view that fits stderr; `quiet` shows nothing where it is no terminal."""
+    console = stderr()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(console)
+    return View() if quiet else PlainView(console)
+
+
+class LiveView(View):
+    """The picture that moves."""
+
+    def __init__(self, console: Console) -> None:
+        self._spinner = Spinner("dots", style="cyan")
+        self._said = ""
+        self._since = time.monotonic()
+        self._frame: Frame | None = None
+        self._live = Live(
+            get_renderable=self._picture, console=console, refresh_per_second=_PER_SECOND, redirect_stdout=False
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._frame is None:
+            self._live.transient = True
+        self._said = ""
+        self._live.stop()
+
+    def say(self, what: str) -> None:
+        self._said, self._since = what, time.monotonic()
+
+    def show(self, frame: Frame) -> None:
+        if self._frame is None:
+            self._said = ""
+        self._frame = frame
+
+    def _picture(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self._frame is not None:
+            parts.append(picture(self._frame, time.time_ns() // 1000, self._live.console.width))
+        if self._said:
+            elapsed = duration_ticking(time.monotonic() - self._since)
+            self._spinner.update(text=Text.assemble(self._said, ("  " + elapsed, "dim")))
+            parts.append(self._spinner)
+        return Group(*parts)
+
+
+class PlainView(View):
+    """Lines, for files and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[str, tuple[Phase, int]] = {}
+        self._told: dict[str, float] = {}
+        self._has_begun = False
+        self._has_run = False
+
+    def say(self, what: str) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._print(what)
+
+    def show(self, frame: Frame) -> None:
+        if not self._has_run:
+            self._has_run = True
+            self._print(f"{frame.pipeline}: run {frame.run_id} of {frame.trigger}")
+        now = time.monotonic()
+        for step in frame.steps:
+            if self._has_news(step, now):
+                self._said[step.name] = (step.phase, step.done)
+                self._told[step.name] = now
+                self._print(line(step, frame, time.time_ns() // 1000))
+
+    def _has_news(self, step: StepLine, now: float) -> bool:
+        phase, done = self._said.get(step.name, (Phase.PENDING, 0))
+        if step.phase is not phase:
+            return True
+        return step.done != done and now - self._told.get(step.name, 0.0) >= _LINE_SECONDS
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)

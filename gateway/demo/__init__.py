@@ -1,0 +1,1 @@
+"""`ensue demo`: webhooks come in, everything is killed, and nothing is lost."""

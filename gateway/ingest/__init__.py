@@ -1,0 +1,1 @@
+"""Where events come in: webhooks, CloudEvents and POST /events, verified and admitted."""
