@@ -23,18 +23,18 @@ from ..events.model.codec import pack, unpack
 from ..events.model.notices import PartitionTakenOver
 from ..events.pipelines.pipeline import Pipeline
 from ..events.views.health_tree import TreeNode, node
-from .client.engine_api import EngineFace
+from .client.engine_api import EngineApi
 from .client.run_queries import finished_run
-from .partition.gc_tuning import CalmCollector
+from .partition.gc_tuning import GcTuning
 from .partition.loop import Partition
 from .partition.recovery import recover
 from .partition.thread import PartitionThread
 from .pool.reconciler import Reconciler
-from .pool.supervisor_clients import Branches, family_name, forgiven
-from .pool.worker_factory import WorkerMaker, pack_steps
-from .pool.worker_pool import Crew
+from .pool.supervisor_clients import SupervisorClients, family_name, forgiven
+from .pool.worker_factory import WorkerFactory, pack_steps
+from .pool.worker_pool import WorkerPool
 from .supervision.orders import PARTITION_HISTORY
-from .supervision.supervisor_actor import Patience
+from .supervision.supervisor_actor import SupervisionTimeouts
 from .transport.messages import Tag
 from .transport.ray_links import RayLinks
 from .worker.log_queries import answer
@@ -51,7 +51,7 @@ _JOIN_SECONDS = 10.0
 _MENDS = 3
 
 
-class Engine(EngineFace):
+class Engine(EngineApi):
     """Runs pipelines on Ray, durably.
 
     store: a URL as in SQLAlchemy (`sqlite:///ensue.db`, four slashes for an absolute path, `memory://`).
@@ -76,7 +76,7 @@ class Engine(EngineFace):
         self._outgoing: list[Input] = []
         self._exits = ExitStack()
         self._grace_seconds = 0.0
-        self._patience = Patience()
+        self._patience = SupervisionTimeouts()
         self._early: list[Input] | None = []
         self._gate = threading.Lock()
         self._trouble = ""
@@ -123,7 +123,7 @@ class Engine(EngineFace):
         ]
 
     def state(self) -> str:
-        """As `EngineFace.state`; `recovering: ...` while events are taken in and the workers are not there."""
+        """As `EngineApi.state`; `recovering: ...` while events are taken in and the workers are not there."""
         return f"recovering: {self._trouble}" if self._state == "ready" and self._trouble else self._state
 
     def tree(self) -> TreeNode:
@@ -181,8 +181,8 @@ class Engine(EngineFace):
         self._exits.callback(self._close, self._log.close)
 
     def _connect(self) -> None:
-        CalmCollector.begin()
-        self._exits.callback(CalmCollector.end)
+        GcTuning.begin()
+        self._exits.callback(GcTuning.end)
         self._session = ray_session.start(self._address, num_cpus=self._num_cpus)
         self._exits.callback(lambda: ray_session.stop(self._session))
         self._loop.call_soon_threadsafe(self.on_ray_started)
@@ -206,12 +206,12 @@ class Engine(EngineFace):
         self._crew.ray_lost = self._reconciler.hurry
         self._reconciler.start()
 
-    def _make_crew(self, codes: dict[tuple[str, str], bytes], histories: dict[str, Any]) -> Crew:
+    def _make_crew(self, codes: dict[tuple[str, str], bytes], histories: dict[str, Any]) -> WorkerPool:
         pipelines = list(self.pipelines.values())
         store = self.store if self._log.durability != "memory" else f"{self.store}{os.getpid()}-{id(self._log)}"
         family = family_name(store, self._epoch)
-        branches = Branches(pipelines, family, histories, self._patience)
-        return Crew(self._links, branches, WorkerMaker(codes, family), pipelines, self._post)
+        branches = SupervisorClients(pipelines, family, histories, self._patience)
+        return WorkerPool(self._links, branches, WorkerFactory(codes, family), pipelines, self._post)
 
     def _histories(self, *, after_crash: bool) -> dict[str, Any]:
         """What supervisors have to remember; that one gave up only where nobody has stopped the engine in order since."""

@@ -23,7 +23,7 @@ from ..events.model.event import Event
 from ..events.pipelines.pipeline import Pipeline
 from ..events.pipelines.step import Step
 from ..events.views.health_tree import TreeNode, node
-from .client.engine_api import EngineFace
+from .client.engine_api import EngineApi
 from .client.run_queries import earlier_events
 from .partition.loop import Partition
 from .partition.recovery import recover
@@ -32,7 +32,7 @@ from .worker.async_executor import TaskExecutor
 from .worker.inline_executor import InlineExecutor
 from .worker.invoke import Invoker
 from .worker.outbox import Outbox
-from .worker.seen_deliveries import SeenTokens
+from .worker.seen_deliveries import SeenDeliveries
 from .worker.step_logger import LogLine
 
 __all__ = ["LocalEngine", "ManualClock"]
@@ -58,7 +58,7 @@ class ManualClock:
         self._now_us += int(seconds * 1_000_000)
 
 
-class LocalEngine(EngineFace):
+class LocalEngine(EngineApi):
     """An engine in this process, for tests: `async with LocalEngine(pipeline) as engine:`.
 
     store: `memory://` or a SQLite URL. clock: by default one that stands still; `advance` turns it and lets happen
@@ -297,7 +297,7 @@ class LocalWorker:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._seen = SeenTokens()
+        self._seen = SeenDeliveries()
         self.outbox = Outbox(self._ring)
         self.outbox.leaving = self._seen.answered
         invoker = Invoker(step, pipeline.registry, self, lambda line: self.outbox.say(Tag.LOG, line))

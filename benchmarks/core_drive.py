@@ -6,13 +6,13 @@ Rules: what is decided is what an engine would decide; the records may be commit
 import time
 from collections.abc import Callable
 
-from ensue.actors.client.admission import Intake
+from ensue.actors.client.admission import EngineAdmission
 from ensue.cluster.clock import IdSource, SystemClock
 from ensue.cluster.log.protocol import Batch, Entry, RunChange, RunStart
 from ensue.events.decide.commands import Decision
-from ensue.events.decide.core import Core
-from ensue.events.decide.decision_builder import Book
-from ensue.events.decide.inputs import Completed, Emit, Input, Op, WorkerUp
+from ensue.events.decide.core import Decider
+from ensue.events.decide.decision_builder import DecisionBuilder
+from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Input, WorkerUp
 from ensue.events.model.codec import encode
 from ensue.events.pipelines.graph import version_of
 from ensue.events.pipelines.plan import Plan, compile_plan
@@ -40,11 +40,11 @@ class CoreDrive:
 
     def __init__(self, decided: Callable[[Decision], None] | None = None, next_offset: int = 1) -> None:
         plan = chain_plan()
-        self.core = Core({plan.pipeline: plan}, Book(next_offset))
+        self.core = Decider({plan.pipeline: plan}, DecisionBuilder(next_offset))
         self.seconds = 0.0
         self._decided = decided
         self._clock = SystemClock()
-        self._intake = Intake({plan.pipeline: chain}, IdSource(self._clock))
+        self._intake = EngineAdmission({plan.pipeline: chain}, IdSource(self._clock))
         self._number = 0
         self._steps = {number: step.name for number, step in enumerate(plan.steps, 1)}
         self.turn([WorkerUp(number, plan.pipeline, name, _WINDOW) for number, name in self._steps.items()])
@@ -82,7 +82,7 @@ class CoreDrive:
     def _done(self, worker: int, token: int) -> list[object]:
         event = _OUTPUTS[self._steps[worker]]
         output = [event.__event_type__, event.__event_version__, encode(event), None]
-        return [Op.DONE, token, _DURATION_US, [output], False]
+        return [CompletionKind.DONE, token, _DURATION_US, [output], False]
 
 
 def batch_of(decision: Decision, epoch: int) -> Batch:

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from ensue.events.decide.inputs import Completed, Input, Op
+from ensue.events.decide.inputs import Completed, CompletionKind, Input
 from ensue.events.model.codec import decode, encode
-from ensue.events.state.records import Kind, pack_records, unpack_records
+from ensue.events.state.records import RecordKind, pack_records, unpack_records
 
 from .core_drive import CoreDrive
 from .figures import Figure, Settings, spread
@@ -28,7 +28,7 @@ def measure_codec(settings: Settings) -> list[Figure]:
     """Microseconds an event, for each way that its bytes go."""
     event = LOADS["W1"].event(1)
     data = encode(event)
-    record = [int(Kind.EVENT), bytes(16), "Placed", 1, data, None, bytes(16), 1, 0, 1_767_225_600_000_000, False]
+    record = [int(RecordKind.EVENT), bytes(16), "Placed", 1, data, None, bytes(16), 1, 0, 1_767_225_600_000_000, False]
     body = pack_records([record])
     count = settings.size(50_000, 10_000)
     costs: dict[str, Callable[[], object]] = {
@@ -79,7 +79,8 @@ def measure_waiting(settings: Settings) -> list[Figure]:
         decision = drive.turn([*drive.emits(500)])
         failed: list[Input] = [
             Completed(
-                d.worker, [[Op.FAIL, item[0], "transient", "E", "no", "", _HOUR_SECONDS, False] for item in d.items]
+                d.worker,
+                [[CompletionKind.FAIL, item[0], "transient", "E", "no", "", _HOUR_SECONDS, False] for item in d.items],
             )
             for d in decision.deliver
         ]

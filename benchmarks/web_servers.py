@@ -17,7 +17,7 @@ from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 
 from ensue import Engine
-from ensue.gateway.api.server import Phase, Served, serve
+from ensue.gateway.api.server import Served, ServerPhase, serve
 
 from .web_pipeline import SECRET, SECRET_ENV, Pushed, deliveries
 
@@ -63,7 +63,7 @@ async def _bare(scope: MutableMapping[str, Any], receive: Callable[[], Awaitable
 
 def _serve_ensue(store: str) -> None:
     def observe(served: Served) -> None:
-        if served.phase is Phase.READY:
+        if served.phase is ServerPhase.READY:
             print(served.url, flush=True)
 
     os.environ[SECRET_ENV] = SECRET

@@ -1,4 +1,4 @@
-"""Intake: from an event in the caller's hands to an input of the partition. What both engines share."""
+"""EngineAdmission: from an event in the caller's hands to an input of the partition. What both engines share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from ...events.model.event import Event, key_of
 from ...events.pipelines.pipeline import Pipeline
 from ...events.policies.breaker import declared_breakers
 
-__all__ = ["Intake", "check_pipelines"]
+__all__ = ["EngineAdmission", "check_pipelines"]
 
 _LONGEST_SENDER_ID = 256
 """The sender's own, and what a gateway adds to one that is not signed."""
 
 
-class Intake:
+class EngineAdmission:
     """Turns events into `Emit`s, and finds the pipeline that an event is for."""
 
     def __init__(self, pipelines: Mapping[str, Pipeline], ids: IdSource) -> None:

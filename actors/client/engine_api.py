@@ -23,17 +23,17 @@ from ...events.pipelines.graph import version_of
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.plan import Plan, compile_plan
 from ...events.state.run_status import LIVE
-from .admission import Intake, check_pipelines
+from .admission import EngineAdmission, check_pipelines
 from .handles import Outcome, RunHandle, outcome_of
-from .operator_api import Operating, raw_id
+from .operator_api import OperatorApi, raw_id
 from .run_queries import finished_run
 
-__all__ = ["EngineFace"]
+__all__ = ["EngineApi"]
 
 T = TypeVar("T")
 
 
-class EngineFace(Operating):
+class EngineApi(OperatorApi):
     """The caller's side of an engine. `Engine` runs steps under Ray, `LocalEngine` in this process.
 
     on_ray_started: called in the event loop each time this process has started or joined a Ray, also in place of a lost
@@ -48,7 +48,7 @@ class EngineFace(Operating):
         self.store = store
         self._clock = clock
         self._ids = ids or IdSource(clock)
-        self._intake = Intake(self.pipelines, self._ids)
+        self._intake = EngineAdmission(self.pipelines, self._ids)
         self._versions = {name: version_of(pipeline) for name, pipeline in self.pipelines.items()}
         self._plans: dict[str, Plan] = {
             name: compile_plan(pipeline, self._versions[name]) for name, pipeline in self.pipelines.items()

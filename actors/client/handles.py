@@ -9,10 +9,10 @@ from ...events.model.event import Event
 from ...events.model.failure import StepError
 from ...events.model.registry import Registry
 from ...events.state.run_status import Status
-from ...events.state.state import Fault, Run
+from ...events.state.state import RecordedError, Run
 
 if TYPE_CHECKING:
-    from .engine_api import EngineFace
+    from .engine_api import EngineApi
 
 __all__ = ["Outcome", "RunError", "RunHandle", "outcome_of"]
 
@@ -48,7 +48,7 @@ class RunHandle:
 
     __slots__ = ("__weakref__", "_engine", "_error", "_outcome", "_waiting", "duplicate", "raw_id")
 
-    def __init__(self, engine: "EngineFace", raw_id: bytes, *, duplicate: bool = False) -> None:
+    def __init__(self, engine: "EngineApi", raw_id: bytes, *, duplicate: bool = False) -> None:
         self._engine = engine
         self._outcome: tuple[Run, Status] | None = None
         self._error: BaseException | None = None
@@ -132,7 +132,7 @@ def outcome_of(run: Run, status: Status, registry: Registry) -> Outcome:
     return Outcome(format_id(run.run_id), status.wire, events, errors)
 
 
-def _error_of(fault: Fault) -> StepError:
+def _error_of(fault: RecordedError) -> StepError:
     kind, error, message, trace = fault.failure
     event_id = format_id(fault.event_id) if fault.event_id else ""
     return StepError(fault.step, str(kind), error, message, trace, fault.attempts, event_id, fault.handled)

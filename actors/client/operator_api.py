@@ -1,4 +1,4 @@
-"""Operating: what operators do through an engine: cancel, retry, dead letters, breakers.
+"""OperatorApi: what operators do through an engine: cancel, retry, dead letters, breakers.
 
 Rules: what an `await` here returns is committed and audited. A run that is over is brought back from what the log says
 of it; two decisions about one run wait for each other, since each begins from what the log held before it.
@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from ...cluster.clock import Clock, IdSource
 from ...cluster.log.protocol import DeadFilter, DeadLetter, Reader, RunRow
 from ...events.decide.dead_letters import LetterState
-from ...events.decide.edited_event import Instead, instead, keyed, replaced
+from ...events.decide.edited_event import ReplacementEvent, instead, keyed, replaced
 from ...events.decide.inputs import Cancel, Force, Input, Redrive, Revive
 from ...events.decide.refusals import not_in_bulk, not_loaded, takes_several
 from ...events.errors import (
@@ -35,7 +35,7 @@ from ..partition.loop import Partition
 from .handles import RunHandle
 from .run_queries import all_letters, redrive_input, revive_input
 
-__all__ = ["Operating", "Redriven", "raw_id"]
+__all__ = ["OperatorApi", "Redriven", "raw_id"]
 
 T = TypeVar("T")
 _TRIES = 5
@@ -49,7 +49,7 @@ class Redriven(NamedTuple):
     refused: list[tuple[str, str]]
 
 
-class Operating(ABC):
+class OperatorApi(ABC):
     """The operators' side of an engine."""
 
     pipelines: Mapping[str, Pipeline]
@@ -186,7 +186,7 @@ class Operating(ABC):
             )
         return letter
 
-    async def _redriven(self, letter: DeadLetter, who: str, edited: Instead | None) -> RunHandle:
+    async def _redriven(self, letter: DeadLetter, who: str, edited: ReplacementEvent | None) -> RunHandle:
         entry = await self._decision(letter, who)
         if edited is not None:
             records = chain.from_iterable(entry.entries)
@@ -214,7 +214,7 @@ class Operating(ABC):
                 await asyncio.sleep(_TRY_SECONDS)
         return await decide()
 
-    def _edited(self, letter: DeadLetter, data: Mapping[str, Any]) -> Instead:
+    def _edited(self, letter: DeadLetter, data: Mapping[str, Any]) -> ReplacementEvent:
         pipeline = self.pipelines[letter.pipeline]
         step = pipeline.steps.get(letter.step)
         if step is not None and not step.is_single:

@@ -1,4 +1,4 @@
-"""Forgetting: which senders' ids the log need not remember any more, a few at a time.
+"""DedupRetention: which senders' ids the log need not remember any more, a few at a time.
 
 Rules: a turn is held up by some 10 ms at most, and not each turn. A log that cannot forget now costs nobody a turn:
 it is asked again in an hour.
@@ -9,7 +9,7 @@ import logging
 from ...cluster.log.protocol import Log
 from ...events.errors import EnsueError
 
-__all__ = ["Forgetting"]
+__all__ = ["DedupRetention"]
 
 logger = logging.getLogger("ensue.partition")
 _KEPT_US = 7 * 86_400 * 1_000_000
@@ -20,7 +20,7 @@ _AT_ONCE = 500
 """Rows: of a million, on two cores, 500 took SQLite 8 to 25 ms, 1,000 took 32 ms, all of them 4 s."""
 
 
-class Forgetting:
+class DedupRetention:
     """due_us: when the log is to forget again (microseconds since the epoch)."""
 
     def __init__(self, log: Log) -> None:

@@ -7,12 +7,12 @@ clock at 100,000. What is loaded at the start is frozen out of its sight. Both a
 
 import gc
 
-__all__ = ["CalmCollector"]
+__all__ = ["GcTuning"]
 
 _THRESHOLDS = (200_000, 50, 1_000)
 
 
-class CalmCollector:
+class GcTuning:
     """Calms the collector while an engine runs in this process; several engines share the calm."""
 
     _users = 0

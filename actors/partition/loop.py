@@ -24,13 +24,13 @@ from ...cluster.log.protocol import (
     Snapshot,
 )
 from ...events.decide.commands import Answer, Decision, Died, RunEnded
-from ...events.decide.core import Core
-from ...events.decide.inputs import Completed, Emit, Input, Known, Missing
+from ...events.decide.core import Decider
+from ...events.decide.inputs import Completed, Emit, Input, Missing, PriorDelivery
 from ...events.errors import CodecError
 from ...events.model.codec import pack
 from ...events.state.snapshot import dump
 from ..transport.messages import Tag, unpack_message
-from .dedup_retention import Forgetting
+from .dedup_retention import DedupRetention
 
 __all__ = ["Links", "Partition", "Watcher"]
 
@@ -80,7 +80,7 @@ class Watcher(Protocol):
 class Partition:
     """One partition: a core, its log and its links to workers."""
 
-    def __init__(self, core: Core, log: Log, epoch: int, *, links: Links, watcher: Watcher, clock: Clock) -> None:
+    def __init__(self, core: Decider, log: Log, epoch: int, *, links: Links, watcher: Watcher, clock: Clock) -> None:
         self.core = core
         self.epoch = epoch
         self._log = log
@@ -92,7 +92,7 @@ class Partition:
         self._due_us: int | None = None
         self._snapshot_at = core.next_offset
         self._is_sound = True
-        self._forgetting = Forgetting(log)
+        self._forgetting = DedupRetention(log)
 
     def post(self, entry: Input) -> None:
         """Tell the loop something; from any thread."""
@@ -212,7 +212,7 @@ class Partition:
         for emit in emits:
             row = seen.get((emit.source, emit.sender_id or ""))
             if row is not None:
-                emit.known = Known(row.digest, row.event_id, row.run_id)
+                emit.known = PriorDelivery(row.digest, row.event_id, row.run_id)
 
     def _carry_out(self, decision: Decision) -> None:
         if decision.writes:

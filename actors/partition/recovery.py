@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ...cluster.log.protocol import Batch, Log, RunChange, RunRow
 from ...events.decide.circuits import FACT
-from ...events.decide.core import Core, Limits
-from ...events.decide.decision_builder import Book
+from ...events.decide.core import Decider, Limits
+from ...events.decide.decision_builder import DecisionBuilder
 from ...events.errors import CodecError, LogCorrupt
 from ...events.model.codec import unpack
 from ...events.pipelines.plan import Plan
@@ -29,7 +29,7 @@ _MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
 class Recovered(NamedTuple):
     """A core with the state of the log; how many runs are alive in it, and how many need a migration."""
 
-    core: Core
+    core: Decider
     alive: int
     stranded: int
 
@@ -45,10 +45,10 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
         ):
             stranded.add(number)
     _mark(log, epoch, plans, runs, stranded)
-    book = Book(log.end())
+    book = DecisionBuilder(log.end())
     book.state = state
     facts = {fact.name: fact.body for fact in log.facts(FACT) if fact.body is not None}
-    return Recovered(Core(plans, book, limits, facts), len(state.runs), len(stranded))
+    return Recovered(Decider(plans, book, limits, facts), len(state.runs), len(stranded))
 
 
 def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int, set[int]]:

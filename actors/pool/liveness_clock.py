@@ -7,14 +7,14 @@ minute at most, so that supervisors that really have stopped, all of them, are r
 
 import time
 
-__all__ = ["HearingClock"]
+__all__ = ["LivenessClock"]
 
 _ORDINARY_SECONDS = 6.0
 """A supervisor that has nothing to say says so every 5 s."""
 _MOST_SECONDS = 60.0
 
 
-class HearingClock:
+class LivenessClock:
     """Seconds, as `time.monotonic`, without those in which nobody was heard."""
 
     def __init__(self) -> None:

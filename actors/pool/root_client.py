@@ -1,4 +1,4 @@
-"""RootWatch: the engine's end of the root supervisor: it starts it, hears it, and replaces it for ever.
+"""RootSupervisorClient: the engine's end of the root supervisor: it starts it, hears it, and replaces it for ever.
 
 Rules: nobody is above the root but the engine itself. A root that dies takes none of the supervisors along: the next one
 is told of all that are there.
@@ -16,10 +16,10 @@ from ...cluster.ray.session import Session, alive, ray_module
 from ...events.supervision.supervisor import PIPELINE_SUPERVISION, Escalate, How, Restart, Start, Supervisor
 from ...events.views.health_tree import TreeNode, node
 from ..supervision.root import RootSupervisor
-from ..supervision.supervisor_actor import Patience, Reports, send, start_actor
-from .liveness_clock import HearingClock
+from ..supervision.supervisor_actor import Reports, SupervisionTimeouts, send, start_actor
+from .liveness_clock import LivenessClock
 
-__all__ = ["LATE_SECONDS", "PATIENCE_SECONDS", "WAIT_SECONDS", "RootWatch", "kill_actor"]
+__all__ = ["LATE_SECONDS", "PATIENCE_SECONDS", "WAIT_SECONDS", "RootSupervisorClient", "kill_actor"]
 
 logger = logging.getLogger("ensue.crew")
 WAIT_SECONDS = 5.0
@@ -29,13 +29,13 @@ PATIENCE_SECONDS = WAIT_SECONDS + LATE_SECONDS
 _ROOT = "root"
 
 
-class RootWatch:
+class RootSupervisorClient:
     """The root. `ask` has the crew's thread hear the outcome of a call; `introduce` tells a new root of all there are."""
 
     def __init__(
         self,
         family: str,
-        patience: Patience,
+        patience: SupervisionTimeouts,
         ask: Callable[[str, Any, Any], None],
         introduce: Callable[[], None],
         refused: Callable[[int, BaseException], None],
@@ -51,7 +51,7 @@ class RootWatch:
         self._number = 0
         self._upto = 0
         self._asked = 0.0
-        self.hearing = HearingClock()
+        self.hearing = LivenessClock()
 
     @property
     def actor(self) -> Any:

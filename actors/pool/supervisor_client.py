@@ -1,4 +1,4 @@
-"""Branch: one supervisor as the engine knows it.
+"""SupervisorClient: one supervisor as the engine knows it.
 
 Rules: plain state, with no decision in it. Only the crew's thread changes it.
 """
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...cluster.processes import ProcessMark
-from ..supervision.orders import Charter
+from ..supervision.orders import SupervisorSpec
 
-__all__ = ["Branch"]
+__all__ = ["SupervisorClient"]
 
 
 @dataclass(slots=True, eq=False)
-class Branch:
+class SupervisorClient:
     """One supervisor: its actor, what of its reports has come, and how what it looks after stands.
 
     missing: why there is none, where one ended and no other has come. anew: whoever comes next is to begin anew.
     """
 
-    charter: Charter
+    charter: SupervisorSpec
     pipeline: str
     actor: Any = None
     mark: ProcessMark | None = None

@@ -1,4 +1,4 @@
-"""Branches: the engine's end of its supervisors, which are Ray actors: one for each pipeline and each step, and the root.
+"""SupervisorClients: the engine's end of its supervisors, which are Ray actors: one for each pipeline and each step, and the root.
 
 Rules: the engine starts the first of them, once the workers are there, so that they take no CPU from these; from then on
 each is replaced by the one above it. Whoever is new is told by the engine what is there below it, and its history. Their
@@ -19,15 +19,15 @@ from ...cluster.ray.process_registry import births_of, forget_births
 from ...cluster.ray.session import Session, alive, ray_module
 from ...events.pipelines.pipeline import Pipeline
 from ...events.supervision.supervisor import Supervision
-from ..supervision.orders import ROOT_HISTORY, Charter, Living, step_path
+from ..supervision.orders import ROOT_HISTORY, LiveWorker, SupervisorSpec, step_path
 from ..supervision.pipeline_supervisor import PipelineSupervisor
 from ..supervision.step_supervisor import StepSupervisor
-from ..supervision.supervisor_actor import NAMESPACE, Patience, Reports, Supervising, send, start_actor
+from ..supervision.supervisor_actor import NAMESPACE, Reports, SupervisionTimeouts, SupervisorActor, send, start_actor
 from ..supervision.supervisor_parent import actor_name
-from .root_client import LATE_SECONDS, PATIENCE_SECONDS, WAIT_SECONDS, RootWatch, kill_actor
-from .supervisor_client import Branch
+from .root_client import LATE_SECONDS, PATIENCE_SECONDS, WAIT_SECONDS, RootSupervisorClient, kill_actor
+from .supervisor_client import SupervisorClient
 
-__all__ = ["SUPERVISORS", "Branches", "family_name", "forgiven"]
+__all__ = ["SUPERVISORS", "SupervisorClients", "family_name", "forgiven"]
 
 logger = logging.getLogger("ensue.crew")
 _LATEST_SECONDS = 5.0
@@ -39,18 +39,18 @@ _NO_HISTORY: list[Any] = [[], [], ""]
 Key = tuple[str, int]
 
 
-SUPERVISORS: dict[str, type[Supervising]] = {"pipeline": PipelineSupervisor, "step": StepSupervisor}
+SUPERVISORS: dict[str, type[SupervisorActor]] = {"pipeline": PipelineSupervisor, "step": StepSupervisor}
 """Which actor looks after what."""
 
 
-class Branches:
+class SupervisorClients:
     """The supervisors of all pipelines and steps, by name (`pipeline`, `pipeline/step`), and the root.
 
     `tell` has the crew's thread hear the outcome of a call; `living` says which workers a step has.
     """
 
     def __init__(
-        self, pipelines: Iterable[Pipeline], family: str, histories: Mapping[str, Any], patience: Patience
+        self, pipelines: Iterable[Pipeline], family: str, histories: Mapping[str, Any], patience: SupervisionTimeouts
     ) -> None:
         self._pipelines = list(pipelines)
         self._family = family
@@ -58,17 +58,17 @@ class Branches:
         self._histories = dict(histories)
         self._root_histories: dict[str, list[Any]] = dict(self._histories.get(ROOT_HISTORY, {}))
         self._tell: Callable[..., None] = _nobody
-        self._living: Callable[[str], list[Living]] = _none
+        self._living: Callable[[str], list[LiveWorker]] = _none
         self._session: Session | None = None
         self._steps_at: float | None = None
         self._upper_at: float | None = None
-        self._branches: dict[str, Branch] = {}
-        self.root = RootWatch(family, patience, self._ask, self._introduce, self._refused)
+        self._branches: dict[str, SupervisorClient] = {}
+        self.root = RootSupervisorClient(family, patience, self._ask, self._introduce, self._refused)
         self._hearing = self.root.hearing
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
-    def start(self, session: Session, tell: Callable[..., None], living: Callable[[str], list[Living]]) -> None:
+    def start(self, session: Session, tell: Callable[..., None], living: Callable[[str], list[LiveWorker]]) -> None:
         """Begin: the supervisors themselves are started soon, by `tend`."""
         self._session, self._tell, self._living = session, tell, living
         self._sweep("")
@@ -204,7 +204,7 @@ class Branches:
         steps = (name for name, b in self._branches.items() if b.kind == "step" and b.is_coming)
         return {name for name in steps if not self.failed(name.partition("/")[0])}
 
-    def branch(self, name: str) -> Branch | None:
+    def branch(self, name: str) -> SupervisorClient | None:
         """A supervisor as it is known; None before the start."""
         return self._branches.get(name)
 
@@ -230,15 +230,15 @@ class Branches:
     ) -> None:
         known = self._branches.get(name)
         incarnation = known.charter.incarnation if known is not None else 0
-        charter = Charter(name, tuple(children), policy, incarnation, self._family, *place)
-        self._branches[name] = Branch(charter, pipeline)
+        charter = SupervisorSpec(name, tuple(children), policy, incarnation, self._family, *place)
+        self._branches[name] = SupervisorClient(charter, pipeline)
 
-    def _branch_of(self, key: Key) -> Branch | None:
+    def _branch_of(self, key: Key) -> SupervisorClient | None:
         branch = self._branches.get(key[0])
         known = branch is not None and branch.actor is not None and branch.charter.incarnation == key[1]
         return branch if known else None
 
-    def _below(self, branch: Branch) -> list[Any]:
+    def _below(self, branch: SupervisorClient) -> list[Any]:
         """What a supervisor has below it: the workers of a step, the steps of a pipeline."""
         if branch.kind == "step":
             return self._living(branch.charter.name)
@@ -265,7 +265,7 @@ class Branches:
     def _are_met(self, kind: str) -> bool:
         return all(b.mark is not None or b.actor is None for b in self._branches.values() if b.kind == kind)
 
-    def _start(self, branch: Branch, session: Session) -> None:
+    def _start(self, branch: SupervisorClient, session: Session) -> None:
         charter = branch.charter = branch.charter._replace(incarnation=branch.charter.incarnation + 1)
         try:
             name = actor_name(charter, branch.kind)
@@ -283,11 +283,11 @@ class Branches:
             if branch.kind == "pipeline":
                 self._give(branch)
 
-    def _give(self, branch: Branch) -> None:
+    def _give(self, branch: SupervisorClient) -> None:
         history = self._root_histories.get(branch.pipeline)
         self.root.tell("adopt", branch.charter, branch.actor, history)
 
-    def _remind(self, branch: Branch) -> None:
+    def _remind(self, branch: SupervisorClient) -> None:
         """Whoever is above a supervisor that is missing may not know of it."""
         if branch.kind == "pipeline":
             self._give(branch)
@@ -301,17 +301,17 @@ class Branches:
     def _gave_up(history: list[Any] | None) -> str:
         return str(history[2]) if history else ""
 
-    def _borne_seconds(self, branch: Branch) -> float:
+    def _borne_seconds(self, branch: SupervisorClient) -> float:
         """How long a supervisor may keep silent: longer while it has not said its process, for it is being started."""
         return PATIENCE_SECONDS if branch.mark is not None else self._patience.start_seconds + LATE_SECONDS
 
-    def _end(self, branches: Iterable[Branch]) -> None:
+    def _end(self, branches: Iterable[SupervisorClient]) -> None:
         for branch in branches:
             if branch.actor is not None:
                 kill_actor(branch.actor, branch.mark)
             branch.actor, branch.missing = None, ""
 
-    def _poll(self, branch: Branch) -> None:
+    def _poll(self, branch: SupervisorClient) -> None:
         branch.asked = self._hearing.now()
         key = (branch.charter.name, branch.charter.incarnation)
         self._ask("reports", key, branch.actor.reports.remote(branch.upto, WAIT_SECONDS))
@@ -374,5 +374,5 @@ def _nobody(*_: object) -> None:
     """Nobody listens before the start."""
 
 
-def _none(_: str) -> list[Living]:
+def _none(_: str) -> list[LiveWorker]:
     return []

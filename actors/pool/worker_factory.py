@@ -17,10 +17,10 @@ from ...events.pipelines.step import Step
 from ..worker.ray_actor import worker_actor
 from .worker_table import Place
 
-__all__ = ["WorkerMaker", "pack_steps"]
+__all__ = ["WorkerFactory", "pack_steps"]
 
 
-class WorkerMaker:
+class WorkerFactory:
     """Starts the workers of one engine, and numbers them."""
 
     def __init__(self, codes: dict[Place, bytes], family: str) -> None:

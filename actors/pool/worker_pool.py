@@ -1,4 +1,4 @@
-"""Crew: the engine's end of the supervision tree: it starts workers, hears the supervisors' reports, and passes on orders.
+"""WorkerPool: the engine's end of the supervision tree: it starts workers, hears the supervisors' reports, and passes on orders.
 
 Rules: the first worker of each place is started at once, and its supervisor finds it there; from then on the supervisors
 say who is started and who is ended, and who is gone. The crew opens and closes the lanes, and tells the partition of those
@@ -20,11 +20,11 @@ from ...events.decide.announcement import announcement
 from ...events.decide.inputs import Input, Note, StepBroken
 from ...events.model.codec import pack
 from ...events.pipelines.pipeline import Pipeline
-from ...events.supervision.tree import Broken, Escalated, Restarted, StepNode, StepPolicy
+from ...events.supervision.tree import Broken, Escalated, Restarted, StepPolicy, StepSupervisorNode
 from ...events.views.health_tree import TreeNode
 from ..supervision.orders import (
     ROOT_HISTORY,
-    Living,
+    LiveWorker,
     StepEnds,
     SupervisorGaveUp,
     SupervisorGone,
@@ -37,12 +37,12 @@ from ..supervision.supervisor_actor import Reports
 from ..transport.ray_links import RayLinks
 from .health_tree import supervised_nodes
 from .notices import notice_of
-from .supervisor_clients import Branches
-from .worker_factory import WorkerMaker
-from .worker_processes import Hands
-from .worker_table import Member, Place, Roster
+from .supervisor_clients import SupervisorClients
+from .worker_factory import WorkerFactory
+from .worker_processes import WorkerProcesses
+from .worker_table import Place, WorkerEntry, WorkerTable
 
-__all__ = ["Crew"]
+__all__ = ["WorkerPool"]
 
 logger = logging.getLogger("ensue.crew")
 _CHECK_SECONDS = 2.0
@@ -52,14 +52,14 @@ _STOP_SECONDS = 5.0
 _STUCK_SECONDS = 2.0
 
 
-class Crew:
+class WorkerPool:
     """All workers of an engine. `post` tells the partition of those that come and go."""
 
     def __init__(
         self,
         links: RayLinks,
-        branches: Branches,
-        maker: WorkerMaker,
+        branches: SupervisorClients,
+        maker: WorkerFactory,
         pipelines: Iterable[Pipeline],
         post: Callable[[Input], None],
     ) -> None:
@@ -67,8 +67,10 @@ class Crew:
         self._branches = branches
         self._clock = SystemClock()
         self._queue: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.roster = Roster(pipelines)
-        self._hands = Hands(links, maker, self.roster, post, soon=self._soon, end=self.end, comes_up=self._comes_up)
+        self.roster = WorkerTable(pipelines)
+        self._hands = WorkerProcesses(
+            links, maker, self.roster, post, soon=self._soon, end=self.end, comes_up=self._comes_up
+        )
         self._stopping = False
         self._lost = False
         self._over = False
@@ -295,10 +297,10 @@ class Crew:
             if member.worked and step_path(*member.place) in coming:
                 self._replace(member)
 
-    def _replace(self, member: Member) -> None:
+    def _replace(self, member: WorkerEntry) -> None:
         """Its supervisor finds the history as if it had seen to it itself."""
         name, step, now_us = step_path(*member.place), self.roster.steps[member.place], self._clock.now_us()
-        early = StepNode(member.pipeline, StepPolicy(member.step, step.replicas, step.supervision))
+        early = StepSupervisorNode(member.pipeline, StepPolicy(member.step, step.replicas, step.supervision))
         early.node.restore(self._branches.history(name), now_us)
         told = early.ended_early(member.slot, "its process was gone", now_us)
         if told is not None:
@@ -308,10 +310,10 @@ class Crew:
             self._announce(member.pipeline, told)
             self._hands.make(member.place, member.slot)
 
-    def _living_of(self, name: str) -> list[Living]:
+    def _living_of(self, name: str) -> list[LiveWorker]:
         """The workers that a new supervisor of a step finds."""
         return [
-            Living(m.slot, m.worker, m.actor, m.mark, m.up, m.worked)
+            LiveWorker(m.slot, m.worker, m.actor, m.mark, m.up, m.worked)
             for m in self.roster.members
             if step_path(*m.place) == name and not m.lost
         ]
@@ -337,7 +339,7 @@ class Crew:
         for member in self.roster.members:
             self._end(member.worker, reason)
 
-    def _comes_up(self, member: Member) -> None:
+    def _comes_up(self, member: WorkerEntry) -> None:
         """What ends it from now on is no failed start, also where its supervisor has not heard of it itself."""
         self._branches.order(step_path(*member.place), "opened", member.worker)
 

@@ -1,4 +1,4 @@
-"""Hands: the workers of an engine as its processes: starts them, opens their lanes, and ends those whom nobody else ends.
+"""WorkerProcesses: the workers of an engine as its processes: starts them, opens their lanes, and ends those whom nobody else ends.
 
 Rules: who is to start and to end is decided elsewhere. Only the crew's thread comes in here; what Ray says comes back to
 it through `soon`. A worker is gone when its process is; on another node Ray's word has to do.
@@ -12,19 +12,19 @@ from ...cluster.processes import end, is_gone, mark_of
 from ...cluster.ray.session import Session, ray_module
 from ...events.decide.inputs import Input, WorkerDown, WorkerUp
 from ...events.model.codec import pack
-from ..supervision.long_poll import RELIEVED
+from ..supervision.long_poll import SUPERSEDED
 from ..transport.messages import Tag
 from ..transport.ray_lane import RemoteLane
 from ..transport.ray_links import RayLinks
-from .worker_factory import WorkerMaker
-from .worker_table import Member, Place, Roster
+from .worker_factory import WorkerFactory
+from .worker_table import Place, WorkerEntry, WorkerTable
 
-__all__ = ["Hands"]
+__all__ = ["WorkerProcesses"]
 
 _SILENT_SECONDS = 10.0
 
 
-class Hands:
+class WorkerProcesses:
     """Starts and ends workers. `post` tells the partition of those that come and go.
 
     end: has one of them ended. comes_up: is told of each whose lane is open, before anything is sent to it.
@@ -33,13 +33,13 @@ class Hands:
     def __init__(
         self,
         links: RayLinks,
-        maker: WorkerMaker,
-        roster: Roster,
+        maker: WorkerFactory,
+        roster: WorkerTable,
         post: Callable[[Input], None],
         *,
         soon: Callable[..., None],
         end: Callable[[int, str], None],
-        comes_up: Callable[[Member], None],
+        comes_up: Callable[[WorkerEntry], None],
     ) -> None:
         self._links = links
         self._maker = maker
@@ -60,10 +60,10 @@ class Hands:
         """Whether this is the Ray that workers are started in."""
         return self._ray_is_there and self._session is session
 
-    def make(self, place: Place, slot: int) -> Member:
+    def make(self, place: Place, slot: int) -> WorkerEntry:
         """Start a worker. Raises whatever Ray refuses it for."""
         worker, actor = self._maker.make(place, self._roster.steps[place])
-        member = Member(worker, *place, slot, actor)
+        member = WorkerEntry(worker, *place, slot, actor)
         self._roster.add(member)
         self._coming.add(worker)
 
@@ -95,14 +95,14 @@ class Hands:
             if member.up and not member.ended:
                 self._introduce(member)
 
-    def forget(self, member: Member, message: str, *, expected: bool) -> None:
+    def forget(self, member: WorkerEntry, message: str, *, expected: bool) -> None:
         """A worker is seen to be gone."""
         self._coming.discard(member.worker)
         self._links.forget(member.worker)
         self._post(WorkerDown(member.worker, message, expected))
         self._roster.remove(member)
 
-    def end_here(self, members: Iterable[Member]) -> None:
+    def end_here(self, members: Iterable[WorkerEntry]) -> None:
         """End these from here: there is no supervisor to do it."""
         for member in members:
             member.end()
@@ -123,7 +123,7 @@ class Hands:
                 self.forget(member, "it was ended without a supervisor", expected=not member.blamed)
 
     @property
-    def gone(self) -> list[Member]:
+    def gone(self) -> list[WorkerEntry]:
         """Workers whose process has ended though nobody told it to, and that are not forgotten."""
         return [m for m in self._roster.members if m.mark.pid and not m.ended and is_gone(m.mark)]
 
@@ -160,7 +160,7 @@ class Hands:
         self.end_here(self._roster.members)
         self.see()
 
-    def _introduce(self, member: Member) -> None:
+    def _introduce(self, member: WorkerEntry) -> None:
         step = self._roster.steps[member.place]
         self._post(WorkerUp(member.worker, member.pipeline, step.name, step.concurrency))
 
@@ -183,7 +183,7 @@ class Hands:
         else:
             self._open_remote(member)
 
-    def _open_remote(self, member: Member) -> None:
+    def _open_remote(self, member: WorkerEntry) -> None:
         worker = member.worker
         lane = RemoteLane(
             member.actor,
@@ -194,9 +194,9 @@ class Hands:
         lane.start()
         self.opened(worker)
 
-    def _attend(self, member: Member) -> None:
+    def _attend(self, member: WorkerEntry) -> None:
         def ended(outcome: Any) -> None:
-            if outcome.exception() is not None or outcome.result() != RELIEVED:
+            if outcome.exception() is not None or outcome.result() != SUPERSEDED:
                 self._soon(self.end_here, [member])
 
         member.actor.attend.remote().future().add_done_callback(ended)

@@ -1,4 +1,4 @@
-"""Roster: the workers of an engine as it knows them, how many there should be, and the wait until they are there.
+"""WorkerTable: the workers of an engine as it knows them, how many there should be, and the wait until they are there.
 
 Rules: one thread adds and removes; any may look, and wait.
 """
@@ -14,13 +14,13 @@ from ...cluster.processes import NOBODY, ProcessMark
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.step import Step
 
-__all__ = ["Member", "Place", "Roster"]
+__all__ = ["Place", "WorkerEntry", "WorkerTable"]
 
 Place = tuple[str, str]
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class WorkerEntry:
     """One worker: its actor, its process once it is ready to talk (`since` then), and whether its lane is open.
 
     worked: it has got something done. ended_at: when it was told to end. blamed: for what it runs. lost: there is no supervisor to end it, so its end is
@@ -61,30 +61,30 @@ class Member:
         return (self.pipeline, self.step)
 
 
-class Roster:
+class WorkerTable:
     """All workers, and the steps that want them."""
 
     def __init__(self, pipelines: Iterable[Pipeline]) -> None:
         self.steps: dict[Place, Step] = {(p.name, s.name): s for p in pipelines for s in p.steps.values()}
         self.broken: dict[Place, str] = {}
         self.given_up: set[Place] = set()
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, WorkerEntry] = {}
         self._changed = threading.Condition()
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[WorkerEntry]:
         """The workers as they are now."""
         return list(self._members.values())
 
-    def get(self, worker: int) -> Member | None:
+    def get(self, worker: int) -> WorkerEntry | None:
         """The worker of this number."""
         return self._members.get(worker)
 
-    def add(self, member: Member) -> None:
+    def add(self, member: WorkerEntry) -> None:
         """A worker is being started."""
         self._members[member.worker] = member
 
-    def came_up(self, member: Member) -> None:
+    def came_up(self, member: WorkerEntry) -> None:
         """A worker's lane is open."""
         self.broken.pop(member.place, None)
         self.given_up.discard(member.place)
@@ -92,7 +92,7 @@ class Roster:
             member.up = True
             self._changed.notify_all()
 
-    def remove(self, member: Member) -> None:
+    def remove(self, member: WorkerEntry) -> None:
         """A worker is gone."""
         with self._changed:
             self._members.pop(member.worker, None)

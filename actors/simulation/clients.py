@@ -14,7 +14,7 @@ from ...events.decide.inputs import Accepted, Input
 from ...events.errors import EnsueError, Overloaded
 from ...events.model.codec import encode
 from ...events.model.event import Event
-from ..client.admission import Intake
+from ..client.admission import EngineAdmission
 from .faults import Dice
 from .history import Acknowledged, History, Surprise
 from .loop import VirtualLoop
@@ -63,7 +63,9 @@ class ClientPlace(Protocol):
 class Clients:
     """Everybody who sends. `waiting` are the events that nobody has heard to be accepted."""
 
-    def __init__(self, place: ClientPlace, intake: Intake, pipeline: str, events: Sequence[tuple[int, Event]]) -> None:
+    def __init__(
+        self, place: ClientPlace, intake: EngineAdmission, pipeline: str, events: Sequence[tuple[int, Event]]
+    ) -> None:
         self._place = place
         self._intake = intake
         self._pipeline = pipeline

@@ -15,18 +15,18 @@ from ..client.handles import Outcome
 
 __all__ = [
     "Acknowledged",
-    "CircuitMoved",
+    "BreakerMoved",
     "CodeEnded",
     "CodeStarted",
     "Committed",
     "Compared",
     "History",
+    "LogRow",
     "Observation",
-    "Row",
     "RunOver",
     "Supervised",
     "Surprise",
-    "WorkerGone",
+    "WorkerSeenGone",
     "describe",
 ]
 
@@ -67,7 +67,7 @@ class CodeEnded(NamedTuple):
     emitted: int | None
 
 
-class WorkerGone(NamedTuple):
+class WorkerSeenGone(NamedTuple):
     """A worker's process is dead, or nobody wants it any more and it is being ended."""
 
     at: float
@@ -107,7 +107,7 @@ class Supervised(NamedTuple):
     restarts: int
 
 
-class CircuitMoved(NamedTuple):
+class BreakerMoved(NamedTuple):
     """A commit (from 0) wrote something to remember beside the runs, such as the state of a circuit breaker."""
 
     at: float
@@ -136,11 +136,11 @@ Observation = (
     Acknowledged
     | CodeStarted
     | CodeEnded
-    | WorkerGone
+    | WorkerSeenGone
     | Committed
     | RunOver
     | Supervised
-    | CircuitMoved
+    | BreakerMoved
     | Compared
     | Surprise
 )
@@ -153,7 +153,7 @@ def describe(seen: Observation) -> str:
     return f"{seen.at:9.3f} s  {type(seen).__name__}: {', '.join(shown)}"
 
 
-class Row(NamedTuple):
+class LogRow(NamedTuple):
     """One record: its offset, the commit that wrote it (from 0), the number of its run, and the record."""
 
     offset: int
@@ -172,10 +172,10 @@ class History:
     observations: list[Observation] = field(default_factory=list["Observation"])
     commits: list[list[Entry]] = field(default_factory=list[list[Entry]])
     outcomes: dict[bytes, Outcome] = field(default_factory=dict[bytes, Outcome])
-    _rows: list[Row] | None = None
+    _rows: list[LogRow] | None = None
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[LogRow]:
         """All records of the log, in its order."""
         if self._rows is None:
             self._rows = list(self._read())
@@ -189,8 +189,8 @@ class History:
         """The plan of a run by its number."""
         return self.plans[self.store.runs[number].pipeline]
 
-    def _read(self) -> Iterator[Row]:
+    def _read(self) -> Iterator[LogRow]:
         for commit, entries in enumerate(self.commits):
             for entry in entries:
                 for place, record in enumerate(unpack_records(entry.body)):
-                    yield Row(entry.offset + place, commit, entry.run, record)
+                    yield LogRow(entry.offset + place, commit, entry.run, record)

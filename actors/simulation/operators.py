@@ -13,7 +13,7 @@ from ...events.state.run_status import Status
 from ..client.run_queries import redrive_input, revive_input
 from .clients import ClientPlace
 
-__all__ = ["Operators"]
+__all__ = ["SimOperators"]
 
 _WHO = "simulation"
 _LEAST_DECISION_SECONDS = 5.0
@@ -21,7 +21,7 @@ _MEAN_DECISION_SECONDS = 20.0
 _REDRIVES = 0.7
 
 
-class Operators:
+class SimOperators:
     """Everybody who decides on runs."""
 
     def __init__(self, place: ClientPlace) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ...cluster.log.memory.log import MemoryLog, MemoryStore
 from ...cluster.log.protocol import Batch
 from ...events.decide.commands import Answer, RunEnded
-from ...events.decide.core import Core
+from ...events.decide.core import Decider
 from ...events.decide.inputs import Input
 from ...events.decide.limits import Limits
 from ...events.pipelines.plan import Plan
@@ -20,7 +20,7 @@ from ...events.state.run_status import LIVE, Status
 from ..partition.loop import Partition
 from ..partition.recovery import recover
 from .faults import Dice
-from .history import CircuitMoved, Committed, History, RunOver
+from .history import BreakerMoved, Committed, History, RunOver
 from .loop import ProcessClock, VirtualLoop, WallClock
 
 __all__ = ["Crashed", "Owner", "OwnerPlace"]
@@ -85,7 +85,7 @@ class WitnessLog(MemoryLog):
         observations = place.history.observations
         observations.append(Committed(at, batch.epoch, self.store.epoch, first, self.store.end))
         number = len(place.history.commits) - 1
-        observations += [CircuitMoved(at, number, fact.kind, fact.name, fact.body) for fact in batch.facts]
+        observations += [BreakerMoved(at, number, fact.kind, fact.name, fact.body) for fact in batch.facts]
         for letter in batch.dead:
             if letter.blocked:
                 place.letter_blocked(letter.letter_id)
@@ -119,7 +119,7 @@ class Owner:
         self.partition = Partition(core, self.log, self.epoch, links=self, watcher=self, clock=self.clock)
 
     @property
-    def core(self) -> Core:
+    def core(self) -> Decider:
         """The state, and what decides."""
         return self.partition.core
 

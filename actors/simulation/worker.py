@@ -20,12 +20,12 @@ from ..worker.async_executor import TaskExecutor
 from ..worker.executor import Running
 from ..worker.invoke import Call, Invoker, Item
 from ..worker.outbox import Outbox
-from ..worker.seen_deliveries import SeenTokens
+from ..worker.seen_deliveries import SeenDeliveries
 from ..worker.step_logger import LogLine, LogSink
 from .faults import Dice
 from .loop import VirtualLoop, WallClock
 
-__all__ = ["Attempt", "Place", "SimWorker"]
+__all__ = ["Place", "SimAttempt", "SimWorker"]
 
 E = TypeVar("E", bound=Event)
 _WATCH_SECONDS = 0.25
@@ -47,11 +47,11 @@ class Place(Protocol):
         """A worker has something to say."""
         ...
 
-    def code_started(self, attempt: "Attempt") -> None:
+    def code_started(self, attempt: "SimAttempt") -> None:
         """A step's own code begins."""
         ...
 
-    def code_ended(self, attempt: "Attempt", emitted: int | None) -> None:
+    def code_ended(self, attempt: "SimAttempt", emitted: int | None) -> None:
         """A step's own code ended."""
         ...
 
@@ -64,7 +64,7 @@ class Place(Protocol):
         ...
 
 
-class Attempt(NamedTuple):
+class SimAttempt(NamedTuple):
     """An attempt in a worker, and how much time passes around the step's own code."""
 
     worker: "SimWorker"
@@ -84,7 +84,7 @@ class SimWorker:
         self.is_dead = False
         self.worked = False
         self.loop = place.loop
-        self._seen = SeenTokens()
+        self._seen = SeenDeliveries()
         self.outbox = Outbox(self._ring)
         self.outbox.send = self._send
         self.outbox.leaving = self._seen.answered
@@ -209,7 +209,7 @@ class PacedInvoker(Invoker):
         paced: Callable[..., Any] = self._stream if self._streams else self._once
         return Call(partial(paced, self._attempt(item), function), arguments)
 
-    def _attempt(self, item: Item) -> Attempt:
+    def _attempt(self, item: Item) -> SimAttempt:
         seconds = self._random.expovariate(1 / _MEAN_SECONDS)
         before = seconds * self._random.random()
         moment = self._random.random()
@@ -220,7 +220,7 @@ class PacedInvoker(Invoker):
             before, seconds = (stop, stop) if moment < 0.5 else (before, before + stop)  # noqa: PLR2004 - either is as likely
         if self._happens("worker_death"):
             self._place.loop.call_later(moment * max(seconds, _YIELD_SECONDS), self._die)
-        return Attempt(self._worker, item, before, max(0.0, seconds - before))
+        return SimAttempt(self._worker, item, before, max(0.0, seconds - before))
 
     def _happens(self, kind: str) -> bool:
         return self._place.dice.happens(
@@ -230,7 +230,7 @@ class PacedInvoker(Invoker):
     def _die(self) -> None:
         self._place.worker_died(self._worker, "its process was killed")
 
-    async def _once(self, attempt: Attempt, function: Callable[..., Any], /, **arguments: Any) -> Any:
+    async def _once(self, attempt: SimAttempt, function: Callable[..., Any], /, **arguments: Any) -> Any:
         await asyncio.sleep(attempt.before_seconds)
         self._place.code_started(attempt)
         emitted: int | None = None
@@ -244,7 +244,9 @@ class PacedInvoker(Invoker):
             self._place.code_ended(attempt, emitted)
         return result
 
-    async def _stream(self, attempt: Attempt, function: Callable[..., Any], /, **arguments: Any) -> AsyncIterator[Any]:
+    async def _stream(
+        self, attempt: SimAttempt, function: Callable[..., Any], /, **arguments: Any
+    ) -> AsyncIterator[Any]:
         await asyncio.sleep(attempt.before_seconds)
         self._place.code_started(attempt)
         count = 0

@@ -20,20 +20,20 @@ from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.plan import compile_plan
 from ...events.pipelines.step import Step
 from ...events.state.run_status import LIVE, Status
-from ..client.admission import Intake
+from ..client.admission import EngineAdmission
 from ..client.run_queries import earlier_events
 from ..partition.recovery import recover
 from ..transport.messages import Tag
 from .clients import Clients, SimIds
 from .faults import Dice, Faults
-from .history import CodeEnded, CodeStarted, Compared, History, Observation, Surprise, WorkerGone
+from .history import CodeEnded, CodeStarted, Compared, History, Observation, Surprise, WorkerSeenGone
 from .loop import VirtualLoop, WallClock
 from .net import Network
-from .operators import Operators
+from .operators import SimOperators
 from .owner import Crashed, Owner
 from .picture import difference, pending
 from .supervisor import SimSupervisor
-from .worker import Attempt, SimWorker
+from .worker import SimAttempt, SimWorker
 
 __all__ = ["World"]
 
@@ -65,9 +65,9 @@ class World:
         self.network = Network(self.loop, self.dice)
         plans = {pipeline.name: compile_plan(pipeline, version_of(pipeline))}
         self.history = History(MemoryStore(), plans, pipeline)
-        intake = Intake({pipeline.name: pipeline}, SimIds(self.wall, self.dice))
+        intake = EngineAdmission({pipeline.name: pipeline}, SimIds(self.wall, self.dice))
         self.clients = Clients(self, intake, pipeline.name, events)
-        self.operators = Operators(self)
+        self.operators = SimOperators(self)
         self._random = self.dice.stream("world")
         self._owner: Owner | None = None
         self._frozen: set[int] = set()
@@ -216,11 +216,11 @@ class World:
 
     def _unwanted(self, worker: SimWorker, why: str, after_seconds: float, *, expected: bool = True) -> None:
         _, owner = self._workers.pop(worker.number)
-        self._note(WorkerGone(self.loop.time(), worker.number, worker.step.name, why))
+        self._note(WorkerSeenGone(self.loop.time(), worker.number, worker.step.name, why))
         self.loop.call_later(after_seconds, lambda: self._die(worker, owner, why, expected=expected))
 
     def _die(self, worker: SimWorker, owner: Owner, why: str, *, expected: bool) -> None:
-        self._note(WorkerGone(self.loop.time(), worker.number, worker.step.name, why))
+        self._note(WorkerSeenGone(self.loop.time(), worker.number, worker.step.name, why))
         worker.die()
         notice = self._random.expovariate(20.0) + 10.0 * (self._random.random() < 0.1)  # noqa: PLR2004 - or 10 s of silence
         self.loop.call_later(notice, owner.post, WorkerDown(worker.number, why, expected))
@@ -231,7 +231,7 @@ class World:
         if self._owner is not None:
             self._owner.take(worker.number, message)
 
-    def code_started(self, attempt: Attempt) -> None:
+    def code_started(self, attempt: SimAttempt) -> None:
         """A step's own code begins."""
         self.attempts += 1
         worker, item = attempt.worker, attempt.item
@@ -239,7 +239,7 @@ class World:
         end = self.history.store.end
         self._note(CodeStarted(self.loop.time(), worker.number, step, item[0], item[1], item[2], item[3], end))
 
-    def code_ended(self, attempt: Attempt, emitted: int | None) -> None:
+    def code_ended(self, attempt: SimAttempt, emitted: int | None) -> None:
         """A step's own code ended."""
         worker, item = attempt.worker, attempt.item
         worker.worked = worker.worked or emitted is not None

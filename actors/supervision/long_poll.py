@@ -1,4 +1,4 @@
-"""Attendance: the wait until something has ended, for one waiter at a time.
+"""CompletionLatch: the wait until something has ended, for one waiter at a time.
 
 Law: a newer waiter relieves the older one. Ray goes on with the call of a caller that has died, and each such call holds
 one of an actor's few threads: were they kept, an actor whose callers die again and again would come to a standstill.
@@ -6,14 +6,14 @@ one of an actor's few threads: were they kept, an actor whose callers die again 
 
 import threading
 
-__all__ = ["RELIEVED", "Attendance"]
+__all__ = ["SUPERSEDED", "CompletionLatch"]
 
-RELIEVED = "relieved"
+SUPERSEDED = "relieved"
 """What a waiter is told when a newer one has come; it says nothing of the end."""
 _ENDED = "stopped"
 
 
-class Attendance:
+class CompletionLatch:
     """Waits for an end, from any thread."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Attendance:
             mine = self._newest
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._over or self._newest != mine)
-            return _ENDED if self._over else RELIEVED
+            return _ENDED if self._over else SUPERSEDED
 
     def end(self) -> None:
         """It has ended."""

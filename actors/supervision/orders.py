@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 from ...cluster.processes import ProcessMark
 from ...events.supervision.supervisor import Supervision
-from .supervisor_actor import Patience
+from .supervisor_actor import SupervisionTimeouts
 
 __all__ = [
     "PARTITION_HISTORY",
     "ROOT_HISTORY",
-    "Charter",
-    "Living",
+    "LiveWorker",
     "StepEnds",
     "SupervisorGaveUp",
     "SupervisorGone",
+    "SupervisorSpec",
     "SupervisorUp",
     "WorkerGone",
     "WorkerWanted",
@@ -29,7 +29,7 @@ ROOT_HISTORY, PARTITION_HISTORY = "/root", "/partition"
 """Under which names the log has the histories that are of no pipeline: names that no pipeline can have."""
 
 
-class Charter(NamedTuple):
+class SupervisorSpec(NamedTuple):
     """What a supervisor has to know that looks after a pipeline, or after one of its steps.
 
     name: `pipeline` or `pipeline/step`. children: the names of the steps, or of the places of workers. incarnation: how
@@ -43,10 +43,10 @@ class Charter(NamedTuple):
     family: str
     engine: ProcessMark
     node: str
-    patience: Patience
+    patience: SupervisionTimeouts
 
 
-class Living(NamedTuple):
+class LiveWorker(NamedTuple):
     """A worker that was there before its supervisor. up: it has come up. worked: it has got something done."""
 
     slot: int

@@ -13,21 +13,21 @@ from typing import Any, assert_never
 from ...cluster.ray.session import ray_module
 from ...events.supervision.supervisor import ChildStatus, Escalate, How, Leave, Order, Restart, Start, Stop, Supervisor
 from ...events.supervision.tree import deserted, end_of_step, given_up
-from .orders import Charter, StepEnds, SupervisorGone, step_path
+from .orders import StepEnds, SupervisorGone, SupervisorSpec, step_path
 from .step_supervisor import StepSupervisor
 from .supervisor_actor import send
-from .supervisor_parent import Child, Parent
+from .supervisor_parent import SupervisorChild, SupervisorParent
 
 __all__ = ["PipelineSupervisor"]
 
 
-class PipelineSupervisor(Parent):
+class PipelineSupervisor(SupervisorParent):
     """The Ray actor. Detached and named, so that neither the root nor the engine takes it along when it ends."""
 
     child_type = StepSupervisor
     kind = "step"
 
-    def __init__(self, charter: Charter) -> None:
+    def __init__(self, charter: SupervisorSpec) -> None:
         self._charter = charter
         self._node = Supervisor(charter.name, charter.policy, charter.children)
         self._stopping = False
@@ -47,14 +47,14 @@ class PipelineSupervisor(Parent):
 
     # -- what it is told -----------------------------------------------------------------------------------------------
 
-    def _adopt(self, history: list[Any] | None, steps: list[tuple[Charter, Any, str]]) -> None:
+    def _adopt(self, history: list[Any] | None, steps: list[tuple[SupervisorSpec, Any, str]]) -> None:
         """All steps: their supervisors where they are there, and why not where one ended and nobody saw to it."""
         if self._stopping:
             return
         if history:
             self._node.restore(history, self._now_us())
         for charter, actor, _ in steps:
-            child = self._children[charter.name] = Child(charter, actor, time.monotonic())
+            child = self._children[charter.name] = SupervisorChild(charter, actor, time.monotonic())
             if actor is not None:
                 self._watch(child)
         if not self._node.gave_up:
@@ -67,7 +67,7 @@ class PipelineSupervisor(Parent):
     def _has_no_need(self, order: Start, ended: Mapping[str, str]) -> bool:
         return order.child in ended or self._of(order.child).actor is not None
 
-    def _remind(self, charter: Charter) -> None:
+    def _remind(self, charter: SupervisorSpec) -> None:
         """The engine misses the supervisor of a step."""
         child = self._children.get(charter.name)
         if child is not None and child.actor is None and not self._is_waiting:
@@ -95,14 +95,14 @@ class PipelineSupervisor(Parent):
 
     # -- doing ---------------------------------------------------------------------------------------------------------
 
-    def _watch(self, child: Child) -> None:
+    def _watch(self, child: SupervisorChild) -> None:
         send(child.actor, "adopted", self._me, not self._node.gave_up)
         super()._watch(child)
 
-    def _is_there(self, child: Child) -> None:
+    def _is_there(self, child: SupervisorChild) -> None:
         """That its workers are there, it says itself."""
 
-    def _has_ended(self, child: Child, how: How, reason: str) -> None:
+    def _has_ended(self, child: SupervisorChild, how: How, reason: str) -> None:
         if self._stopping:
             return
         step = self._step_of(child.charter)
@@ -142,7 +142,7 @@ class PipelineSupervisor(Parent):
                 case _:
                     assert_never(order)
 
-    def _begin(self, child: Child) -> None:
+    def _begin(self, child: SupervisorChild) -> None:
         if child.actor is None:
             self._found(child)
         else:
@@ -163,10 +163,10 @@ class PipelineSupervisor(Parent):
         if not self._stopping:
             self._do(self._node.tick(self._now_us()))
 
-    def _of(self, step: str) -> Child:
+    def _of(self, step: str) -> SupervisorChild:
         return self._children[step_path(self._charter.name, step)]
 
-    def _step_of(self, charter: Charter) -> str:
+    def _step_of(self, charter: SupervisorSpec) -> str:
         return charter.name.removeprefix(f"{self._charter.name}/")
 
     def _now_us(self) -> int:

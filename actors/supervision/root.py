@@ -11,30 +11,30 @@ from typing import Any
 
 from ...cluster.processes import ProcessMark
 from ...events.supervision.supervisor import Escalate, How, Restart, Start, Supervisor
-from .orders import Charter, SupervisorGaveUp, SupervisorGone
+from .orders import SupervisorGaveUp, SupervisorGone, SupervisorSpec
 from .pipeline_supervisor import PipelineSupervisor
-from .supervisor_actor import Patience
-from .supervisor_parent import Child, Parent
+from .supervisor_actor import SupervisionTimeouts
+from .supervisor_parent import SupervisorChild, SupervisorParent
 
 __all__ = ["RootSupervisor"]
 
 _EARLIER = "its supervisor ended while there was no root"
 
 
-class RootSupervisor(Parent):
+class RootSupervisor(SupervisorParent):
     """The Ray actor. Each of its children has the intensity of its own pipeline."""
 
     child_type = PipelineSupervisor
     kind = "pipeline"
 
-    def __init__(self, engine: ProcessMark, patience: Patience) -> None:
+    def __init__(self, engine: ProcessMark, patience: SupervisionTimeouts) -> None:
         self._nodes: dict[str, Supervisor] = {}
         super().__init__(engine, patience)
 
     def _orders(self) -> Mapping[str, Callable[..., None]]:
         return {**super()._orders(), "adopt": self._adopt, "restart": self._restart}
 
-    def _adopt(self, charter: Charter, actor: Any, history: list[Any] | None) -> None:
+    def _adopt(self, charter: SupervisorSpec, actor: Any, history: list[Any] | None) -> None:
         """A pipeline to look after; without an actor its supervisor has ended, and nobody saw to it."""
         name, known = charter.name, self._children.get(charter.name)
         if actor is None and known is not None and (known.actor is not None or self._nodes[name].due_us is not None):
@@ -44,20 +44,20 @@ class RootSupervisor(Parent):
             node.restore(history, self._now_us())
         if not node.gave_up:
             node.start(self._now_us())
-        child = self._children[name] = Child(charter, actor, time.monotonic())
+        child = self._children[name] = SupervisorChild(charter, actor, time.monotonic())
         if actor is not None:
             self._watch(child)
         elif not node.gave_up:  # it ended while there was no root, and that counts
             self._has_ended(child, How.CRASHED, _EARLIER)
 
-    def _is_there(self, child: Child) -> None:
+    def _is_there(self, child: SupervisorChild) -> None:
         self._nodes[child.charter.name].came_up(child.charter.name, self._now_us())
 
-    def _has_ended(self, child: Child, how: How, reason: str) -> None:
+    def _has_ended(self, child: SupervisorChild, how: How, reason: str) -> None:
         name = child.charter.name
         self._do(child, self._nodes[name].ended(name, how, reason, self._now_us()))
 
-    def _do(self, child: Child, orders: list[Any]) -> None:
+    def _do(self, child: SupervisorChild, orders: list[Any]) -> None:
         name = child.charter.name
         for order in orders:
             match order:

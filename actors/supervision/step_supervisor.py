@@ -19,10 +19,10 @@ from ...cluster.ray.exit_reasons import how_it_ended, is_orderly
 from ...cluster.ray.process_registry import birth_key, forget_births, look_up_birth
 from ...cluster.ray.session import ray_module
 from ...events.supervision.supervisor import How
-from ...events.supervision.tree import Action, StartWorker, StepNode, StepPolicy, StopWorker
-from .long_poll import RELIEVED
-from .orders import Charter, Living, WorkerGone, WorkerWanted
-from .supervisor_actor import Supervising, send
+from ...events.supervision.tree import Action, StartWorker, StepPolicy, StepSupervisorNode, StopWorker
+from .long_poll import SUPERSEDED
+from .orders import LiveWorker, SupervisorSpec, WorkerGone, WorkerWanted
+from .supervisor_actor import SupervisorActor, send
 
 __all__ = ["StepSupervisor"]
 
@@ -54,17 +54,17 @@ class _Member:
     gone: float = 0.0
 
 
-class StepSupervisor(Supervising):
+class StepSupervisor(SupervisorActor):
     """The Ray actor. Detached and named, so that neither its parent nor the engine takes it along when it ends."""
 
-    def __init__(self, charter: Charter) -> None:
+    def __init__(self, charter: SupervisorSpec) -> None:
         self._charter = charter
         pipeline, _, self._step = charter.name.partition("/")
         self._clock = SystemClock()
-        self._tree = StepNode(pipeline, StepPolicy(self._step, len(charter.children), charter.policy))
+        self._tree = StepSupervisorNode(pipeline, StepPolicy(self._step, len(charter.children), charter.policy))
         self._node = self._tree.node
         self._members: dict[int, _Member] = {}
-        self._living: dict[int, Living] = {}
+        self._living: dict[int, LiveWorker] = {}
         self._starts = itertools.count(1)
         self._parent: Any = None
         self._ceasing = False
@@ -92,7 +92,7 @@ class StepSupervisor(Supervising):
 
     # -- what the engine tells it --------------------------------------------------------------------------------------
 
-    def _adopt(self, history: list[Any] | None, living: list[Living]) -> None:
+    def _adopt(self, history: list[Any] | None, living: list[LiveWorker]) -> None:
         """Go on where the one before it ended, with the workers that are there."""
         if self._stopping:
             return
@@ -217,7 +217,7 @@ class StepSupervisor(Supervising):
     def _gone(self, worker: int, error: BaseException | None, said: object) -> None:
         """Ray says that it is gone, or that it has stopped: see to it."""
         member = self._member(worker)
-        if member is None or said == RELIEVED:
+        if member is None or said == SUPERSEDED:
             return
         if member.ended is None:
             member.ended = how_it_ended(error) if error else "it stopped"

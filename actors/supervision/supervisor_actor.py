@@ -1,4 +1,4 @@
-"""Supervising: what the supervisors that are Ray actors have in common: one thread that does everything, told by messages.
+"""SupervisorActor: what the supervisors that are Ray actors have in common: one thread that does everything, told by messages.
 
 Rules: only that thread touches state; the methods that Ray calls put a message into its queue. What has to be told to
 the engine is kept until the engine says that it has it, so a lost answer loses nothing. A supervisor whose engine is
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from ...cluster.processes import ProcessMark, is_gone
 from ...cluster.ray.session import ray_module
-from .long_poll import Attendance
+from .long_poll import CompletionLatch
 
-__all__ = ["NAMESPACE", "Patience", "Reports", "Supervising", "send", "start_actor"]
+__all__ = ["NAMESPACE", "Reports", "SupervisionTimeouts", "SupervisorActor", "send", "start_actor"]
 
 logger = logging.getLogger("ensue.supervisor")
 NAMESPACE = "ensue"
@@ -29,7 +29,7 @@ _MAIL = "mail"
 _ENGINE_LOOK_SECONDS = 0.5
 
 
-class Patience(NamedTuple):
+class SupervisionTimeouts(NamedTuple):
     """How long what is borne, in seconds.
 
     start: a worker that does not come up. ping: between two pings; three that are not answered are too many.
@@ -49,10 +49,10 @@ class Reports(NamedTuple):
     standing: Any
 
 
-class Supervising(ABC):
+class SupervisorActor(ABC):
     """A supervisor's thread, its mailbox and its reports."""
 
-    def __init__(self, engine: ProcessMark, patience: Patience) -> None:
+    def __init__(self, engine: ProcessMark, patience: SupervisionTimeouts) -> None:
         self._engine = engine
         self._patience = patience
         self._mail: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
@@ -63,7 +63,7 @@ class Supervising(ABC):
         self._shown: Any = None
         self._heard = time.monotonic()
         self._looked = 0.0
-        self._life = Attendance()
+        self._life = CompletionLatch()
         threading.Thread(target=self._serve, name="ensue-supervisor", daemon=True).start()
 
     # -- what Ray calls ------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Supervising(ABC):
         ray_module().kill(ray_module().get_runtime_context().current_actor, no_restart=True)
 
 
-def start_actor(kind: type[Supervising], name: str, node: str, *arguments: Any) -> Any:
+def start_actor(kind: type[SupervisorActor], name: str, node: str, *arguments: Any) -> Any:
     """Start a supervisor on a node of Ray: detached, so that whoever starts it does not take it along."""
     ray = ray_module()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415 - ray loads late

@@ -1,4 +1,4 @@
-"""Parent: a supervisor whose children are supervisors, each of them a Ray actor: it watches, ends and replaces them.
+"""SupervisorParent: a supervisor whose children are supervisors, each of them a Ray actor: it watches, ends and replaces them.
 
 Rules: children are detached, so that a parent that ends takes none of them along, and the next one adopts them. Who is
 started anew after whom is the affair of those that build on this.
@@ -16,11 +16,11 @@ from ...cluster.processes import NOBODY, ProcessMark, end, is_gone, mark_of
 from ...cluster.ray.exit_reasons import first_line, how_it_ended
 from ...cluster.ray.session import ray_module
 from ...events.supervision.supervisor import How
-from .long_poll import RELIEVED
-from .orders import Charter, SupervisorUp
-from .supervisor_actor import Patience, Supervising, start_actor
+from .long_poll import SUPERSEDED
+from .orders import SupervisorSpec, SupervisorUp
+from .supervisor_actor import SupervisionTimeouts, SupervisorActor, start_actor
 
-__all__ = ["Child", "Parent", "actor_name"]
+__all__ = ["SupervisorChild", "SupervisorParent", "actor_name"]
 
 logger = logging.getLogger("ensue.supervisor")
 _LOOK_SECONDS = 0.05
@@ -31,10 +31,10 @@ Key = tuple[str, int]
 
 
 @dataclass(slots=True, eq=False)
-class Child:
+class SupervisorChild:
     """One supervisor below: `actor` is None while there is none."""
 
-    charter: Charter
+    charter: SupervisorSpec
     actor: Any
     started: float
     mark: ProcessMark = NOBODY
@@ -46,28 +46,28 @@ class Child:
         return self.charter.name, self.charter.incarnation
 
 
-class Parent(Supervising):
+class SupervisorParent(SupervisorActor):
     """What the root and the supervisor of a pipeline have in common."""
 
-    child_type: type[Supervising]
+    child_type: type[SupervisorActor]
     """What is started in the place of a child that ended."""
     kind: str
     """What children are called, in the names of their actors."""
 
-    def __init__(self, engine: ProcessMark, patience: Patience) -> None:
+    def __init__(self, engine: ProcessMark, patience: SupervisionTimeouts) -> None:
         self._clock = SystemClock()
-        self._children: dict[str, Child] = {}
+        self._children: dict[str, SupervisorChild] = {}
         self._pinged = time.monotonic()
         super().__init__(engine, patience)
 
     # -- for those who build on it -------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _has_ended(self, child: Child, how: How, reason: str) -> None:
+    def _has_ended(self, child: SupervisorChild, how: How, reason: str) -> None:
         """A child is gone, and seen to be."""
 
     @abstractmethod
-    def _is_there(self, child: Child) -> None:
+    def _is_there(self, child: SupervisorChild) -> None:
         """A child has said its process."""
 
     @abstractmethod
@@ -82,11 +82,11 @@ class Parent(Supervising):
     def _orders(self) -> Mapping[str, Callable[..., None]]:
         return {"pid": self._met, "gone": self._gone, "refused": self._refused, "pong": self._pong}
 
-    def _watch(self, child: Child) -> None:
+    def _watch(self, child: SupervisorChild) -> None:
         self._ask("pid", child.key, child.actor.pid.remote())
         self._ask("gone", child.key, child.actor.attend.remote())
 
-    def _found(self, child: Child) -> None:
+    def _found(self, child: SupervisorChild) -> None:
         """Start another supervisor in the place of a child."""
         child.charter = child.charter._replace(incarnation=child.charter.incarnation + 1)
         child.mark, child.missed, child.started = NOBODY, 0, time.monotonic()
@@ -115,7 +115,7 @@ class Parent(Supervising):
 
     def _gone(self, key: Key, error: BaseException | None, said: object) -> None:
         child = self._child(key)
-        if child is not None and said != RELIEVED:
+        if child is not None and said != SUPERSEDED:
             reason = how_it_ended(error) if error else "it stopped"
             self._end(child, How.CRASHED, f"its supervisor ended: {reason}")
 
@@ -124,7 +124,7 @@ class Parent(Supervising):
         if child.key == key and child.actor is None:
             self._end(child, How.UNSTARTED, f"its supervisor did not start: {first_line(error)}")
 
-    def _end(self, child: Child, how: How, reason: str) -> None:
+    def _end(self, child: SupervisorChild, how: How, reason: str) -> None:
         """See that it is gone: Ray's raylet ends the process of an actor that does not follow within seconds."""
         end(child.mark)
         if child.actor is not None:
@@ -132,7 +132,7 @@ class Parent(Supervising):
         child.actor = None
         self._has_ended(child, how, reason)
 
-    def _child(self, key: Key) -> Child | None:
+    def _child(self, key: Key) -> SupervisorChild | None:
         child = self._children.get(key[0])
         return child if child is not None and child.actor is not None and child.key == key else None
 
@@ -164,7 +164,7 @@ class Parent(Supervising):
             child.missed += 1
             self._ask("pong", child.key, child.actor.ping.remote())
 
-    def _check_start(self, child: Child) -> None:
+    def _check_start(self, child: SupervisorChild) -> None:
         limit = self._patience.start_seconds
         if time.monotonic() - child.started > limit:
             self._end(child, How.UNSTARTED, f"its supervisor did not come up within {limit:g} s")
@@ -173,6 +173,6 @@ class Parent(Supervising):
         """The supervisors below see for themselves that the engine is gone, and end what they look after first."""
 
 
-def actor_name(charter: Charter, kind: str) -> str:
+def actor_name(charter: SupervisorSpec, kind: str) -> str:
     """How the actor of a supervisor is called."""
     return f"{charter.family}.{kind}.{charter.name}.{charter.incarnation}"

@@ -8,7 +8,7 @@ import asyncio
 import threading
 from typing import Any
 
-from ...events.decide.inputs import Completion, Op
+from ...events.decide.inputs import Completion, CompletionKind
 from .executor import Executor, Running, most_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
@@ -117,7 +117,7 @@ class TaskExecutor(Executor):
             index += 1
             running.emitted = index + 1
             output = self.invoker.output(event, many=True)
-            self.outbox.add([Op.STREAM, running.item[0], index, [output]])
+            self.outbox.add([CompletionKind.STREAM, running.item[0], index, [output]])
             ahead = most_ahead(output)
             while index - running.credit >= ahead:
                 running.paused = True

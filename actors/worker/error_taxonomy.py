@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ...events.errors import CodecError, EventInvalid, GiveUp, LogUnavailable, Overloaded
 from ...events.model.failure import FailureKind
 
-__all__ = ["ROWS", "Row", "attribute", "causes", "row_of"]
+__all__ = ["ROWS", "TaxonomyRow", "attribute", "causes", "row_of"]
 
 _CLIENT_ERRORS = range(400, 500)
 _SERVER_ERRORS = range(500, 600)
@@ -92,7 +92,7 @@ _MOST_CAUSES = 16
 Test = Callable[[BaseException], bool]
 
 
-class Row(NamedTuple):
+class TaxonomyRow(NamedTuple):
     """A class of failure: in words, its kind, and whether an exception is of it. inner: also as the cause of another."""
 
     words: str
@@ -135,7 +135,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [one for one in inner if isinstance(one, BaseException)]
 
 
-def row_of(error: BaseException) -> Row | None:
+def row_of(error: BaseException) -> TaxonomyRow | None:
     """The row of an exception: its own, or that of its nearest cause that has one."""
     for one in causes(error):
         for row in ROWS:
@@ -213,28 +213,32 @@ _PERMANENT, _RESOURCE = FailureKind.PERMANENT, FailureKind.RESOURCE
 _TIMEOUT, _TRANSIENT, _UNKNOWN = FailureKind.TIMEOUT, FailureKind.TRANSIENT, FailureKind.UNKNOWN
 
 ROWS = (
-    Row("`GiveUp`", _PERMANENT, _is(GiveUp)),
-    Row("data that does not fit its model", _PERMANENT, _is(ValidationError, CodecError, EventInvalid), inner=False),
-    Row("out of memory", _RESOURCE, _is(MemoryError)),
-    Row("disk, quota or open files used up", _RESOURCE, _has_number(_FULL)),
-    Row(
+    TaxonomyRow("`GiveUp`", _PERMANENT, _is(GiveUp)),
+    TaxonomyRow(
+        "data that does not fit its model", _PERMANENT, _is(ValidationError, CodecError, EventInvalid), inner=False
+    ),
+    TaxonomyRow("out of memory", _RESOURCE, _is(MemoryError)),
+    TaxonomyRow("disk, quota or open files used up", _RESOURCE, _has_number(_FULL)),
+    TaxonomyRow(
         "SQLITE_FULL, SQLITE_NOMEM",
         _RESOURCE,
         _any(_has_sqlite_code(_SQLITE_FULL, _SQLITE_NO_MEMORY), _is_named(_EXHAUSTED)),
     ),
-    Row("throttling codes of AWS", _TRANSIENT, _is_throttled_by_aws),
-    Row("HTTP 408, 425, 429 and 5xx", _TRANSIENT, _says_later),
-    Row("other HTTP 4xx", _PERMANENT, _blames_the_caller),
-    Row("time-outs", _TIMEOUT, _any(_is(TimeoutError), _is_named(_TIMEOUTS))),
-    Row("`ConnectionError`", _TRANSIENT, _any(_is(ConnectionError), _is_named(_CONNECTIONS), _has_number(_NO_ROUTE))),
-    Row(
+    TaxonomyRow("throttling codes of AWS", _TRANSIENT, _is_throttled_by_aws),
+    TaxonomyRow("HTTP 408, 425, 429 and 5xx", _TRANSIENT, _says_later),
+    TaxonomyRow("other HTTP 4xx", _PERMANENT, _blames_the_caller),
+    TaxonomyRow("time-outs", _TIMEOUT, _any(_is(TimeoutError), _is_named(_TIMEOUTS))),
+    TaxonomyRow(
+        "`ConnectionError`", _TRANSIENT, _any(_is(ConnectionError), _is_named(_CONNECTIONS), _has_number(_NO_ROUTE))
+    ),
+    TaxonomyRow(
         "SQLITE_BUSY, SQLITE_LOCKED",
         _TRANSIENT,
         _any(
             _has_sqlite_code(_SQLITE_BUSY, _SQLITE_LOCKED), _is_named(frozenset({"apsw.BusyError", "apsw.LockedError"}))
         ),
     ),
-    Row("SQLSTATE 40001, 40P01, 08xxx, 57P0x", _TRANSIENT, _any(_may_pass_in_postgres, _lost_a_database)),
-    Row("`Overloaded`, `LogUnavailable`", _TRANSIENT, _is(Overloaded, LogUnavailable)),
-    Row("a lost Ray actor, worker or object", _UNKNOWN, _is_named(_LOST)),
+    TaxonomyRow("SQLSTATE 40001, 40P01, 08xxx, 57P0x", _TRANSIENT, _any(_may_pass_in_postgres, _lost_a_database)),
+    TaxonomyRow("`Overloaded`, `LogUnavailable`", _TRANSIENT, _is(Overloaded, LogUnavailable)),
+    TaxonomyRow("a lost Ray actor, worker or object", _UNKNOWN, _is_named(_LOST)),
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from ...events.decide.inputs import Completion, Op
+from ...events.decide.inputs import Completion, CompletionKind
 from .invoke import Invoker, Item
 from .outbox import Outbox
 
@@ -133,7 +133,7 @@ class Executor(ABC):
                 self.queue.remove(item)
             except ValueError:
                 continue  # it began just now
-            self.outbox.add([Op.RELEASE, item[0]])
+            self.outbox.add([CompletionKind.RELEASE, item[0]])
 
     def heartbeat(self, token: int) -> None:
         """An attempt says that it is alive."""
@@ -158,7 +158,7 @@ class Executor(ABC):
         for token, told in self._stuck.items():
             if now - told >= _REPEAT_SECONDS:  # the lane may lose it, and nothing else is said of this attempt
                 self._stuck[token] = now
-                self.outbox.add([Op.STUCK, token])
+                self.outbox.add([CompletionKind.STUCK, token])
 
     def _grace_seconds(self, running: Running) -> float:
         return 5.0 if running.task is not None else 0.0
@@ -166,7 +166,7 @@ class Executor(ABC):
     def hand_back(self) -> None:
         """Return what is queued, unrun."""
         while (item := self.take()) is not None:
-            self.outbox.add([Op.RELEASE, item[0]])
+            self.outbox.add([CompletionKind.RELEASE, item[0]])
 
     def take(self) -> Item | None:
         """The first of what is queued, None where another thread was quicker."""
@@ -184,8 +184,8 @@ class Executor(ABC):
         self.running.pop(running.item[0], None)
         if running.reported:
             return  # its process is being ended
-        if running.cancelled and (completion[0] != Op.DONE or running.wake is not None):
-            completion = [Op.RELEASE, running.item[0]]
+        if running.cancelled and (completion[0] != CompletionKind.DONE or running.wake is not None):
+            completion = [CompletionKind.RELEASE, running.item[0]]
         self.tell(completion)
 
     def raised(self, running: Running, error: BaseException) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from ...events.decide.inputs import Op
+from ...events.decide.inputs import CompletionKind
 from .executor import Executor, Running
 from .invoke import Invoker, Item
 from .outbox import Outbox
@@ -57,7 +57,7 @@ class InlineExecutor(Executor):
         if self._streams:
             for index, event in enumerate(e for e in result if e is not None):
                 running.emitted = index + 1
-                self.outbox.add([Op.STREAM, item[0], index, [self.invoker.output(event, many=True)]])
+                self.outbox.add([CompletionKind.STREAM, item[0], index, [self.invoker.output(event, many=True)]])
             result_of = self.invoker.streamed(running, _since(running))
         else:
             result_of = self.invoker.done(item, result, _since(running))

@@ -7,7 +7,7 @@ here, so that nothing undeclared reaches the log.
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
-from ...events.decide.inputs import Completion, Op
+from ...events.decide.inputs import Completion, CompletionKind
 from ...events.errors import CodecError
 from ...events.ids import format_id, idempotency_key
 from ...events.model.codec import MAX_MESSAGE_BYTES, encode
@@ -86,10 +86,10 @@ class Invoker:
         """The completion of a call that returned; raises `UndeclaredEvent` or `CodecError` for what it returned."""
         if result is None:
             self._check_nothing()
-            return [Op.DONE, item[_TOKEN], duration_us, [], False]
+            return [CompletionKind.DONE, item[_TOKEN], duration_us, [], False]
         if isinstance(result, list | tuple):
-            return [Op.DONE, item[_TOKEN], duration_us, self._outputs(cast("list[Any]", result)), True]
-        return [Op.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
+            return [CompletionKind.DONE, item[_TOKEN], duration_us, self._outputs(cast("list[Any]", result)), True]
+        return [CompletionKind.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
 
     def log(self, message: str) -> None:
         """Say what concerns the step but no attempt of it."""
@@ -97,7 +97,7 @@ class Invoker:
 
     def streamed(self, ended: "Streamed", duration_us: int) -> Completion:
         """The completion of a generator that ended; its events went ahead, and are counted here."""
-        return [Op.DONE, ended.item[_TOKEN], duration_us, [], True, ended.emitted]
+        return [CompletionKind.DONE, ended.item[_TOKEN], duration_us, [], True, ended.emitted]
 
     def output(self, event: Any, *, many: bool) -> list[Any]:
         """An emitted event as it travels."""
@@ -110,7 +110,7 @@ class Invoker:
         """The completion of a call that raised, with the decision of the retry policy and whether a breaker counts it."""
         elapsed = max(0.0, (now_us - item[_FIRST_US]) / 1e6)
         failure, wait = judge(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN], now_seconds=now_us / 1e6)
-        return [Op.FAIL, item[_TOKEN], *failure, wait, feeds_breaker(error, self._counts)]
+        return [CompletionKind.FAIL, item[_TOKEN], *failure, wait, feeds_breaker(error, self._counts)]
 
     def _outputs(self, events: list[Any] | tuple[Any, ...]) -> list[list[Any]]:
         outputs = [self.output(event, many=True) for event in events]

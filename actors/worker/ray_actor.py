@@ -10,7 +10,7 @@ from typing import Any
 from ...cluster.ray.process_registry import register_birth
 from ...cluster.ray.session import ray_module
 from ...events.pipelines.step import Resources
-from ..supervision.long_poll import RELIEVED
+from ..supervision.long_poll import SUPERSEDED
 from .worker import Worker
 
 __all__ = ["WorkerActor", "worker_actor"]
@@ -43,7 +43,7 @@ class WorkerActor(Worker):
     def attend(self) -> str:
         """Return when this worker has stopped, with nothing left to say; or when somebody else asks."""
         said = super().attend()
-        if said != RELIEVED and self._serving:
+        if said != SUPERSEDED and self._serving:
             self._served.wait()
         return said
 

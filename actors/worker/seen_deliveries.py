@@ -9,17 +9,17 @@ in the outbox's own order, so nothing is called missing while it moves from the 
 from collections.abc import Iterable
 from typing import Any
 
-from ...events.decide.inputs import Completion, Op
+from ...events.decide.inputs import Completion, CompletionKind
 from .invoke import Item
 
-__all__ = ["SeenTokens"]
+__all__ = ["SeenDeliveries"]
 
 _REMEMBERED = 32_768
 """At least so many of the last tokens are remembered, and at most twice as many (about 6 MB)."""
-_LAST_WORDS = frozenset({Op.DONE, Op.FAIL, Op.RELEASE})
+_LAST_WORDS = frozenset({CompletionKind.DONE, CompletionKind.FAIL, CompletionKind.RELEASE})
 
 
-class SeenTokens:
+class SeenDeliveries:
     """What one worker has had; one thread at a time hears, any may answer."""
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:

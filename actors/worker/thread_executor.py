@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 
-from ...events.decide.inputs import Completion, Op
+from ...events.decide.inputs import Completion, CompletionKind
 from .executor import Executor, Running, most_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
@@ -137,7 +137,7 @@ class ThreadExecutor(Executor):
                 index += 1
                 running.emitted = index + 1
                 output = self.invoker.output(event, many=True)
-                self.outbox.add([Op.STREAM, item[0], index, [output]])
+                self.outbox.add([CompletionKind.STREAM, item[0], index, [output]])
                 ahead = most_ahead(output)
                 while index - running.credit >= ahead and not running.unwanted:
                     running.paused = True

@@ -16,14 +16,14 @@ from ...events.model.codec import decode, pack
 from ...events.model.event import Event
 from ...events.model.registry import Registry
 from ...events.pipelines.step import CallStyle, Step
-from ..supervision.long_poll import Attendance
+from ..supervision.long_poll import CompletionLatch
 from ..transport.messages import Tag, unpack_message
 from .async_executor import TaskExecutor
 from .executor import Executor
 from .invoke import Invoker, Item
 from .log_queries import Questions
 from .outbox import Outbox
-from .seen_deliveries import SeenTokens
+from .seen_deliveries import SeenDeliveries
 from .stdout_capture import forward_prints
 from .step_logger import LogLine
 from .thread_executor import ThreadExecutor
@@ -47,8 +47,8 @@ class WorkerCore:
         _limit_memory(step)
         self.outbox = Outbox(ring)
         self.executor = make_executor(Invoker(step, Registry(models), self, self.log), self.outbox)
-        self.stopping = Attendance()
-        self._seen = SeenTokens()
+        self.stopping = CompletionLatch()
+        self._seen = SeenDeliveries()
         self.outbox.leaving = self._seen.answered
         self._hearing = threading.Lock()  # a lane of Ray calls brings several messages at once
         self._questions = Questions(self.outbox.say)

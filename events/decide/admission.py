@@ -1,4 +1,4 @@
-"""Starting: an event from outside, or a notice of the engine's own, becomes a run.
+"""Admission: an event from outside, or a notice of the engine's own, becomes a run.
 
 Rules: what is refused leaves no trace; what is accepted is in the log with this batch. The same id of the same sender
 is one run, whatever is sent how often.
@@ -9,30 +9,30 @@ from collections.abc import Mapping
 from ..errors import DeliveryConflict, EnsueError, Overloaded
 from ..pipelines.plan import Plan
 from ..state import transitions
-from ..state.records import Kind
+from ..state.records import RecordKind
 from ..state.state import Ref
 from . import results
 from .commands import Answer
-from .decision_builder import Book
-from .inputs import Accepted, Announce, Emit, Known
+from .decision_builder import DecisionBuilder
+from .inputs import Accepted, Announce, Emit, PriorDelivery
 from .limits import Limits
 
-__all__ = ["NOTICE_SOURCE", "Starting"]
+__all__ = ["NOTICE_SOURCE", "Admission"]
 
 NOTICE_SOURCE = "ensue"
 """The source of runs that a notice began."""
-_RUN = int(Kind.RUN)
+_RUN = int(RecordKind.RUN)
 
 
-class Starting:
+class Admission:
     """The way in."""
 
-    def __init__(self, plans: Mapping[str, Plan], book: Book, limits: Limits) -> None:
+    def __init__(self, plans: Mapping[str, Plan], book: DecisionBuilder, limits: Limits) -> None:
         self.draining = False
         self._plans = plans
         self._book = book
         self._limits = limits
-        self._remembered: dict[tuple[str, str], Known] = {}
+        self._remembered: dict[tuple[str, str], PriorDelivery] = {}
 
     def open(self) -> None:
         """Begin a batch: what the last one accepted is in the log by now."""
@@ -88,7 +88,7 @@ class Starting:
         ref = Ref(emit.event_id, emit.type, emit.version, emit.data, emit.key, run.root)
         book.record(run, results.event_record(ref, b"", 0, 0, book.now_us, many=False))
         if emit.sender_id is not None:
-            self._remembered[emit.source, emit.sender_id] = Known(emit.digest, emit.event_id, emit.run_id)
+            self._remembered[emit.source, emit.sender_id] = PriorDelivery(emit.digest, emit.event_id, emit.run_id)
             book.decision.seen.append((emit.source, emit.sender_id, emit.digest, emit.run_id, emit.event_id))
         if not transitions.hear(book.state, run, ref):
             run.results = [ref]

@@ -1,4 +1,4 @@
-"""Circuits: the breakers of a partition, told of what became of calls, and asked before new ones are made.
+"""Breakers: the breakers of a partition, told of what became of calls, and asked before new ones are made.
 
 Rules: every transition is remembered in the commit that follows from it, so a crash closes nothing, and pipelines can
 hear of it. Steps that name the same dependency share a circuit. A probe is one delivery, under way until it leaves its
@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping
 from ..errors import BreakerUnknown
 from ..model.notices import BreakerClosed, BreakerHalfOpen, BreakerOpened
 from ..pipelines.plan import Plan, StepPlan
-from ..policies.breaker import BreakerStatus, BreakerView, Circuit, Signal
+from ..policies.breaker import BreakerSignal, BreakerState, BreakerStatus, BreakerView
 from ..state.state import Delivery
 from .commands import Answer, Audited, Recall, Remembered
-from .decision_builder import Book
-from .dispatch import Pool
+from .decision_builder import DecisionBuilder
+from .dispatch import StepQueue
 from .inputs import Force
 
-__all__ = ["FACT", "Circuits", "circuit_name"]
+__all__ = ["FACT", "Breakers", "circuit_name"]
 
 FACT = "breaker"
-Pools = Mapping[tuple[str, str], Pool]
+Pools = Mapping[tuple[str, str], StepQueue]
 
 
 def circuit_name(pipeline: str, step: StepPlan) -> str:
@@ -29,13 +29,13 @@ def circuit_name(pipeline: str, step: StepPlan) -> str:
     return breaker.name if breaker is not None and breaker.name is not None else f"{pipeline}/{step.name}"
 
 
-class Circuits:
+class Breakers:
     """All circuits by name. `facts`: what the log remembers of them."""
 
-    def __init__(self, plans: Iterable[Plan], pools: Pools, book: Book, facts: Mapping[str, bytes]) -> None:
+    def __init__(self, plans: Iterable[Plan], pools: Pools, book: DecisionBuilder, facts: Mapping[str, bytes]) -> None:
         self._book = book
-        self._by_name: dict[str, Circuit] = {}
-        self._pools: dict[str, list[Pool]] = {}
+        self._by_name: dict[str, BreakerState] = {}
+        self._pools: dict[str, list[StepQueue]] = {}
         self._moving: set[str] = set()
         for plan in plans:
             for step in plan.steps:
@@ -46,10 +46,10 @@ class Circuits:
                 circuit.restore(body)
                 self._watch(circuit)
 
-    def _guard(self, pool: Pool, name: str, step: StepPlan) -> None:
+    def _guard(self, pool: StepQueue, name: str, step: StepPlan) -> None:
         circuit = self._by_name.get(name)
         if circuit is None:
-            circuit = self._by_name[name] = Circuit(name, step.step.breaker)
+            circuit = self._by_name[name] = BreakerState(name, step.step.breaker)
         pool.circuit = circuit
         pool.slow_us = circuit.policy.slow_seconds * 1e6
         self._pools.setdefault(name, []).append(pool)
@@ -80,13 +80,13 @@ class Circuits:
             if signal is not None:
                 self._move(circuit, signal)
 
-    def succeeded(self, circuit: Circuit, calls: int, slow: int) -> None:
+    def succeeded(self, circuit: BreakerState, calls: int, slow: int) -> None:
         """Calls came back (while half-open: the probe)."""
         signal = circuit.succeeded(calls, slow, self._book.now_us)
         if signal is not None:
             self._move(circuit, signal)
 
-    def failed(self, circuit: Circuit, delivery: Delivery, reason: str) -> None:
+    def failed(self, circuit: BreakerState, delivery: Delivery, reason: str) -> None:
         """A call failed in a way that counts; while half-open only that of the probe does."""
         if circuit.status is BreakerStatus.HALF_OPEN and circuit.probe is not delivery:
             return
@@ -102,7 +102,7 @@ class Circuits:
             known = ", ".join(sorted(self._by_name)) or "none"
             error = BreakerUnknown(f"no breaker is named {entry.breaker!r} (known: {known})")
         else:
-            signal = Signal.FORCED_OPEN if entry.opens else Signal.FORCED_CLOSED
+            signal = BreakerSignal.FORCED_OPEN if entry.opens else BreakerSignal.FORCED_CLOSED
             circuit.reason = f"opened by {entry.who}" if entry.opens else ""
             self._move(circuit, signal, by=entry.who, seconds=entry.seconds)
             action = "breaker open" if entry.opens else "breaker close"
@@ -122,7 +122,9 @@ class Circuits:
             for name, circuit in sorted(self._by_name.items())
         ]
 
-    def _move(self, circuit: Circuit, signal: Signal, *, by: str = "engine", seconds: float | None = None) -> None:
+    def _move(
+        self, circuit: BreakerState, signal: BreakerSignal, *, by: str = "engine", seconds: float | None = None
+    ) -> None:
         now_us = self._book.now_us
         if not circuit.move(signal, now_us, seconds=seconds):
             return
@@ -140,14 +142,14 @@ class Circuits:
         else:
             self._book.announce(BreakerClosed(**where, by=by), about)
 
-    def _recall(self, circuit: Circuit) -> None:
+    def _recall(self, circuit: BreakerState) -> None:
         """What workers have and have not begun waits with the rest; an attempt that never began is none."""
         for pool in self._pools[circuit.name]:
             for slot in pool.workers:
                 if slot.leases:
                     self._book.decision.recall.append(Recall(slot.worker, list(slot.leases)))
 
-    def _watch(self, circuit: Circuit) -> None:
+    def _watch(self, circuit: BreakerState) -> None:
         if circuit.status is BreakerStatus.CLOSED:
             self._moving.discard(circuit.name)
         else:

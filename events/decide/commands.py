@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 from ..errors import EnsueError
 from ..state.records import Entry
 from ..state.run_status import Status
-from ..state.state import Fault, Run
+from ..state.state import RecordedError, Run
 from .inputs import Accepted
 
 __all__ = [
@@ -103,7 +103,7 @@ class Died(NamedTuple):
     delivery: int
     event_type: str
     event_id: bytes
-    fault: Fault
+    fault: RecordedError
     time_us: int
     blocked: bool
 

@@ -14,23 +14,23 @@ from ..policies.breaker import BreakerView
 from ..state import keys
 from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import results
-from .admission import Starting
-from .circuits import Circuits
+from .admission import Admission
+from .circuits import Breakers
 from .commands import Audited, CancelDeliveries, Credit, Decision, Kill, Remembered
-from .decision_builder import Book
-from .dispatch import Pool, WorkerSlot, size_of
+from .decision_builder import DecisionBuilder
+from .dispatch import StepQueue, WorkerSlot, size_of
 from .inputs import (
     Announce,
     Audit,
     Cancel,
     Completed,
     Completion,
+    CompletionKind,
     Emit,
     Force,
     Input,
     Missing,
     Note,
-    Op,
     Redrive,
     Revive,
     StepBroken,
@@ -39,22 +39,22 @@ from .inputs import (
 )
 from .leasing import Leasing
 from .limits import Limits
-from .operations import Operators
+from .operations import OperatorDecisions
 
-__all__ = ["Core", "Limits"]
+__all__ = ["Decider", "Limits"]
 
 READY = DeliveryStatus.READY
 LEASED = DeliveryStatus.LEASED
 WAITING = DeliveryStatus.WAITING
-DONE, FAIL = Op.DONE, Op.FAIL
-_KEPT = (Op.STREAM, Op.STUCK)
+DONE, FAIL = CompletionKind.DONE, CompletionKind.FAIL
+_KEPT = (CompletionKind.STREAM, CompletionKind.STUCK)
 """What a worker says of a delivery that it goes on with."""
 _TOTAL = 5
 """Where the completion of a generator says how many events it emitted."""
 _MOST_REASON = 200
 
 
-class Core:
+class Decider:
     """The state of one partition, and what follows from its inputs.
 
     facts: what the log remembers of the breakers, by name.
@@ -63,22 +63,22 @@ class Core:
     def __init__(
         self,
         plans: Mapping[str, Plan],
-        book: Book,
+        book: DecisionBuilder,
         limits: Limits | None = None,
         facts: Mapping[str, bytes] | None = None,
     ) -> None:
         self.plans = dict(plans)
         self.pools = {
-            (plan.pipeline, step.name): Pool(plan.pipeline, step.name, step.step.style.endswith("stream"))
+            (plan.pipeline, step.name): StepQueue(plan.pipeline, step.name, step.step.style.endswith("stream"))
             for plan in plans.values()
             for step in plan.steps
         }
-        self.workers: dict[int, tuple[WorkerSlot, Pool]] = {}
+        self.workers: dict[int, tuple[WorkerSlot, StepQueue]] = {}
         self._book = book
         self._limits = limits or Limits()
-        self._circuits = Circuits(plans.values(), self.pools, book, facts or {})
-        self._starting = Starting(self.plans, book, self._limits)
-        self._operators = Operators(self.plans, book, self._stop_leases, self._is_busy)
+        self._circuits = Breakers(plans.values(), self.pools, book, facts or {})
+        self._starting = Admission(self.plans, book, self._limits)
+        self._operators = OperatorDecisions(self.plans, book, self._stop_leases, self._is_busy)
         self._leasing = Leasing(book, self.pools, self._limits)
         self._owed: dict[tuple[int, int], int] = {}
 
@@ -215,12 +215,12 @@ class Core:
 
     def _goes_on(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
         """What a worker says of a delivery that it keeps."""
-        if item[0] == Op.STUCK:
+        if item[0] == CompletionKind.STUCK:
             self._stuck(slot, item[1])
         else:
             self._streamed(slot, delivery, item)
 
-    def _well(self, pool: Pool, calls: int, slow: int) -> None:
+    def _well(self, pool: StepQueue, calls: int, slow: int) -> None:
         """Calls came back, `slow` of them late; while half-open only the probe counts."""
         if calls and pool.circuit is not None and not pool.probes:
             self._circuits.succeeded(pool.circuit, calls, slow)
@@ -235,19 +235,19 @@ class Core:
             results.released(book, delivery)
         book.settle(delivery.run)
 
-    def _heed(self, pool: Pool, delivery: Delivery, item: Completion) -> None:
+    def _heed(self, pool: StepQueue, delivery: Delivery, item: Completion) -> None:
         """What a failure says of the step, whatever becomes of the delivery."""
         if item[2] == FailureKind.RESOURCE:
             self._leasing.strain(pool)
         if item[7] and pool.circuit is not None:
             self._circuits.failed(pool.circuit, delivery, f"{item[3]}: {item[4]}"[:_MOST_REASON])
 
-    def _probed(self, pool: Pool, delivery: Delivery, op: int) -> None:
+    def _probed(self, pool: StepQueue, delivery: Delivery, op: int) -> None:
         """A half-open circuit's probe came back: done proves something, a failure that counts was heeded already."""
         circuit = pool.circuit
         if circuit is not None and circuit.probe is delivery:
             circuit.probe = None
-            if op == Op.DONE:
+            if op == CompletionKind.DONE:
                 self._circuits.succeeded(circuit, 1, 0)
 
     def _missing(self, entry: Missing) -> None:
@@ -262,7 +262,7 @@ class Core:
                 slot.leased_bytes -= size_of(delivery)
                 self._lost(pool, delivery)
 
-    def _lost(self, pool: Pool, delivery: Delivery) -> None:
+    def _lost(self, pool: StepQueue, delivery: Delivery) -> None:
         """A delivery left its worker without a result."""
         if pool.circuit is not None and pool.circuit.probe is delivery:
             pool.circuit.probe = None

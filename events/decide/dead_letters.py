@@ -11,7 +11,7 @@ from enum import StrEnum
 from ..ids import derived_id, format_id
 from ..model.failure import Failure
 from ..model.notices import CompensationBlocked
-from ..state.state import Delivery, DeliveryStatus, Fault, Run
+from ..state.state import Delivery, DeliveryStatus, RecordedError, Run
 from .commands import Audited, Decision, Died, Settled
 
 __all__ = ["LETTERS", "LetterState", "LetterTurn", "block", "bury", "forgo", "letter_id", "settle"]
@@ -86,7 +86,7 @@ def forgo(decision: Decision, run: Run) -> None:
             decision.audit.append(Audited(_WHO, "letter discard", letter, "its run was undone"))
 
 
-def _died(decision: Decision, delivery: Delivery, fault: Fault, *, blocked: bool) -> Died:
+def _died(decision: Decision, delivery: Delivery, fault: RecordedError, *, blocked: bool) -> Died:
     last = delivery.last_ref
     letter = letter_id(delivery.run.run_id, delivery.number)
     decision.settled = [settled for settled in decision.settled if settled.letter_id != letter]  # redriven, dead again

@@ -1,4 +1,4 @@
-"""Book: what one batch adds to the log, gathered run by run, and the timers of what waits.
+"""DecisionBuilder: what one batch adds to the log, gathered run by run, and the timers of what waits.
 
 Rules: records are gathered here and numbered once, when the batch closes: all records of a run in a batch stand
 together as one entry; as several, where one could not be read back, and where an event with a key comes after another
@@ -12,8 +12,8 @@ from heapq import heapify, heappop, heappush
 from ..ids import uuid7
 from ..model.notices import Notice
 from ..state import keys, transitions
-from ..state.phases import Phase
-from ..state.records import MAX_ENTRY_BYTES, Entry, Kind, Record, pack_records
+from ..state.phases import RunPhase
+from ..state.records import MAX_ENTRY_BYTES, Entry, Record, RecordKind, pack_records
 from ..state.run_status import Status
 from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import dead_letters as letters
@@ -21,15 +21,15 @@ from .announcement import announcement
 from .commands import Decision, RunEnded
 from .inputs import Announce
 
-__all__ = ["Book"]
+__all__ = ["DecisionBuilder"]
 
-_ENDED, _UNDOING = int(Kind.ENDED), int(Kind.UNDOING)
+_ENDED, _UNDOING = int(RecordKind.ENDED), int(RecordKind.UNDOING)
 _WAITING = DeliveryStatus.WAITING
 _MOST_STALE = 64
 _STILL = (_WAITING, DeliveryStatus.FAILED, DeliveryStatus.PARKED)
 
 
-class Book:
+class DecisionBuilder:
     """The records, status changes and timers of a partition; `decision` is what the batch under way comes to."""
 
     __slots__ = (
@@ -109,10 +109,10 @@ class Book:
             self.end(run, Status.FAILED if run.dead else Status.COMPLETED)
 
     def _settle_halted(self, run: Run) -> None:
-        if run.phase is Phase.HALTING and run.undos:
+        if run.phase is RunPhase.HALTING and run.undos:
             self.record(run, [_UNDOING, self.now_us])
             transitions.begin_undoing(self.state, run)
-        elif run.phase is Phase.HALTING:
+        elif run.phase is RunPhase.HALTING:
             self.end(run, Status.CANCELLED if run.cancelling else Status.FAILED)
         elif run.undoing is None:
             self.end(run, Status.COMPENSATED)

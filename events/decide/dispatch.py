@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from ..policies.breaker import BreakerStatus, Circuit
-from ..state.state import Death, Delivery, DeliveryStatus, Fault, Ref
+from ..policies.breaker import BreakerState, BreakerStatus
+from ..state.state import Delivery, DeliveryStatus, RecordedError, Ref, SharedCrash
 
-__all__ = ["MAX_WINDOW", "Pool", "WorkerSlot", "item_of", "plan_leases"]
+__all__ = ["MAX_WINDOW", "StepQueue", "WorkerSlot", "item_of", "plan_leases"]
 
 MAX_WINDOW = 512
 MAX_LEASED_BYTES = 8 * 1024 * 1024
@@ -63,7 +63,7 @@ class WorkerSlot:
 
 
 @dataclass(slots=True, eq=False)
-class Pool:
+class StepQueue:
     """The workers of one step, and what waits for them.
 
     streams: the step is a generator. broken: why no worker starts, after several that did not. circuit: its breaker.
@@ -79,7 +79,7 @@ class Pool:
     suspects: deque[Delivery] = field(default_factory=deque[Delivery])
     workers: list[WorkerSlot] = field(default_factory=list[WorkerSlot])
     broken: str | None = None
-    circuit: Circuit | None = None
+    circuit: BreakerState | None = None
     strains: int = 0
     strained_until_us: int = 0
     slow_us: float = inf
@@ -113,7 +113,7 @@ class Pool:
             cleared = [d for d in self.suspects if not d.is_suspect]
             self.suspects = deque(d for d in self.suspects if d.is_suspect)
             self.ready.extendleft(reversed(cleared))
-        death = Death() if len(victims) > 1 else None
+        death = SharedCrash() if len(victims) > 1 else None
         for delivery in victims:
             delivery.death = death if _affords_another(delivery, crashes) else None
 
@@ -124,7 +124,7 @@ def _affords_another(delivery: Delivery, crashes: int) -> bool:
     return delivery.crashes + 1 < crashes and not (isinstance(attempts, int) and delivery.attempt + 2 > attempts)
 
 
-def plan_leases(pool: Pool, now_us: int) -> list[tuple[WorkerSlot, list[Delivery]]]:
+def plan_leases(pool: StepQueue, now_us: int) -> list[tuple[WorkerSlot, list[Delivery]]]:
     """Take what can go out now from the queues, and say where to."""
     plan: list[tuple[WorkerSlot, list[Delivery]]] = []
     workers = [w for w in pool.workers if not w.closed]
@@ -149,7 +149,7 @@ def _load(worker: WorkerSlot) -> int:
 
 
 def _isolate(
-    pool: Pool, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
+    pool: StepQueue, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
 ) -> list[WorkerSlot]:
     """Have idle workers try suspects. Where none is idle nor will be soon, keep one back until it is."""
     used = _try_suspects(pool, [w for w in workers if not w.leases], plan)
@@ -159,7 +159,7 @@ def _isolate(
 
 
 def _try_suspects(
-    pool: Pool, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
+    pool: StepQueue, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
 ) -> list[WorkerSlot]:
     """Plan a trial for each of these, as far as there are suspects; returns whom one is planned for."""
     used: list[WorkerSlot] = []
@@ -171,7 +171,7 @@ def _try_suspects(
     return used
 
 
-def _likeliest(pool: Pool, most: int) -> list[Delivery]:
+def _likeliest(pool: StepQueue, most: int) -> list[Delivery]:
     """Take who is tried next: the newest of those that were at the oldest death, as many as are to run together."""
     death = pool.suspects[0].death
     peers = [d for d in pool.suspects if d.death is death and d.status is DeliveryStatus.READY]
@@ -189,7 +189,7 @@ def _likeliest(pool: Pool, most: int) -> list[Delivery]:
     return tried
 
 
-def _take(pool: Pool, most: int, held_bytes: int) -> list[Delivery]:
+def _take(pool: StepQueue, most: int, held_bytes: int) -> list[Delivery]:
     """From the front of what is ready. A culprit whose turn it is has to wait for an idle worker."""
     taken: list[Delivery] = []
     while pool.ready and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
@@ -231,7 +231,7 @@ def item_of(delivery: Delivery, token: int) -> list[Any]:
     return item
 
 
-def _pack_faults(faults: list[Fault]) -> list[Any]:
+def _pack_faults(faults: list[RecordedError]) -> list[Any]:
     """The newest, as far as they fit: they go along with each delivery of the run."""
     packed: list[Any] = []
     left = _MOST_ERROR_CHARACTERS
@@ -243,7 +243,7 @@ def _pack_faults(faults: list[Fault]) -> list[Any]:
     return packed[::-1]
 
 
-def _pack_fault(fault: Fault) -> list[Any]:
+def _pack_fault(fault: RecordedError) -> list[Any]:
     return [fault.step, list(fault.failure), fault.attempts, fault.event_id, fault.handled]
 
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from ..errors import CodecError, EventInvalid
 from ..model.codec import decode, encode
 from ..model.event import Event, key_of, parse_event
-from ..state.records import Kind, Record
+from ..state.records import Record, RecordKind
 
-__all__ = ["Instead", "Replaced", "instead", "keyed", "replaced"]
+__all__ = ["OriginalEvent", "ReplacementEvent", "instead", "keyed", "replaced"]
 
 
-class Replaced(NamedTuple):
+class OriginalEvent(NamedTuple):
     """The event that a delivery has, as the log has it."""
 
     version: int
@@ -23,38 +23,40 @@ class Replaced(NamedTuple):
     key: str | None
 
 
-class Instead(NamedTuple):
+class ReplacementEvent(NamedTuple):
     """The event that takes its place; `fields` are what a `Redrive` says of it, with the key that it names itself."""
 
     model: type[Event]
     fields: list[Any]
 
 
-def instead(model: type[Event], data: Mapping[str, Any], event_id: bytes) -> Instead:
+def instead(model: type[Event], data: Mapping[str, Any], event_id: bytes) -> ReplacementEvent:
     """The event of an operator's data. `EventInvalid` where it does not fit, `CodecError` where it cannot be stored."""
     event = parse_event(model, dict(data), json=True)
-    return Instead(model, [event_id, model.__event_type__, model.__event_version__, encode(event), key_of(event)])
+    return ReplacementEvent(
+        model, [event_id, model.__event_type__, model.__event_version__, encode(event), key_of(event)]
+    )
 
 
-def replaced(records: Iterable[Record], delivery: int, event_id: bytes) -> Replaced | None:
+def replaced(records: Iterable[Record], delivery: int, event_id: bytes) -> OriginalEvent | None:
     """The event of a delivery: the last that was put into it, else the one of this id."""
-    found: Replaced | None = None
+    found: OriginalEvent | None = None
     for record in records:
-        if record[0] == Kind.EVENT and record[1] == event_id:
-            found = Replaced(record[3], record[4], record[5])
-        elif record[0] == Kind.REDRIVEN and record[1] == delivery and record[4] is not None:
-            found = Replaced(record[6], record[7], record[8])
+        if record[0] == RecordKind.EVENT and record[1] == event_id:
+            found = OriginalEvent(record[3], record[4], record[5])
+        elif record[0] == RecordKind.REDRIVEN and record[1] == delivery and record[4] is not None:
+            found = OriginalEvent(record[6], record[7], record[8])
     return found
 
 
-def keyed(edit: Instead, old: Replaced | None) -> list[Any]:
+def keyed(edit: ReplacementEvent, old: OriginalEvent | None) -> list[Any]:
     """The fields of the new event with the key that it is handled by."""
     if old is None or (edit.model.__event_key__ is not None and old.key == _own_key(edit.model, old)):
         return edit.fields
     return [*edit.fields[:-1], old.key]
 
 
-def _own_key(model: type[Event], old: Replaced) -> str | None:
+def _own_key(model: type[Event], old: OriginalEvent) -> str | None:
     """What the event's key field says; None where it cannot be read."""
     try:
         return key_of(decode(model, old.data, old.version))

@@ -15,13 +15,13 @@ __all__ = [
     "Cancel",
     "Completed",
     "Completion",
+    "CompletionKind",
     "Emit",
     "Force",
     "Input",
-    "Known",
     "Missing",
     "Note",
-    "Op",
+    "PriorDelivery",
     "Redrive",
     "Revive",
     "StepBroken",
@@ -32,7 +32,7 @@ __all__ = [
 Completion = list[Any]
 
 
-class Op:
+class CompletionKind:
     """What a worker says of a delivery: the first element of a completion.
 
     DONE    [op, token, duration_us, outputs, as a list, how many events in all (of a generator)]
@@ -53,7 +53,7 @@ class Op:
     LOG = 7
 
 
-class Known(NamedTuple):
+class PriorDelivery(NamedTuple):
     """What the log knows of a sender's id: the digest of the body that came with it, and the answer it got."""
 
     digest: bytes
@@ -75,7 +75,7 @@ class Emit:
     source: str = ""
     sender_id: str | None = None
     digest: bytes = b""
-    known: Known | None = None
+    known: PriorDelivery | None = None
     reply: Any = None
 
 

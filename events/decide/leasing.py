@@ -9,19 +9,19 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from ..model.failure import Failure, FailureKind
-from ..policies.breaker import BreakerStatus, Circuit
+from ..policies.breaker import BreakerState, BreakerStatus
 from ..state import transitions
-from ..state.records import Kind
+from ..state.records import RecordKind
 from ..state.state import Delivery, DeliveryStatus
 from . import results
 from .commands import Credit, Deliver, Inquire
-from .decision_builder import Book
-from .dispatch import Pool, WorkerSlot, item_of, plan_leases, size_of
+from .decision_builder import DecisionBuilder
+from .dispatch import StepQueue, WorkerSlot, item_of, plan_leases, size_of
 from .limits import Limits
 
 __all__ = ["Leasing"]
 
-ATTEMPT = int(Kind.ATTEMPT)
+ATTEMPT = int(RecordKind.ATTEMPT)
 READY = DeliveryStatus.READY
 _MOST_DELIVERED_BYTES = 48 * 1024 * 1024
 """More would not fit into a message beside what else is in it (`dispatch.MAX_LEASED_BYTES`)."""
@@ -30,14 +30,14 @@ _MOST_DELIVERED_BYTES = 48 * 1024 * 1024
 class Leasing:
     """The way out to workers. inquire_at_us: when they are asked next."""
 
-    def __init__(self, book: Book, pools: Mapping[tuple[str, str], Pool], limits: Limits) -> None:
+    def __init__(self, book: DecisionBuilder, pools: Mapping[tuple[str, str], StepQueue], limits: Limits) -> None:
         self.inquire_at_us = 0
         self._book = book
         self._pools = pools
         self._every_us = int(limits.inquiry_seconds * 1e6)
         self._token = book.next_offset  # every lease writes a record, so no core on this log used these before
         self._asking = False
-        self._strained: list[Pool] = []
+        self._strained: list[StepQueue] = []
 
     @property
     def due_us(self) -> int | None:
@@ -50,7 +50,7 @@ class Leasing:
         dues = [pool.strained_until_us for pool in self._strained if pool.strained_until_us > now_us]
         return min(dues if due_us is None else [*dues, due_us], default=None)
 
-    def strain(self, pool: Pool) -> None:
+    def strain(self, pool: StepQueue) -> None:
         """A step ran out of a resource."""
         pool.strain(self._book.now_us)
         if pool not in self._strained:
@@ -81,13 +81,13 @@ class Leasing:
             if not pool.workers and pool.broken is not None:
                 self._fail_pending(pool, pool.broken)
 
-    def _is_left_over(self, pool: Pool) -> bool:
+    def _is_left_over(self, pool: StepQueue) -> bool:
         """Give out what can go out; whether a worker got nothing of what was meant for it, and so has room for more."""
         plan = plan_leases(pool, self._book.now_us)
         sent = [self._lease(slot, deliveries) for slot, deliveries in plan]
         return not all(sent)
 
-    def inquire(self, workers: Iterable[tuple[WorkerSlot, Pool]], held_back: Container[tuple[int, int]]) -> None:
+    def inquire(self, workers: Iterable[tuple[WorkerSlot, StepQueue]], held_back: Container[tuple[int, int]]) -> None:
         """Now and then, ask workers about what they had at the last inquiry already. held_back: generators to wait."""
         now_us = self._book.now_us
         if not self._asking or now_us < self.inquire_at_us:
@@ -98,7 +98,7 @@ class Leasing:
             self._ask(slot, pool, held_back)
             self._asking = self._asking or bool(slot.leases)
 
-    def _ask(self, slot: WorkerSlot, pool: Pool, held_back: Container[tuple[int, int]]) -> None:
+    def _ask(self, slot: WorkerSlot, pool: StepQueue, held_back: Container[tuple[int, int]]) -> None:
         """Its generators are told once more how far they may go, in case they missed it."""
         decision = self._book.decision
         old = [token for token in slot.leases if token <= slot.asked]
@@ -112,11 +112,11 @@ class Leasing:
             ]
         slot.asked = self._token
 
-    def _probe(self, pool: Pool, circuit: Circuit) -> None:
+    def _probe(self, pool: StepQueue, circuit: BreakerState) -> None:
         if circuit.status is BreakerStatus.HALF_OPEN and circuit.probe is None:
             circuit.probe = self._one(pool, [slot for slot in pool.workers if len(slot.leases) < slot.window])
 
-    def _one(self, pool: Pool, slots: Iterable[WorkerSlot]) -> Delivery | None:
+    def _one(self, pool: StepQueue, slots: Iterable[WorkerSlot]) -> Delivery | None:
         """Give out a single delivery to one of these; which one it was. A suspect runs alone on its worker."""
         open_ = [slot for slot in slots if not slot.closed]
         idle = next((slot for slot in open_ if not slot.leases), None)
@@ -130,7 +130,7 @@ class Leasing:
                     return delivery
         return None
 
-    def _fail_pending(self, pool: Pool, reason: str) -> None:
+    def _fail_pending(self, pool: StepQueue, reason: str) -> None:
         """No worker of a step starts: what waits for it fails and says why, rather than wait for ever."""
         waiting = (*pool.suspects, *pool.ready)
         pool.suspects.clear()

@@ -1,4 +1,4 @@
-"""Operators: what people decide about runs and dead letters: cancel, retry, redrive, discard.
+"""OperatorDecisions: what people decide about runs and dead letters: cancel, retry, redrive, discard.
 
 Rules: every decision is a record or a settled letter, and is audited, in one commit. A run that is over comes back by
 folding its records into a scratch state, so what is decided about it is decided on what the log says.
@@ -10,33 +10,37 @@ from ..errors import EnsueError, RunFinished, RunPastPivot, RunUnknown
 from ..ids import format_id
 from ..pipelines.plan import Plan
 from ..state import transitions
-from ..state.phases import Phase
-from ..state.records import Kind, Record
+from ..state.phases import RunPhase
+from ..state.records import Record, RecordKind
 from ..state.replay import fold
 from ..state.run_status import Status
 from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import dead_letters as letters
 from . import refusals
 from .commands import Answer, Audited
-from .decision_builder import Book
+from .decision_builder import DecisionBuilder
 from .inputs import Cancel, Redrive, Revive
 
-__all__ = ["Operators"]
+__all__ = ["OperatorDecisions"]
 
-_REVIVED, _CANCELLING = int(Kind.REVIVED), int(Kind.CANCELLING)
-_REDRIVEN, _SETTLED = int(Kind.REDRIVEN), int(Kind.SETTLED)
+_REVIVED, _CANCELLING = int(RecordKind.REVIVED), int(RecordKind.CANCELLING)
+_REDRIVEN, _SETTLED = int(RecordKind.REDRIVEN), int(RecordKind.SETTLED)
 _MOST_REVIVED = 100_000
 """Of so many runs it is remembered when they came back; a decision takes milliseconds from reading to deciding."""
 
 
-class Operators:
+class OperatorDecisions:
     """What operators do to the runs of a partition.
 
     stop: tells workers to stop working on a run. busy: whether a worker still works on a run that is over.
     """
 
     def __init__(
-        self, plans: Mapping[str, Plan], book: Book, stop: Callable[[Run], None], busy: Callable[[bytes], bool]
+        self,
+        plans: Mapping[str, Plan],
+        book: DecisionBuilder,
+        stop: Callable[[Run], None],
+        busy: Callable[[bytes], bool],
     ) -> None:
         self._plans = plans
         self._book = book
@@ -55,7 +59,7 @@ class Operators:
             error = RunUnknown(f"no run {format_id(entry.run_id)} is in flight")
         elif run.pivoted:
             error = RunPastPivot(f"run {format_id(entry.run_id)} is past its pivot: it only goes forward")
-        elif run.phase is Phase.UNDOING:
+        elif run.phase is RunPhase.UNDOING:
             error = RunFinished(f"run {format_id(entry.run_id)} is being undone already")
         else:
             self._end(run, entry)

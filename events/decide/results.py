@@ -7,17 +7,17 @@ from ..model.codec import MAX_DEPTH, MAX_EVENT_BYTES, is_deeper, pack, unpack
 from ..model.failure import Failure, FailureKind
 from ..pipelines.plan import FAILED_TYPE
 from ..state import keys, transitions
-from ..state.records import FAILURE_INDEX, Kind, Record
+from ..state.records import FAILURE_INDEX, Record, RecordKind
 from ..state.run_status import Status
 from ..state.state import Delivery, DeliveryStatus, Ref
 from . import dead_letters as letters
-from .decision_builder import Book
+from .decision_builder import DecisionBuilder
 from .inputs import Completion
 
 __all__ = ["crashed", "done", "emitted", "event_record", "failed", "give_up", "input_ids", "released", "timed_out"]
 
-EVENT, DONE, FAILED = int(Kind.EVENT), int(Kind.DONE), int(Kind.FAILED)
-RELEASED, CRASHED = int(Kind.RELEASED), int(Kind.CRASHED)
+EVENT, DONE, FAILED = int(RecordKind.EVENT), int(RecordKind.DONE), int(RecordKind.FAILED)
+RELEASED, CRASHED = int(RecordKind.RELEASED), int(RecordKind.CRASHED)
 _SECOND_US = 1_000_000
 _CRASH_WAIT_SECONDS = 1.0
 _MOST_WAIT_SECONDS = 366 * 86_400.0
@@ -26,7 +26,7 @@ _MOST_QUOTED_BYTES = MAX_EVENT_BYTES // 2
 """A larger input is not quoted in the `StepFailed` about it, which has to fit into an event itself."""
 
 
-def done(book: Book, delivery: Delivery, item: Completion) -> None:
+def done(book: DecisionBuilder, delivery: Delivery, item: Completion) -> None:
     """An attempt returned: `item` is [DONE, token, duration_us, outputs, as a list]."""
     many = bool(item[4])
     if item[3]:
@@ -39,7 +39,7 @@ def done(book: Book, delivery: Delivery, item: Completion) -> None:
     transitions.complete(book.state, delivery, many=many)
 
 
-def emitted(book: Book, delivery: Delivery, first: int, outputs: list[list[Any]], *, many: bool) -> None:
+def emitted(book: DecisionBuilder, delivery: Delivery, first: int, outputs: list[list[Any]], *, many: bool) -> None:
     """Record and route what a delivery emitted; what an earlier attempt emitted already is passed over."""
     run = delivery.run
     cause = _cause(delivery)
@@ -55,7 +55,7 @@ def emitted(book: Book, delivery: Delivery, first: int, outputs: list[list[Any]]
         transitions.emitted(book.state, delivery, ref, many=many)
 
 
-def failed(book: Book, delivery: Delivery, failure: Failure, wait_seconds: float | None) -> None:
+def failed(book: DecisionBuilder, delivery: Delivery, failure: Failure, wait_seconds: float | None) -> None:
     """An attempt failed: it is tried again after the wait, or given up where there is none."""
     if wait_seconds is None:
         give_up(book, delivery, failure)
@@ -65,7 +65,7 @@ def failed(book: Book, delivery: Delivery, failure: Failure, wait_seconds: float
     book.wait(delivery, due_us)
 
 
-def give_up(book: Book, delivery: Delivery, failure: Failure) -> None:
+def give_up(book: DecisionBuilder, delivery: Delivery, failure: Failure) -> None:
     """No more attempts: the failure becomes an event, and the run goes on where something hears it."""
     run = delivery.run
     book.record(run, _failed_record(delivery, failure, book.now_us, None))
@@ -78,7 +78,7 @@ def give_up(book: Book, delivery: Delivery, failure: Failure) -> None:
         book.change(run, Status.WAITING)
 
 
-def released(book: Book, delivery: Delivery) -> None:
+def released(book: DecisionBuilder, delivery: Delivery) -> None:
     """An attempt was handed back unrun, or was cut short by an end that was not its fault: it does not count."""
     book.record(delivery.run, [RELEASED, delivery.number, delivery.attempt, book.now_us])
     delivery.attempt -= 1
@@ -86,7 +86,7 @@ def released(book: Book, delivery: Delivery) -> None:
     keys.ready(book.state, delivery)
 
 
-def timed_out(book: Book, delivery: Delivery) -> None:
+def timed_out(book: DecisionBuilder, delivery: Delivery) -> None:
     """An attempt ran out of time and could be stopped only by ending its process."""
     step = delivery.step.step
     text = f"did not return within {step.timeout_seconds:g} s; its process was ended"
@@ -94,7 +94,7 @@ def timed_out(book: Book, delivery: Delivery) -> None:
     failed(book, delivery, Failure(FailureKind.TIMEOUT, "TimeoutError", text + note), wait)
 
 
-def crashed(book: Book, delivery: Delivery, message: str, most: int) -> None:
+def crashed(book: DecisionBuilder, delivery: Delivery, message: str, most: int) -> None:
     """The process died with an attempt in it; `most` deaths are enough."""
     crashes = delivery.crashes + 1
     wait, note = _outlook(book, delivery)
@@ -126,7 +126,9 @@ def input_ids(delivery: Delivery) -> list[bytes]:
     return ids
 
 
-def _outlook(book: Book, delivery: Delivery, kind: type[BaseException] | None = None) -> tuple[float | None, str]:
+def _outlook(
+    book: DecisionBuilder, delivery: Delivery, kind: type[BaseException] | None = None
+) -> tuple[float | None, str]:
     """The wait before the next attempt, or None and what the message ends with where it was the deadline."""
     elapsed_seconds = (book.now_us - delivery.first_us) / _SECOND_US
     return delivery.step.step.retry.outlook(delivery.attempt, delivery.run.run_id, elapsed_seconds, kind)

@@ -27,7 +27,7 @@ from itertools import combinations
 from typing import Literal
 
 from .pipeline import Pipeline
-from .reachability import FAILED, MANY, Flow, Wiring, accepted_by, closure, entries_of, flow_of, wire
+from .reachability import FAILED, MANY, Flow, Subscriptions, accepted_by, closure, entries_of, flow_of, wire
 from .signature import Parameter
 from .step import Step
 
@@ -56,7 +56,7 @@ class _Case:
     """A pipeline under check: its wiring, and what can happen after each trigger that it could have."""
 
     pipeline: Pipeline
-    wiring: Wiring
+    wiring: Subscriptions
     flows: tuple[Flow, ...]
     reached: frozenset[str]
 
@@ -140,7 +140,7 @@ def _loops_without_exit(case: _Case) -> Iterator[Finding]:
         yield Finding("loop-without-exit", "error", message, hint, name)
 
 
-def _endless(wiring: Wiring) -> set[str]:
+def _endless(wiring: Subscriptions) -> set[str]:
     """The steps after which, whatever they choose, something always follows."""
     endless = {name for name, step in wiring.steps.items() if not _may_stop(step)}
     changed = True
@@ -157,7 +157,7 @@ def _may_stop(step: Step) -> bool:
     return len(step.parameters) > 1 or emission.optional or bool(emission.many) or not emission.models
 
 
-def _has_exit(wiring: Wiring, step: Step, endless: set[str]) -> bool:
+def _has_exit(wiring: Subscriptions, step: Step, endless: set[str]) -> bool:
     return any(endless.isdisjoint(wiring.hearers.get(model.__event_type__, ())) for model in step.emission.models)
 
 
@@ -211,7 +211,7 @@ def _insecure_webhooks(case: _Case) -> Iterator[Finding]:
             )
 
 
-def _list_parameters(wiring: Wiring) -> Iterable[tuple[Step, Parameter]]:
+def _list_parameters(wiring: Subscriptions) -> Iterable[tuple[Step, Parameter]]:
     return ((step, parameter) for step in wiring.steps.values() for parameter in step.parameters if parameter.is_list)
 
 

@@ -26,7 +26,7 @@ __all__ = [
     "Choices",
     "Flow",
     "Scope",
-    "Wiring",
+    "Subscriptions",
     "accepted_by",
     "closure",
     "entries_of",
@@ -46,7 +46,7 @@ _MOST_SCOPES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
+class Subscriptions:
     """Who hears what and who emits it. `onward` leads from a step to those that hear what it emits."""
 
     steps: Mapping[str, Step]
@@ -78,7 +78,7 @@ class Flow:
     arrivals: Mapping[tuple[str, str], Arrival]
 
 
-def wire(pipeline: Pipeline) -> Wiring:
+def wire(pipeline: Pipeline) -> Subscriptions:
     """The wiring of a pipeline; compensations are no part of it, since no event leads to them."""
     forward = {name: step for name, step in pipeline.steps.items() if step.compensates is None}
     hearers: dict[str, list[str]] = {}
@@ -95,7 +95,7 @@ def wire(pipeline: Pipeline) -> Wiring:
         for step in forward.values()
     }
     hooked = frozenset(m.__event_type__ for endpoint in pipeline.endpoints.values() for m in endpoint.models)
-    return Wiring(forward, hearers, emitters, hooked, onward)
+    return Subscriptions(forward, hearers, emitters, hooked, onward)
 
 
 def accepted_by(parameters: Iterable[Parameter]) -> frozenset[str]:
@@ -115,7 +115,7 @@ def closure(onward: Mapping[str, Iterable[str]], start: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def entries_of(wiring: Wiring) -> frozenset[str]:
+def entries_of(wiring: Subscriptions) -> frozenset[str]:
     """The events that a run is meant to begin with.
 
     Those of the webhooks, what no step emits, and, where there is no webhook, what starts a loop that nothing leads
@@ -126,7 +126,7 @@ def entries_of(wiring: Wiring) -> frozenset[str]:
     return frozenset(wiring.hooked | unemitted | loops)
 
 
-def _heard_by_loops_without_entry(wiring: Wiring) -> set[str]:
+def _heard_by_loops_without_entry(wiring: Subscriptions) -> set[str]:
     heard: set[str] = set()
     reach = {name: wiring.reach(name) for name in wiring.steps}
     for name, step in wiring.steps.items():
@@ -137,7 +137,7 @@ def _heard_by_loops_without_entry(wiring: Wiring) -> set[str]:
     return heard
 
 
-def flow_of(wiring: Wiring, trigger: str) -> Flow:
+def flow_of(wiring: Subscriptions, trigger: str) -> Flow:
     """What can happen in a run that this event type triggers."""
     acting: dict[str, Arrival] = {}
     arrivals: dict[tuple[str, str], Arrival] = {}
@@ -157,7 +157,7 @@ def flow_of(wiring: Wiring, trigger: str) -> Flow:
 
 
 def _arrival(
-    wiring: Wiring, acting: Mapping[str, Arrival], trigger: str, step: Step, parameter: Parameter
+    wiring: Subscriptions, acting: Mapping[str, Arrival], trigger: str, step: Step, parameter: Parameter
 ) -> Arrival | None:
     accepted = accepted_by([parameter])
     ways = [Arrival(ONCE, {}, frozenset({()}))] if trigger in accepted else []

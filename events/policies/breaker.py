@@ -21,10 +21,10 @@ __all__ = [
     "MOST_OPEN_SECONDS",
     "TRANSITIONS",
     "Breaker",
+    "BreakerSignal",
+    "BreakerState",
     "BreakerStatus",
     "BreakerView",
-    "Circuit",
-    "Signal",
     "check_open_seconds",
     "declared_breakers",
 ]
@@ -43,7 +43,7 @@ class BreakerStatus(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class Signal(StrEnum):
+class BreakerSignal(StrEnum):
     """What moves a circuit. The first four are seen by the engine, the last two come from an operator."""
 
     TRIPPED = "tripped"
@@ -54,16 +54,16 @@ class Signal(StrEnum):
     FORCED_CLOSED = "forced closed"
 
 
-TRANSITIONS: dict[tuple[BreakerStatus, Signal], BreakerStatus] = {
-    (BreakerStatus.CLOSED, Signal.TRIPPED): BreakerStatus.OPEN,
-    (BreakerStatus.OPEN, Signal.WAITED): BreakerStatus.HALF_OPEN,
-    (BreakerStatus.HALF_OPEN, Signal.PROVED): BreakerStatus.CLOSED,
-    (BreakerStatus.HALF_OPEN, Signal.FAILED): BreakerStatus.OPEN,
-    (BreakerStatus.CLOSED, Signal.FORCED_OPEN): BreakerStatus.OPEN,
-    (BreakerStatus.HALF_OPEN, Signal.FORCED_OPEN): BreakerStatus.OPEN,
-    (BreakerStatus.OPEN, Signal.FORCED_OPEN): BreakerStatus.OPEN,
-    (BreakerStatus.OPEN, Signal.FORCED_CLOSED): BreakerStatus.CLOSED,
-    (BreakerStatus.HALF_OPEN, Signal.FORCED_CLOSED): BreakerStatus.CLOSED,
+TRANSITIONS: dict[tuple[BreakerStatus, BreakerSignal], BreakerStatus] = {
+    (BreakerStatus.CLOSED, BreakerSignal.TRIPPED): BreakerStatus.OPEN,
+    (BreakerStatus.OPEN, BreakerSignal.WAITED): BreakerStatus.HALF_OPEN,
+    (BreakerStatus.HALF_OPEN, BreakerSignal.PROVED): BreakerStatus.CLOSED,
+    (BreakerStatus.HALF_OPEN, BreakerSignal.FAILED): BreakerStatus.OPEN,
+    (BreakerStatus.CLOSED, BreakerSignal.FORCED_OPEN): BreakerStatus.OPEN,
+    (BreakerStatus.HALF_OPEN, BreakerSignal.FORCED_OPEN): BreakerStatus.OPEN,
+    (BreakerStatus.OPEN, BreakerSignal.FORCED_OPEN): BreakerStatus.OPEN,
+    (BreakerStatus.OPEN, BreakerSignal.FORCED_CLOSED): BreakerStatus.CLOSED,
+    (BreakerStatus.HALF_OPEN, BreakerSignal.FORCED_CLOSED): BreakerStatus.CLOSED,
 }
 
 
@@ -159,7 +159,7 @@ class BreakerView(NamedTuple):
     waiting: int = 0
 
 
-class Circuit:
+class BreakerState:
     """One breaker's state. `guarded`: it may open by itself; one that is not can only be forced."""
 
     __slots__ = (
@@ -199,24 +199,24 @@ class Circuit:
         """Whether an exception of this kind, known to pass, counts."""
         return self.policy.counts is None or issubclass(kind, self.policy.counts)
 
-    def succeeded(self, calls: int, slow: int, now_us: int) -> Signal | None:
+    def succeeded(self, calls: int, slow: int, now_us: int) -> BreakerSignal | None:
         """Calls came back; `slow` of them took too long. Only what is told of a probe counts while half-open."""
         self.in_row = 0
         if self.status is BreakerStatus.CLOSED and self.guarded:
             bucket = self._bucket(now_us)
             bucket[1] += calls
             bucket[3] += slow
-            return Signal.TRIPPED if slow and self._is_bad(now_us) else None
+            return BreakerSignal.TRIPPED if slow and self._is_bad(now_us) else None
         if self.status is BreakerStatus.HALF_OPEN:
             self.proofs += calls
-            return Signal.PROVED if self.proofs >= self.policy.probes else None
+            return BreakerSignal.PROVED if self.proofs >= self.policy.probes else None
         return None
 
-    def failed(self, reason: str, now_us: int) -> Signal | None:
+    def failed(self, reason: str, now_us: int) -> BreakerSignal | None:
         """A call failed in a way that counts."""
         if self.status is BreakerStatus.HALF_OPEN:
             self.reason = reason
-            return Signal.FAILED
+            return BreakerSignal.FAILED
         if self.status is not BreakerStatus.CLOSED or not self.guarded:
             return None
         bucket = self._bucket(now_us)
@@ -225,16 +225,16 @@ class Circuit:
         self.in_row += 1
         if self.in_row >= self.policy.failures_in_row:
             self.reason = f"{self.in_row} failures in a row, the last: {reason}"
-            return Signal.TRIPPED
-        return Signal.TRIPPED if self._is_bad(now_us) else None
+            return BreakerSignal.TRIPPED
+        return BreakerSignal.TRIPPED if self._is_bad(now_us) else None
 
-    def due(self, now_us: int) -> Signal | None:
+    def due(self, now_us: int) -> BreakerSignal | None:
         """Whether the pause is over; one that never opens by itself has nothing to prove then."""
         if self.status is BreakerStatus.OPEN and self.until_us is not None and now_us >= self.until_us:
-            return Signal.WAITED if self.guarded else Signal.FORCED_CLOSED
+            return BreakerSignal.WAITED if self.guarded else BreakerSignal.FORCED_CLOSED
         return None
 
-    def move(self, signal: Signal, now_us: int, *, seconds: float | None = None) -> bool:
+    def move(self, signal: BreakerSignal, now_us: int, *, seconds: float | None = None) -> bool:
         """Make the transition that the table has for a signal; False where it has none. seconds: of a forced opening."""
         target = TRANSITIONS.get((self.status, signal))
         if target is None:
@@ -244,7 +244,7 @@ class Circuit:
         self.until_us = None
         self.proofs = 0
         self.probe = None
-        self.forced = signal is Signal.FORCED_OPEN
+        self.forced = signal is BreakerSignal.FORCED_OPEN
         if self.forced:
             self.until_us = None if seconds is None else now_us + int(seconds * _SECOND_US)
         elif target is BreakerStatus.OPEN:

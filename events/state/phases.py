@@ -6,10 +6,10 @@ nothing new; once nothing of it runs any more, what it owes is undone, or it is 
 
 from enum import IntEnum, StrEnum
 
-__all__ = ["PHASES", "Phase", "Turn"]
+__all__ = ["PHASES", "RunPhase", "RunSignal"]
 
 
-class Phase(IntEnum):
+class RunPhase(IntEnum):
     """Which way a run goes: FORWARD, HALTING (no new attempts, until what runs is over), UNDOING (its compensations)."""
 
     FORWARD = 0
@@ -17,7 +17,7 @@ class Phase(IntEnum):
     UNDOING = 2
 
 
-class Turn(StrEnum):
+class RunSignal(StrEnum):
     """What turns a run round."""
 
     FAILED = "a step gives up, and no step hears of it"
@@ -27,13 +27,13 @@ class Turn(StrEnum):
     REVIVED = "an operator retries it, or redrives a dead letter"
 
 
-PHASES: dict[tuple[Phase, Turn], Phase] = {
-    (Phase.FORWARD, Turn.FAILED): Phase.HALTING,
-    (Phase.FORWARD, Turn.CANCELLED): Phase.HALTING,
-    (Phase.HALTING, Turn.FAILED): Phase.HALTING,
-    (Phase.HALTING, Turn.CANCELLED): Phase.HALTING,
-    (Phase.HALTING, Turn.STOPPED): Phase.UNDOING,
-    (Phase.HALTING, Turn.PIVOTED): Phase.FORWARD,
-    (Phase.HALTING, Turn.REVIVED): Phase.FORWARD,
-    (Phase.FORWARD, Turn.REVIVED): Phase.FORWARD,
+PHASES: dict[tuple[RunPhase, RunSignal], RunPhase] = {
+    (RunPhase.FORWARD, RunSignal.FAILED): RunPhase.HALTING,
+    (RunPhase.FORWARD, RunSignal.CANCELLED): RunPhase.HALTING,
+    (RunPhase.HALTING, RunSignal.FAILED): RunPhase.HALTING,
+    (RunPhase.HALTING, RunSignal.CANCELLED): RunPhase.HALTING,
+    (RunPhase.HALTING, RunSignal.STOPPED): RunPhase.UNDOING,
+    (RunPhase.HALTING, RunSignal.PIVOTED): RunPhase.FORWARD,
+    (RunPhase.HALTING, RunSignal.REVIVED): RunPhase.FORWARD,
+    (RunPhase.FORWARD, RunSignal.REVIVED): RunPhase.FORWARD,
 }

@@ -31,7 +31,16 @@ from typing import Any, NamedTuple
 
 from ..model.codec import MAX_MESSAGE_BYTES, pack, unpack
 
-__all__ = ["FAILURE_INDEX", "MAX_ENTRY_BYTES", "Entry", "Kind", "Record", "added", "pack_records", "unpack_records"]
+__all__ = [
+    "FAILURE_INDEX",
+    "MAX_ENTRY_BYTES",
+    "Entry",
+    "Record",
+    "RecordKind",
+    "added",
+    "pack_records",
+    "unpack_records",
+]
 
 Record = list[Any]
 FAILURE_INDEX = -1
@@ -40,7 +49,7 @@ MAX_ENTRY_BYTES = MAX_MESSAGE_BYTES // 4
 """Records of one run in one commit are cut into entries of about this size, so that every entry can be read back."""
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """The kind of a record."""
 
     RUN = 0

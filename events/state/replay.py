@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from ..model.failure import Failure
 from ..pipelines.plan import Plan
 from . import keys, transitions
-from .records import Kind, Record, added
+from .records import Record, RecordKind, added
 from .run_status import Status
 from .state import Delivery, DeliveryStatus, Ref, Run, State
 
@@ -24,7 +24,7 @@ def fold(state: State, plans: Mapping[str, Plan], runs: Runs, number: int, recor
     `runs` maps run numbers to runs, finished ones included, and is filled here.
     """
     for record in records:
-        if record[0] == Kind.RUN:
+        if record[0] == RecordKind.RUN:
             plan = plans.get(record[2])
             if plan is None or plan.version != record[3]:
                 return False
@@ -119,16 +119,16 @@ def _settled(state: State, run: Run, record: Record) -> None:
 
 
 _APPLY: dict[int, Callable[[State, Run, Record], None]] = {
-    Kind.EVENT: _event,
-    Kind.ATTEMPT: _attempt,
-    Kind.DONE: _done,
-    Kind.FAILED: _failed,
-    Kind.RELEASED: _released,
-    Kind.CRASHED: _crashed,
-    Kind.ENDED: _ended,
-    Kind.REVIVED: _revived,
-    Kind.CANCELLING: _cancelling,
-    Kind.UNDOING: _undoing,
-    Kind.REDRIVEN: _redriven,
-    Kind.SETTLED: _settled,
+    RecordKind.EVENT: _event,
+    RecordKind.ATTEMPT: _attempt,
+    RecordKind.DONE: _done,
+    RecordKind.FAILED: _failed,
+    RecordKind.RELEASED: _released,
+    RecordKind.CRASHED: _crashed,
+    RecordKind.ENDED: _ended,
+    RecordKind.REVIVED: _revived,
+    RecordKind.CANCELLING: _cancelling,
+    RecordKind.UNDOING: _undoing,
+    RecordKind.REDRIVEN: _redriven,
+    RecordKind.SETTLED: _settled,
 }

@@ -12,9 +12,9 @@ from ..errors import LogCorrupt
 from ..model.codec import pack
 from ..model.failure import Failure
 from ..pipelines.plan import Plan, StepPlan
-from .phases import Phase
+from .phases import RunPhase
 from .run_status import Status
-from .state import Delivery, DeliveryStatus, Fault, Group, Ref, Run, State, Undo
+from .state import Delivery, DeliveryStatus, Group, RecordedError, Ref, Run, State, Undo
 
 __all__ = ["FORMAT", "dump", "load"]
 
@@ -151,13 +151,13 @@ class _Reader:
             Status(life[2]),
             life[3],
         )
-        self.run.phase, self.run.pivoted, self.run.cancelling = Phase(life[4]), life[5], life[6]
+        self.run.phase, self.run.pivoted, self.run.cancelling = RunPhase(life[4]), life[5], life[6]
         self.run.root = self._group(root)
         self.run.deliveries = {d[0]: self._delivery(d) for d in deliveries}
         self.run.leased = sum(d.status is DeliveryStatus.LEASED for d in self.run.deliveries.values())
         self.run.joins = {index: [self._side(side) for side in join] for index, join in joins} or None
         self.run.results = [self._refs[r] for r in results] or None
-        self.run.errors = [Fault(e[0], Failure(*e[1]), *e[2:]) for e in errors] or None
+        self.run.errors = [RecordedError(e[0], Failure(*e[1]), *e[2:]) for e in errors] or None
         self.run.undos = {n: Undo(plan.steps[i], tuple(self._value(v) for v in vs)) for n, i, vs in undos} or None
         self.run.undoing = self.run.deliveries.get(undoing)
 

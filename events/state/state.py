@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from ..model.failure import Failure
 from ..pipelines.plan import Plan, StepPlan
-from .phases import Phase
+from .phases import RunPhase
 from .records import Record
 from .run_status import Status
 
-__all__ = ["Delivery", "DeliveryStatus", "Fault", "Group", "Inputs", "Join", "Ref", "Run", "State", "Undo"]
+__all__ = ["Delivery", "DeliveryStatus", "Group", "Inputs", "Join", "RecordedError", "Ref", "Run", "State", "Undo"]
 
 
 class DeliveryStatus(IntEnum):
@@ -67,7 +67,7 @@ Join = list[dict[Group | None, "deque[Ref | list[Ref]]"]]
 
 
 @dataclass(slots=True, eq=False)
-class Death:
+class SharedCrash:
     """The end of a process that had several deliveries in it: each of them is suspected of it.
 
     together: how many of them run at their next trial. solved: one of the trials ended as well, so the others are cleared.
@@ -106,7 +106,7 @@ class Delivery:
     buried: bool = False
     discarded: bool = False
     edited: bool = False
-    death: Death | None = None
+    death: SharedCrash | None = None
 
     @property
     def is_suspect(self) -> bool:
@@ -122,7 +122,7 @@ class Delivery:
         return last
 
 
-class Fault(NamedTuple):
+class RecordedError(NamedTuple):
     """A step gave up: on which delivery, after how many attempts, for which event, and whether a step hears of it."""
 
     step: str
@@ -158,7 +158,7 @@ class Run:
     leased: int = 0
     size_bytes: int = 0
     dead: int = 0
-    phase: Phase = Phase.FORWARD
+    phase: RunPhase = RunPhase.FORWARD
     pivoted: bool = False
     cancelling: bool = False
     status: Status = Status.RUNNING
@@ -166,7 +166,7 @@ class Run:
     deliveries: dict[int, Delivery] = field(default_factory=dict[int, Delivery])
     joins: dict[int, Join] | None = None
     results: list[Ref] | None = None
-    errors: list[Fault] | None = None
+    errors: list[RecordedError] | None = None
     undos: dict[int, Undo] | None = None
     undoing: Delivery | None = None
     records: list[Record] | None = None

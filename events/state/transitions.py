@@ -12,9 +12,9 @@ from ..pipelines.plan import Plan, StepPlan
 from . import scopes
 from .joins import offer
 from .keys import enqueue, free_key, park, ready, release
-from .phases import PHASES, Turn
+from .phases import PHASES, RunSignal
 from .run_status import Status
-from .state import Delivery, DeliveryStatus, Fault, Group, Inputs, Ref, Run, State, Undo
+from .state import Delivery, DeliveryStatus, Group, Inputs, RecordedError, Ref, Run, State, Undo
 
 __all__ = [
     "TRACES_KEPT",
@@ -90,7 +90,7 @@ def blame(delivery: Delivery, failure: Failure) -> None:
     handled = bool(run.plan.handlers_of(delivery.step))
     if handled and run.errors is not None and len(run.errors) >= TRACES_KEPT:
         failure = failure._replace(trace="")
-    fault = Fault(
+    fault = RecordedError(
         delivery.step.name, failure, delivery.number, delivery.attempt, last.event_id if last else b"", handled
     )
     run.errors = run.errors or []
@@ -111,7 +111,7 @@ def failed(state: State, delivery: Delivery, ref: Ref) -> None:
     else:
         _bury(delivery)
         free_key(state, delivery)
-        _halt(state, run, Turn.FAILED)
+        _halt(state, run, RunSignal.FAILED)
 
 
 def attempt(delivery: Delivery, number: int, time_us: int) -> None:
@@ -157,12 +157,12 @@ def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: b
 def cancel(state: State, run: Run) -> None:
     """An operator ends a run that has something to undo or to let end: what is not running stands still."""
     run.cancelling = True
-    _halt(state, run, Turn.CANCELLED)
+    _halt(state, run, RunSignal.CANCELLED)
 
 
 def begin_undoing(state: State, run: Run) -> None:
     """Nothing of a run that failed or was cancelled runs any more: its compensations begin."""
-    run.phase = PHASES[run.phase, Turn.STOPPED]
+    run.phase = PHASES[run.phase, RunSignal.STOPPED]
     _undo_next(state, run)
 
 
@@ -237,7 +237,7 @@ def discard(state: State, delivery: Delivery) -> None:
 def _bring_back(state: State, run: Run) -> None:
     state.runs[run.run_id] = run
     state.size_bytes += run.size_bytes
-    run.phase = PHASES[run.phase, Turn.REVIVED]
+    run.phase = PHASES[run.phase, RunSignal.REVIVED]
     run.cancelling = False
 
 
@@ -259,7 +259,7 @@ def _bury(delivery: Delivery) -> None:
     delivery.run.dead += 1
 
 
-def _halt(state: State, run: Run, turn: Turn) -> None:
+def _halt(state: State, run: Run, turn: RunSignal) -> None:
     """What is not running stands still."""
     stands_still = run.phase
     run.phase = PHASES[run.phase, turn]
@@ -277,7 +277,7 @@ def _pivot(state: State, run: Run) -> None:
     if run.cancelling:
         run.cancelling = False
         if not run.dead:
-            run.phase = PHASES[run.phase, Turn.PIVOTED]
+            run.phase = PHASES[run.phase, RunSignal.PIVOTED]
             for delivery in list(run.deliveries.values()):
                 if delivery.status is PARKED:
                     enqueue(state, delivery)

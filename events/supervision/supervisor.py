@@ -27,13 +27,13 @@ __all__ = [
     "RESTARTED",
     "STEP_SUPERVISION",
     "TRANSITIONS",
+    "ChildSignal",
     "ChildStatus",
     "Escalate",
     "How",
     "Leave",
     "Order",
     "Restart",
-    "Signal",
     "Start",
     "Stop",
     "Supervision",
@@ -88,7 +88,7 @@ class ChildStatus(StrEnum):
     FAILED = "failed"
 
 
-class Signal(StrEnum):
+class ChildSignal(StrEnum):
     """What happens to a child."""
 
     START = "start"
@@ -113,8 +113,8 @@ class How(StrEnum):
     UNSTARTED = "unstarted"
 
 
-_S, _E = ChildStatus, Signal
-TRANSITIONS: Mapping[tuple[ChildStatus, Signal], ChildStatus] = {
+_S, _E = ChildStatus, ChildSignal
+TRANSITIONS: Mapping[tuple[ChildStatus, ChildSignal], ChildStatus] = {
     (_S.DOWN, _E.START): _S.STARTING,
     (_S.RESTARTING, _E.START): _S.STARTING,
     (_S.FAILED, _E.START): _S.STARTING,
@@ -391,7 +391,7 @@ class Supervisor:
                 child.wanted = stopping
         return [] if stopping else self.tick(now_us)
 
-    def _signal(self, child: Child, signal: Signal, now_us: int) -> None:
+    def _signal(self, child: Child, signal: ChildSignal, now_us: int) -> None:
         status = TRANSITIONS.get((child.status, signal))
         if status is not None:
             child.status, child.since_us = status, now_us

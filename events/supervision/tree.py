@@ -18,8 +18,8 @@ __all__ = [
     "PipelineTree",
     "Restarted",
     "StartWorker",
-    "StepNode",
     "StepPolicy",
+    "StepSupervisorNode",
     "StopWorker",
     "deserted",
     "end_of_step",
@@ -87,7 +87,7 @@ class Broken(NamedTuple):
 Action = StartWorker | StopWorker | Restarted | Escalated | Broken
 
 
-class StepNode:
+class StepSupervisorNode:
     """The supervisor of one step. Every method returns what has to be done, in order."""
 
     def __init__(self, pipeline: str, step: StepPolicy) -> None:
@@ -189,7 +189,7 @@ class PipelineTree:
 
     def __init__(self, pipeline: str, policy: Supervision, steps: Iterable[StepPolicy]) -> None:
         self.pipeline = pipeline
-        self.steps = {step.name: StepNode(pipeline, step) for step in steps}
+        self.steps = {step.name: StepSupervisorNode(pipeline, step) for step in steps}
         self.top = Supervisor(pipeline, policy, self.steps)
 
     @property

@@ -7,7 +7,7 @@ count and is left out; a kind of record from a newer ensue is passed over.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..state.records import Kind, Record, unpack_records
+from ..state.records import Record, RecordKind, unpack_records
 
 __all__ = ["Attempt", "Tried", "read_attempts"]
 
@@ -40,23 +40,23 @@ class Tried:
     def add(self, record: Record) -> None:
         """Fold one record of the delivery."""
         match record[0]:
-            case Kind.ATTEMPT:
+            case RecordKind.ATTEMPT:
                 self.attempts.append(Attempt(record[3], record[4]))
                 self._hear(record[5])
-            case Kind.DONE:
+            case RecordKind.DONE:
                 self._end(record[4], "done")
-            case Kind.FAILED:
+            case RecordKind.FAILED:
                 failed = self._end(record[7], "failed")
                 failed.kind, failed.error, failed.message, failed.trace = record[3:7]
                 failed.retry_us = record[8]
-            case Kind.CRASHED:
+            case RecordKind.CRASHED:
                 crashed = self._end(record[4], "crashed")
                 crashed.kind, crashed.error, crashed.message = "unknown", "WorkerDied", record[3]
                 crashed.retry_us = record[5]
-            case Kind.RELEASED:
+            case RecordKind.RELEASED:
                 if self.attempts:
                     self.attempts.pop()
-            case Kind.REDRIVEN:
+            case RecordKind.REDRIVEN:
                 self._hear([record[4]] if record[4] else [])
             case _:
                 pass
@@ -73,7 +73,16 @@ class Tried:
         return last
 
 
-_OF_DELIVERY = frozenset({Kind.ATTEMPT, Kind.DONE, Kind.FAILED, Kind.CRASHED, Kind.RELEASED, Kind.REDRIVEN})
+_OF_DELIVERY = frozenset(
+    {
+        RecordKind.ATTEMPT,
+        RecordKind.DONE,
+        RecordKind.FAILED,
+        RecordKind.CRASHED,
+        RecordKind.RELEASED,
+        RecordKind.REDRIVEN,
+    }
+)
 
 
 def read_attempts(bodies: Iterable[bytes], delivery: int) -> Tried:

@@ -7,7 +7,7 @@ place, not beside it; where several steps took the other, each step's own stands
 from collections.abc import Iterable
 from typing import Any
 
-from ..state.records import Kind, Record, added
+from ..state.records import Record, RecordKind, added
 
 __all__ = ["Packed", "earlier"]
 
@@ -22,9 +22,9 @@ def earlier(records: Iterable[Record], type_: str) -> list[Packed]:
     places: dict[bytes, dict[int, Packed]] = {}
     first: dict[bytes, bytes] = {}
     for record in records:
-        if record[0] == Kind.EVENT and record[2] == type_:
+        if record[0] == RecordKind.EVENT and record[2] == type_:
             places[record[1]] = {_CAME: [record[3], record[4]]}
-        elif record[0] == Kind.REDRIVEN and record[5] == type_:
+        elif record[0] == RecordKind.REDRIVEN and record[5] == type_:
             original = _original(record, first)
             place = places.setdefault(original, {})
             place.pop(_CAME, None)

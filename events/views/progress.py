@@ -12,13 +12,13 @@ from enum import StrEnum
 
 from ..model.failure import StepFailed
 from ..pipelines.graph import Edge, EventNode, Graph
-from ..state.records import Kind, Record
+from ..state.records import Record, RecordKind
 from ..state.run_status import Status
 
-__all__ = ["Frame", "Phase", "Progress", "StepLine", "causal_order", "waits_for"]
+__all__ = ["Frame", "Progress", "StepLine", "StepPhase", "causal_order", "waits_for"]
 
 
-class Phase(StrEnum):
+class StepPhase(StrEnum):
     """Where a step stands in a run."""
 
     PENDING = "pending"
@@ -52,17 +52,17 @@ class StepLine:
     share: tuple[float, float] | None = None
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> StepPhase:
         """The one word for all of its deliveries."""
         if self.running:
-            return Phase.RUNNING
+            return StepPhase.RUNNING
         if self.retrying:
-            return Phase.RETRYING
+            return StepPhase.RETRYING
         if self.failed:
-            return Phase.FAILED
+            return StepPhase.FAILED
         if self.done and self.done >= self.heard:
-            return Phase.DONE
-        return Phase.RUNNING if self.done else Phase.PENDING
+            return StepPhase.DONE
+        return StepPhase.RUNNING if self.done else StepPhase.PENDING
 
     @property
     def total(self) -> int:
@@ -93,7 +93,7 @@ class Progress:
         self.started_us = 0
         self.finished_us: int | None = None
         self._hearers: Mapping[str, list[str]] = {} if graph is None else _hearers(graph)
-        self._deliveries: dict[int, tuple[StepLine, Phase]] = {}
+        self._deliveries: dict[int, tuple[StepLine, StepPhase]] = {}
 
     def add(self, records: Iterable[Record]) -> None:
         """Fold the next records."""
@@ -122,10 +122,10 @@ class Progress:
         step = self.steps.setdefault(name, StepLine(name))
         step.attempts += 1
         step.began_us = step.began_us or time_us
-        self._move(number, step, Phase.RUNNING, time_us)
+        self._move(number, step, StepPhase.RUNNING, time_us)
 
     def _done(self, record: Record) -> None:
-        self._end(record[1], Phase.DONE, record[4])
+        self._end(record[1], StepPhase.DONE, record[4])
 
     def _failed(self, record: Record) -> None:
         _, number, _, _, error, message, _, time_us, retry_at_us = record[:9]
@@ -139,31 +139,31 @@ class Progress:
         known = self._deliveries.get(record[1])
         if known is not None:
             known[0].attempts -= 1
-            self._move(record[1], known[0], Phase.PENDING, record[3])
+            self._move(record[1], known[0], StepPhase.PENDING, record[3])
 
     def _ended(self, record: Record) -> None:
         self.status, self.finished_us = Status(record[1]), record[2]
         for number, (step, phase) in list(self._deliveries.items()):
-            if phase in (Phase.RUNNING, Phase.RETRYING):
-                self._move(number, step, Phase.PENDING, record[2])
+            if phase in (StepPhase.RUNNING, StepPhase.RETRYING):
+                self._move(number, step, StepPhase.PENDING, record[2])
 
     def _revived(self, _: Record) -> None:
         self.status, self.finished_us = Status.RUNNING, None
 
     def _fail(self, number: int, error: str, time_us: int, retry_at_us: int | None) -> None:
-        step = self._end(number, Phase.FAILED if retry_at_us is None else Phase.RETRYING, time_us)
+        step = self._end(number, StepPhase.FAILED if retry_at_us is None else StepPhase.RETRYING, time_us)
         if step is not None:
             step.error = error
             step.due_us = retry_at_us or 0
 
-    def _end(self, number: int, phase: Phase, time_us: int) -> StepLine | None:
+    def _end(self, number: int, phase: StepPhase, time_us: int) -> StepLine | None:
         known = self._deliveries.get(number)
         if known is None:
             return None
         self._move(number, known[0], phase, time_us)
         return known[0]
 
-    def _move(self, number: int, step: StepLine, phase: Phase, time_us: int) -> None:
+    def _move(self, number: int, step: StepLine, phase: StepPhase, time_us: int) -> None:
         before = self._deliveries.get(number)
         if before is not None:
             _count(before[0], before[1], -1)
@@ -172,20 +172,20 @@ class Progress:
         step.ended_us = time_us
 
 
-def _count(step: StepLine, phase: Phase, change: int) -> None:
-    if phase is not Phase.PENDING:
+def _count(step: StepLine, phase: StepPhase, change: int) -> None:
+    if phase is not StepPhase.PENDING:
         setattr(step, phase.value, getattr(step, phase.value) + change)
 
 
 _FOLDS = {
-    Kind.EVENT: Progress._event,  # noqa: SLF001 - the table of this class
-    Kind.ATTEMPT: Progress._attempt,  # noqa: SLF001
-    Kind.DONE: Progress._done,  # noqa: SLF001
-    Kind.FAILED: Progress._failed,  # noqa: SLF001
-    Kind.CRASHED: Progress._crashed,  # noqa: SLF001
-    Kind.RELEASED: Progress._released,  # noqa: SLF001
-    Kind.ENDED: Progress._ended,  # noqa: SLF001
-    Kind.REVIVED: Progress._revived,  # noqa: SLF001
+    RecordKind.EVENT: Progress._event,  # noqa: SLF001 - the table of this class
+    RecordKind.ATTEMPT: Progress._attempt,  # noqa: SLF001
+    RecordKind.DONE: Progress._done,  # noqa: SLF001
+    RecordKind.FAILED: Progress._failed,  # noqa: SLF001
+    RecordKind.CRASHED: Progress._crashed,  # noqa: SLF001
+    RecordKind.RELEASED: Progress._released,  # noqa: SLF001
+    RecordKind.ENDED: Progress._ended,  # noqa: SLF001
+    RecordKind.REVIVED: Progress._revived,  # noqa: SLF001
 }
 
 

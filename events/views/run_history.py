@@ -1,4 +1,4 @@
-"""History: what the records of one run tell people. Pure: entries in, views out; nothing here decides anything.
+"""RunHistory: what the records of one run tell people. Pure: entries in, views out; nothing here decides anything.
 
 1. Offsets are those of the log: the entry's, plus the record's place in it.
 2. A view of a run that is still going on is right as of its last record.
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..model.failure import Failure, FailureKind, StepFailed
-from ..state.records import Kind, Record, added, unpack_records
+from ..state.records import Record, RecordKind, added, unpack_records
 from ..state.run_status import Status
 from .views import ErrorView, EventView, RunView, StepView, Trigger, readable
 
-__all__ = ["History", "read_history"]
+__all__ = ["RunHistory", "read_history"]
 
 Heard = Callable[[str], bool]
 
@@ -30,16 +30,16 @@ class _Delivery:
     is_running: bool = False
 
 
-def read_history(entries: Iterable[tuple[int, bytes]]) -> "History":
+def read_history(entries: Iterable[tuple[int, bytes]]) -> "RunHistory":
     """The history in a run's entries, each its offset and its body, oldest first."""
-    history = History()
+    history = RunHistory()
     for offset, body in entries:
         for index, record in enumerate(unpack_records(body)):
             history.add(offset + index, record)
     return history
 
 
-class History:
+class RunHistory:
     """The records of one run, folded as they come."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class History:
         self.steps: dict[str, StepView] = {}
         self.status = Status.RUNNING
         self.finished_us: int | None = None
-        self._run: Record = [Kind.RUN, b"", "", "", "", None]
+        self._run: Record = [RecordKind.RUN, b"", "", "", "", None]
         self._deliveries: dict[int, _Delivery] = {}
         self._errors: dict[int, ErrorView] = {}
         self._given_up: set[int] = set()
@@ -212,17 +212,17 @@ class History:
         return ErrorView(delivery.step, event_id, *failure, attempts, time_us, handled, number)
 
 
-_FOLDS: Mapping[int, Callable[[History, int, Record], None]] = {
-    Kind.RUN: History._begin,  # noqa: SLF001 - the table of this class
-    Kind.EVENT: History._event,  # noqa: SLF001
-    Kind.ATTEMPT: History._attempt,  # noqa: SLF001
-    Kind.DONE: History._done,  # noqa: SLF001
-    Kind.FAILED: History._failed,  # noqa: SLF001
-    Kind.RELEASED: History._released,  # noqa: SLF001
-    Kind.CRASHED: History._crashed,  # noqa: SLF001
-    Kind.ENDED: History._ended,  # noqa: SLF001
-    Kind.REVIVED: History._revived,  # noqa: SLF001
-    Kind.UNDOING: History._undoing,  # noqa: SLF001
-    Kind.REDRIVEN: History._redriven,  # noqa: SLF001
-    Kind.SETTLED: History._settled,  # noqa: SLF001
+_FOLDS: Mapping[int, Callable[[RunHistory, int, Record], None]] = {
+    RecordKind.RUN: RunHistory._begin,  # noqa: SLF001 - the table of this class
+    RecordKind.EVENT: RunHistory._event,  # noqa: SLF001
+    RecordKind.ATTEMPT: RunHistory._attempt,  # noqa: SLF001
+    RecordKind.DONE: RunHistory._done,  # noqa: SLF001
+    RecordKind.FAILED: RunHistory._failed,  # noqa: SLF001
+    RecordKind.RELEASED: RunHistory._released,  # noqa: SLF001
+    RecordKind.CRASHED: RunHistory._crashed,  # noqa: SLF001
+    RecordKind.ENDED: RunHistory._ended,  # noqa: SLF001
+    RecordKind.REVIVED: RunHistory._revived,  # noqa: SLF001
+    RecordKind.UNDOING: RunHistory._undoing,  # noqa: SLF001
+    RecordKind.REDRIVEN: RunHistory._redriven,  # noqa: SLF001
+    RecordKind.SETTLED: RunHistory._settled,  # noqa: SLF001
 }

@@ -23,16 +23,16 @@ from ..engine_port import EnginePort
 from ..http.asgi import Receive, Scope, Send, send_problem
 from ..http.csrf import check_site
 from ..http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused, problem_of, refuse
-from ..http.trusted_hosts import Hosts
-from ..ingest.admission import Intake
-from ..ingest.events import Emit
-from ..ingest.webhooks import Ingest
+from ..http.trusted_hosts import TrustedHosts
+from ..ingest.admission import HttpAdmission
+from ..ingest.events import EventsEndpoint
+from ..ingest.webhooks import WebhooksEndpoint
 from ..settings import GatewaySettings
 from .audit import audit_router
 from .breakers import breakers_router
 from .dead_letters import dead_router
 from .health import health_router
-from .log_queries import Reading
+from .log_queries import LogQueries
 from .metrics import metrics_router
 from .openapi import PROBLEM_RESPONSES, add_intake
 from .pipelines import pipelines_router
@@ -51,7 +51,9 @@ _BY_STATUS = {
 class Gateway(FastAPI):
     """The FastAPI application with the intake in front of it."""
 
-    def __init__(self, ingest: Ingest, emit: Emit, hosts: Hosts, reading: Reading, **options: Any) -> None:
+    def __init__(
+        self, ingest: WebhooksEndpoint, emit: EventsEndpoint, hosts: TrustedHosts, reading: LogQueries, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._ingest = ingest
         self._emit = emit
@@ -101,12 +103,12 @@ def create_app(
 ) -> Gateway:
     """The application of an engine. `SecretMissing` where a webhook's secret is not in the environment."""
     settings = settings or GatewaySettings()
-    intake = Intake(engine, settings)
-    reading = Reading(engine)
+    intake = HttpAdmission(engine, settings)
+    reading = LogQueries(engine)
     app = Gateway(
-        Ingest(intake, environment=environment),
-        Emit(intake),
-        Hosts(settings.allowed_hosts),
+        WebhooksEndpoint(intake, environment=environment),
+        EventsEndpoint(intake),
+        TrustedHosts(settings.allowed_hosts),
         reading,
         title="ensue",
         version=version,
@@ -124,7 +126,7 @@ def create_app(
     return app
 
 
-def _routers(engine: EnginePort, reading: Reading, intake: Intake) -> tuple[APIRouter, ...]:
+def _routers(engine: EnginePort, reading: LogQueries, intake: HttpAdmission) -> tuple[APIRouter, ...]:
     return (
         runs_router(engine, reading),
         dead_router(engine, reading),

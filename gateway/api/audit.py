@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from ..schemas.dead_letters import AuditListOut, AuditOut
-from .log_queries import Reading
+from .log_queries import LogQueries
 
 __all__ = ["audit_router"]
 
 
-def audit_router(reading: Reading) -> APIRouter:
+def audit_router(reading: LogQueries) -> APIRouter:
     """/audit."""
     router = APIRouter(tags=["audit"])
 

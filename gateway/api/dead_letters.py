@@ -29,12 +29,12 @@ from ..schemas.dead_letters import (
     dead_filter,
 )
 from .caller import Who
-from .log_queries import Reading
+from .log_queries import LogQueries
 
 __all__ = ["dead_router"]
 
 
-def dead_router(engine: EnginePort, reading: Reading) -> APIRouter:
+def dead_router(engine: EnginePort, reading: LogQueries) -> APIRouter:
     """The routes under /dead."""
     router = APIRouter(prefix="/dead", tags=["dead letters"])
 

@@ -11,12 +11,12 @@ from ..http.problems import refuse
 from ..schemas.runs import HealthOut, ReadyOut
 from ..schemas.status import NodeOut, StatusOut
 from .breakers import breakers_of
-from .log_queries import Reading
+from .log_queries import LogQueries
 
 __all__ = ["health_router"]
 
 
-def health_router(engine: EnginePort, reading: Reading) -> APIRouter:
+def health_router(engine: EnginePort, reading: LogQueries) -> APIRouter:
     """/healthz, /readyz, /health/tree and /status."""
     router = APIRouter(tags=["health"])
 

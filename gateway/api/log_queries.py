@@ -1,4 +1,4 @@
-"""Reading: one reader of the log for all requests, opened when the first one needs it.
+"""LogQueries: one reader of the log for all requests, opened when the first one needs it.
 
 Rules: queries never go through the partition; before the engine is ready and after it is gone there is nothing to
 read, and the answer is 503.
@@ -9,7 +9,7 @@ from threading import Lock
 from ...cluster.log.protocol import DeadLetter, Reader, RunRow
 from ...events.errors import EnsueError, RunUnknown
 from ...events.ids import format_id, parse_id
-from ...events.views.run_history import History, read_history
+from ...events.views.run_history import RunHistory, read_history
 from ...events.views.views import RunView
 from ..engine_port import EnginePort
 from ..http.problems import Refused, refuse
@@ -17,12 +17,12 @@ from ..ingest.event_routing import heard_types
 from ..schemas.dead_letters import LetterDetailOut
 from .dead_letter_detail import find_letter, letter_past
 
-__all__ = ["Reading"]
+__all__ = ["LogQueries"]
 
 _UNREADABLE = frozenset({"new", "starting", "stopped"})
 
 
-class Reading:
+class LogQueries:
     """The log of an engine, as its API reads it. Usable from any thread."""
 
     def __init__(self, engine: EnginePort) -> None:
@@ -73,7 +73,7 @@ class Reading:
         """A dead letter with what led to it and what was decided."""
         return letter_past(self.reader(), letter)
 
-    def history(self, row: RunRow) -> History:
+    def history(self, row: RunRow) -> RunHistory:
         """All that happened in a run."""
         return read_history((entry.offset, entry.body) for entry in self.reader().entries(row.run))
 

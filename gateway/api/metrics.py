@@ -22,9 +22,9 @@ from ...events.errors import EnsueError
 from ...events.policies.breaker import BreakerView
 from ...events.state.run_status import Status
 from ..engine_port import EnginePort
-from ..ingest.admission import Intake
+from ..ingest.admission import HttpAdmission
 from .breakers import breakers_of
-from .log_queries import Reading
+from .log_queries import LogQueries
 
 __all__ = ["metrics_router"]
 
@@ -34,7 +34,7 @@ _BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 _SECOND_US = 1_000_000
 
 
-def metrics_router(engine: EnginePort, reading: Reading, intake: Intake) -> APIRouter:
+def metrics_router(engine: EnginePort, reading: LogQueries, intake: HttpAdmission) -> APIRouter:
     """/metrics."""
     router = APIRouter(tags=["health"])
 
@@ -59,7 +59,7 @@ class Scrape(Collector):
     tree: Mapping[str, Any]
     breakers: Sequence[BreakerView]
     accepted: Mapping[str, int]
-    reading: Reading
+    reading: LogQueries
 
     def text(self) -> bytes:
         """The page."""

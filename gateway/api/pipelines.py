@@ -12,12 +12,12 @@ from ..schemas.pipelines import PipelineOut, PipelinesOut, RestartedOut
 from ..schemas.runs import StatusName
 from ..schemas.status import counts_of
 from .caller import Who
-from .log_queries import Reading
+from .log_queries import LogQueries
 
 __all__ = ["pipelines_router"]
 
 
-def pipelines_router(engine: EnginePort, reading: Reading) -> APIRouter:
+def pipelines_router(engine: EnginePort, reading: LogQueries) -> APIRouter:
     """The routes under /pipelines."""
     router = APIRouter(prefix="/pipelines", tags=["pipelines"])
 

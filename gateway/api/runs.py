@@ -16,7 +16,7 @@ from ..engine_port import EnginePort
 from ..http.problems import refuse
 from ..schemas.runs import EventOut, EventsOut, RunDetailOut, RunOut, RunsOut, StatusName
 from .caller import Who
-from .log_queries import Reading
+from .log_queries import LogQueries
 
 __all__ = ["runs_router"]
 
@@ -24,7 +24,7 @@ _RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED})
 _LONGEST_CURSOR = 16
 
 
-def runs_router(engine: EnginePort, reading: Reading) -> APIRouter:
+def runs_router(engine: EnginePort, reading: LogQueries) -> APIRouter:
     """The routes under /runs."""
     router = APIRouter(prefix="/runs", tags=["runs"])
 

@@ -27,14 +27,14 @@ from ..http.uvicorn_protocol import BoundedProtocol
 from ..settings import DEFAULT_HOST, DEFAULT_PORT, GatewaySettings
 from .app import Gateway, create_app
 
-__all__ = ["Phase", "Served", "serve", "serve_async"]
+__all__ = ["Served", "ServerPhase", "serve", "serve_async"]
 
 _KEEP_ALIVE_SECONDS = 30
 _LAST_ANSWERS_SECONDS = 5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Phase(StrEnum):
+class ServerPhase(StrEnum):
     """Where a served gateway stands."""
 
     LISTENING = "listening"
@@ -47,7 +47,7 @@ class Phase(StrEnum):
 class Served:
     """What `observe` is told: the phase, and the address."""
 
-    phase: Phase
+    phase: ServerPhase
     url: str
 
 
@@ -118,7 +118,7 @@ class _Life:
         app: Gateway,
         listener: socket.socket,
         stop: asyncio.Event,
-        tell: Callable[[Phase], None],
+        tell: Callable[[ServerPhase], None],
     ) -> None:
         self._engine = engine
         self._app = app
@@ -132,13 +132,13 @@ class _Life:
         with _handled(self._on_signal) as take_signals:
             serving = asyncio.create_task(self._server.serve([self._listener]))
             try:
-                self._tell(Phase.LISTENING)
+                self._tell(ServerPhase.LISTENING)
                 await self._start_and_wait(serving, take_signals)
             finally:
                 self._app.reading.close()
                 self._server.should_exit = True
                 await serving
-        self._tell(Phase.STOPPED)
+        self._tell(ServerPhase.STOPPED)
 
     async def _start_and_wait(self, serving: asyncio.Task[None], take_signals: Callable[[], None]) -> None:
         self._engine.on_ray_started = take_signals
@@ -150,9 +150,9 @@ class _Life:
                 await _give_up(starting)
                 return
             await starting
-            self._tell(Phase.READY)
+            self._tell(ServerPhase.READY)
             await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
-            self._tell(Phase.DRAINING)
+            self._tell(ServerPhase.DRAINING)
             await self._engine.__aexit__(None, None, None)
         finally:
             stopping.cancel()

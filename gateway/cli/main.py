@@ -91,7 +91,7 @@ def run(  # noqa: PLR0917 - options, which are given by name
     """Run one event to its end on an engine of its own, and print the outcome."""
     from .commands import run as cli_run
 
-    raise typer.Exit(cli_run.run(cli_run.Order(target, event, data, store, address, timeout, as_json, _Flags.debug)))
+    raise typer.Exit(cli_run.run(cli_run.RunOptions(target, event, data, store, address, timeout, as_json, _Flags.debug)))
 
 
 @app.command(short_help="Serve pipelines over HTTP: webhooks, events, runs.")
@@ -113,7 +113,7 @@ def serve(  # noqa: PLR0917 - as above
     from .commands import serve as cli_serve
 
     hosts = tuple(allowed_host or ())
-    order = cli_serve.Order(targets, host, port, store, address, _version(), _Flags.debug, wait, hosts)
+    order = cli_serve.ServeOptions(targets, host, port, store, address, _version(), _Flags.debug, wait, hosts)
     raise typer.Exit(cli_serve.serve(order))
 
 

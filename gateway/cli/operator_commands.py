@@ -17,7 +17,7 @@ breakers_app = typer.Typer(rich_markup_mode=None)
 pipelines_app = typer.Typer(rich_markup_mode=None)
 
 
-class LetterState(StrEnum):
+class LetterStateOption(StrEnum):
     """What a list of dead letters can be narrowed to."""
 
     OPEN = "open"
@@ -90,7 +90,7 @@ def list_dead(  # noqa: PLR0917 - options, which are given by name
     run: OfRun = None,
     since: Since = None,
     before: Before = None,
-    state: Annotated[LetterState, typer.Option(help="Settled ones are kept too.")] = LetterState.OPEN,
+    state: Annotated[LetterStateOption, typer.Option(help="Settled ones are kept too.")] = LetterStateOption.OPEN,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="next_cursor of the page before.")] = None,
     url: Url = None,
@@ -143,7 +143,7 @@ def redrive(  # noqa: PLR0913, PLR0917 - as above
     from .sources.operations import operations
 
     words = cli_dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
-    order = cli_dead.Order("redrive", letter_id, words, everything, limit, yes, as_json, data)
+    order = cli_dead.DeadOptions("redrive", letter_id, words, everything, limit, yes, as_json, data)
     with operations(url, store) as source:
         raise typer.Exit(cli_dead.decide(source, order))
 
@@ -171,7 +171,7 @@ def discard(  # noqa: PLR0913, PLR0917 - as above
     from .sources.operations import operations
 
     words = cli_dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
-    order = cli_dead.Order("discard", letter_id, words, everything, limit, yes, as_json)
+    order = cli_dead.DeadOptions("discard", letter_id, words, everything, limit, yes, as_json)
     with operations(url, store) as source:
         raise typer.Exit(cli_dead.decide(source, order))
 

@@ -11,7 +11,7 @@ from hashlib import sha1, sha256
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-__all__ = ["DELIVERIES", "Delivery", "headers_of"]
+__all__ = ["DELIVERIES", "DemoDelivery", "headers_of"]
 
 _REPOSITORY = {
     "id": 731_204_118,
@@ -25,7 +25,7 @@ _REPOSITORY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DemoDelivery:
     """One webhook: the sender's id, the kind (X-GitHub-Event), what a person would call it, and the body."""
 
     id: str
@@ -34,7 +34,7 @@ class Delivery:
     body: bytes
 
 
-def headers_of(delivery: Delivery, secret: str) -> dict[str, str]:
+def headers_of(delivery: DemoDelivery, secret: str) -> dict[str, str]:
     """The headers that GitHub sends with it."""
     return {
         "content-type": "application/json",
@@ -45,13 +45,13 @@ def headers_of(delivery: Delivery, secret: str) -> dict[str, str]:
     }
 
 
-def _delivery(kind: str, title: str, sender: str, payload: Mapping[str, Any]) -> Delivery:
+def _delivery(kind: str, title: str, sender: str, payload: Mapping[str, Any]) -> DemoDelivery:
     whole = {**payload, "repository": _REPOSITORY, "sender": {"login": sender, "type": "User"}}
     guid = str(uuid5(NAMESPACE_URL, title))
-    return Delivery(guid, kind, title, json.dumps(whole).encode())
+    return DemoDelivery(guid, kind, title, json.dumps(whole).encode())
 
 
-def _push(branch: str, sender: str, *commits: dict[str, Any]) -> Delivery:
+def _push(branch: str, sender: str, *commits: dict[str, Any]) -> DemoDelivery:
     payload: dict[str, Any] = {
         "ref": f"refs/heads/{branch}",
         "before": _sha(f"{branch} before"),
@@ -78,7 +78,9 @@ def _commit(message: str, *, added: tuple[str, ...] = (), modified: tuple[str, .
     }
 
 
-def _pull_request(number: int, title: str, body: str, sender: str, *, added: int, deleted: int, files: int) -> Delivery:
+def _pull_request(
+    number: int, title: str, body: str, sender: str, *, added: int, deleted: int, files: int
+) -> DemoDelivery:
     change: dict[str, Any] = {
         "number": number,
         "state": "open",
@@ -97,7 +99,7 @@ def _pull_request(number: int, title: str, body: str, sender: str, *, added: int
     return _delivery("pull_request", f"pull request {number}", sender, payload)
 
 
-def _issue(number: int, title: str, body: str, sender: str) -> Delivery:
+def _issue(number: int, title: str, body: str, sender: str) -> DemoDelivery:
     issue: dict[str, Any] = {
         "number": number,
         "state": "open",

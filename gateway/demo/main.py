@@ -20,7 +20,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
-from .deliveries import DELIVERIES, Delivery, headers_of
+from .deliveries import DELIVERIES, DemoDelivery, headers_of
 from .evidence import Evidence, read_journal, read_store
 from .server import DemoFailed, Server
 from .watch import Board, RunNow
@@ -172,7 +172,7 @@ class Demo:
             style = "bold red" if result["priority"] == "now" else "dim"
             self._say(f"   [{style}]{result['priority']:9}[/] {result['subject']:19} {result['summary']}")
 
-    def _post(self, delivery: Delivery, secret: str) -> httpx.Response:
+    def _post(self, delivery: DemoDelivery, secret: str) -> httpx.Response:
         return self._client.post("/hooks/github", content=delivery.body, headers=headers_of(delivery, secret))
 
     def _show_answer(self, title: str, answer: httpx.Response, what: str) -> None:

@@ -22,8 +22,8 @@ __all__ = [
     "MEDIA_TYPE",
     "PROBLEMS",
     "UNAUTHORIZED",
-    "Kind",
     "Problem",
+    "ProblemKind",
     "Refused",
     "problem_of",
     "refuse",
@@ -34,7 +34,7 @@ _RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """A row: the last word of the type URI, the title, the status."""
 
     name: str
@@ -51,7 +51,7 @@ class Kind:
 class Problem:
     """An answer that is an error."""
 
-    kind: Kind
+    kind: ProblemKind
     detail: str
     errors: Sequence[Mapping[str, str]] = ()
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -81,8 +81,8 @@ class Refused(Exception):
         self.problem = problem
 
 
-def _kinds(*rows: tuple[str, str, int]) -> dict[str, Kind]:
-    return {name: Kind(name, title, status) for name, title, status in rows}
+def _kinds(*rows: tuple[str, str, int]) -> dict[str, ProblemKind]:
+    return {name: ProblemKind(name, title, status) for name, title, status in rows}
 
 
 PROBLEMS = _kinds(

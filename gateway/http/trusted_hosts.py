@@ -1,4 +1,4 @@
-"""Hosts: a request must be for a name that is ours.
+"""TrustedHosts: a request must be for a name that is ours.
 
 It is what keeps a web page elsewhere from rebinding its own name to this address, and speaking to a gateway that trusts
 whoever is local.
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from .problems import refuse
 
-__all__ = ["Hosts"]
+__all__ = ["TrustedHosts"]
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MOST_SEEN = 256
 
 
-class Hosts:
+class TrustedHosts:
     """The names that requests may be for; those of loopback always are. The port does not matter."""
 
     def __init__(self, allowed: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from ..http.deadlines import Deadlines
 from ..http.problems import refuse
 from ..settings import GatewaySettings
 
-__all__ = ["LONGEST_ID", "Intake", "Offer", "check_id", "media_type", "render"]
+__all__ = ["LONGEST_ID", "HttpAdmission", "Offer", "check_id", "media_type", "render"]
 
 _audit = logging.getLogger("ensue.audit")
 
@@ -36,7 +36,7 @@ class Offer(NamedTuple):
     digest: bytes
 
 
-class Intake:
+class HttpAdmission:
     """The way into one engine."""
 
     def __init__(self, engine: EnginePort, settings: GatewaySettings) -> None:

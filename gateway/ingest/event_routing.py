@@ -1,4 +1,4 @@
-"""Hearing: which pipeline an event from outside is for, by its type.
+"""EventRouter: which pipeline an event from outside is for, by its type.
 
 Rules: an event starts a run where a step hears its type, or a webhook may emit it; where several pipelines do, the
 sender says which; failures (`StepFailed`) come from inside only.
@@ -13,7 +13,7 @@ from ...events.model.failure import StepFailed
 from ...events.pipelines.pipeline import Pipeline
 from ..http.problems import refuse
 
-__all__ = ["Hearing", "heard_types"]
+__all__ = ["EventRouter", "heard_types"]
 
 
 def heard_types(pipeline: Pipeline) -> frozenset[str]:
@@ -27,7 +27,7 @@ def _emitted_by_webhooks(pipeline: Pipeline) -> frozenset[str]:
     return frozenset(model.__event_type__ for model in models)
 
 
-class Hearing:
+class EventRouter:
     """Who hears what, of all pipelines served."""
 
     def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:

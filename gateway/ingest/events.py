@@ -18,21 +18,21 @@ from ...events.model.event import parse_event
 from ..http.asgi import Headers, Receive, Scope, Send, send_json, send_problem
 from ..http.body import parse_json
 from ..http.problems import INTERNAL, problem_of, refuse
-from .admission import Intake, Offer, media_type, render
+from .admission import HttpAdmission, Offer, media_type, render
 from .cloudevents import BATCH, STRUCTURED, Sent, is_binary, read_binary, read_plain, read_structured
-from .event_routing import Hearing
+from .event_routing import EventRouter
 
-__all__ = ["Emit"]
+__all__ = ["EventsEndpoint"]
 
 _log = logging.getLogger("ensue.gateway")
 
 
-class Emit:
+class EventsEndpoint:
     """The endpoint /events of an engine."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: HttpAdmission) -> None:
         self._intake = intake
-        self._hearing = Hearing(intake.engine.pipelines)
+        self._hearing = EventRouter(intake.engine.pipelines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to /events."""

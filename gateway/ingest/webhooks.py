@@ -29,10 +29,10 @@ from ...events.pipelines.pipeline import Pipeline
 from ..http.asgi import Headers, HeaderView, Receive, Scope, Send, send_json, send_problem
 from ..http.body import parse_json
 from ..http.problems import INTERNAL, UNAUTHORIZED, Refused, problem_of, refuse
-from .admission import Intake, Offer, check_id, media_type, render
+from .admission import HttpAdmission, Offer, check_id, media_type, render
 from .signing import GitHub, id_is_signed, load_secrets
 
-__all__ = ["Ingest", "endpoints_of"]
+__all__ = ["WebhooksEndpoint", "endpoints_of"]
 
 _log = logging.getLogger("ensue.gateway")
 _DECOY_ENV = "decoy"
@@ -62,12 +62,12 @@ class Hook:
         self.source = f"hooks/{endpoint.name}"
 
 
-class Ingest:
+class WebhooksEndpoint:
     """The webhook endpoints of an engine. Secrets are read here, so a missing one stops the start."""
 
     def __init__(
         self,
-        intake: Intake,
+        intake: HttpAdmission,
         *,
         environment: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,

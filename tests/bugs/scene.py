@@ -17,7 +17,7 @@ import pytest
 
 from ensue import Event, Pipeline, Webhook, hooks
 from ensue.gateway.api.app import create_app
-from ensue.gateway.api.server import Phase, Served, serve_async
+from ensue.gateway.api.server import Served, ServerPhase, serve_async
 
 from ..acceptance.stand_in import StandInEngine
 
@@ -122,7 +122,7 @@ async def served(engine: StandInEngine) -> AsyncGenerator[int]:
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     def observe(told: Served) -> None:
-        if told.phase is Phase.READY:
+        if told.phase is ServerPhase.READY:
             ready.set_result(int(told.url.rpartition(":")[2]))
 
     async with asyncio.timeout(_DEADLINE_SECONDS):

@@ -19,7 +19,7 @@ from ensue.actors.local import ManualClock
 from ensue.actors.partition.loop import Partition
 from ensue.actors.partition.recovery import recover
 from ensue.cluster.log.protocol import Log, Snapshot
-from ensue.events.decide.inputs import Completed, Emit, Op, WorkerUp
+from ensue.events.decide.inputs import Completed, CompletionKind, Emit, WorkerUp
 from ensue.events.errors import Overloaded, StaleEpoch
 from ensue.events.ids import uuid7
 from ensue.events.model.codec import pack
@@ -69,7 +69,7 @@ def owner(log: Log, desk: Desk, name: str = "owner") -> Partition:
 
 
 def done(token: int) -> Completed:
-    return Completed(0, [[Op.DONE, token, 1, [["Item", 1, pack({"n": 0}), None]], False]])
+    return Completed(0, [[CompletionKind.DONE, token, 1, [["Item", 1, pack({"n": 0}), None]], False]])
 
 
 def test_an_owner_that_drains_leases_nothing_more_and_leaves_it_to_the_next(store: Store) -> None:
@@ -82,7 +82,14 @@ def test_an_owner_that_drains_leases_nothing_more_and_leaves_it_to_the_next(stor
         old.core.draining = True
         emitted = order(3)
         emitted.reply = "caller"
-        old.post_all([done(finished), Completed(0, [[Op.RELEASE, returned]]), emitted, WorkerUp(2, "owned", "ship", 9)])
+        old.post_all(
+            [
+                done(finished),
+                Completed(0, [[CompletionKind.RELEASE, returned]]),
+                emitted,
+                WorkerUp(2, "owned", "ship", 9),
+            ]
+        )
         old.turn()
         assert {worker: len(items) for worker, items in desk.sent.items()} == {0: 2}
         assert old.core.backlog == 2
@@ -99,7 +106,7 @@ def claims(desk: Desk) -> dict[str, Emit | Completed | WorkerUp]:
     return {
         "a new event": order(9),
         "a result": done(token),
-        "a delivery handed back": Completed(0, [[Op.RELEASE, token]]),
+        "a delivery handed back": Completed(0, [[CompletionKind.RELEASE, token]]),
         "a worker": WorkerUp(5, "owned", "work", 9),
     }
 

@@ -3,10 +3,10 @@
 Seen: Ray PRs 47659, 59872: a call was given to a new actor while the old one, declared dead, still ran it; late answers
 of the old one counted.
 
-Mutant: `SeenTokens.fresh` (actors/worker/seen_deliveries.py) returns the items as they are; tried 2026-11-21: red.
+Mutant: `SeenDeliveries.fresh` (actors/worker/seen_deliveries.py) returns the items as they are; tried 2026-11-21: red.
 Mutant: `Core._worker_down` (events/decide/core.py) keeps the worker (`self.workers.get` for `pop`); tried 2026-11-21: red.
 Mutant: `del leases[token]` of `Core._completed` (events/decide/core.py) dropped; tried 2026-11-21: red.
-Mutant: `SeenTokens.missing` (actors/worker/seen_deliveries.py) does not remember what it called missing; tried 2026-11-21: red.
+Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) does not remember what it called missing; tried 2026-11-21: red.
 Mutant: `slot.leases.pop` of `Core._missing` (events/decide/core.py) is `get`; tried 2026-11-21: red.
 Mutant, of two lines, since each is enough: `end(member.mark)` dropped from `StepSupervisor._kill`, `is_gone(...)` from
 its `_tend` (actors/supervision/step_supervisor.py); tried 2026-11-21: red.
@@ -31,7 +31,7 @@ from ensue.actors.pool import worker_processes as hands
 from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.actors.worker.worker import WorkerCore
 from ensue.cluster.log.protocol import Log
-from ensue.events.decide.inputs import Completed, Emit, Missing, Op, WorkerDown, WorkerUp
+from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Missing, WorkerDown, WorkerUp
 from ensue.events.ids import derived_id, uuid7
 from ensue.events.model.codec import encode, pack
 from ensue.events.pipelines.plan import compile_plan
@@ -119,7 +119,7 @@ def partition_on(log: Log, desk: Desk) -> Partition:
 
 
 def done(worker: int, token: int, n: int) -> Completed:
-    return Completed(worker, [[Op.DONE, token, 1, [["Item", 1, pack({"n": n}), None]], False]])
+    return Completed(worker, [[CompletionKind.DONE, token, 1, [["Item", 1, pack({"n": n}), None]], False]])
 
 
 def test_the_late_answer_of_a_worker_that_was_declared_dead_changes_nothing(store: Store) -> None:
@@ -131,7 +131,11 @@ def test_the_late_answer_of_a_worker_that_was_declared_dead_changes_nothing(stor
         partition.turn()
         (again,) = desk.sent[1]
         before = observed(log)
-        for late in (done(0, old, 13), done(1, old, 13), Completed(0, [[Op.FAIL, old, "x", "", "", "", None, False]])):
+        for late in (
+            done(0, old, 13),
+            done(1, old, 13),
+            Completed(0, [[CompletionKind.FAIL, old, "x", "", "", "", None, False]]),
+        ):
             partition.post(late)
             partition.turn()
         assert observed(log) == before
@@ -147,7 +151,7 @@ def test_the_failure_of_an_attempt_that_comes_twice_does_not_end_the_next_attemp
     desk = Desk()
     with closing(store.open()) as log:
         partition = partition_on(log, desk)
-        failure = Completed(0, [[Op.FAIL, desk.sent[0][0][0], "transient", "E", "m", "", 0.0, False]])
+        failure = Completed(0, [[CompletionKind.FAIL, desk.sent[0][0][0], "transient", "E", "m", "", 0.0, False]])
         partition.post(failure)
         partition.turn()
         partition.turn()

@@ -4,7 +4,7 @@ Seen: Celery 5935: a task that took longer than the broker's visibility time-out
 another, each while the others still ran.
 
 Mutant: `Executor.heartbeat` (actors/worker/executor.py) does nothing; tried 2026-11-21: red.
-Mutant: `SeenTokens.missing` (actors/worker/seen_deliveries.py) calls everything missing that it is asked for; tried 2026-11-21: red.
+Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) calls everything missing that it is asked for; tried 2026-11-21: red.
 """
 
 import asyncio

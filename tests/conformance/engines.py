@@ -17,7 +17,7 @@ from typing import cast
 import pytest
 
 from ensue import Engine, Event, Outcome, Pipeline
-from ensue.actors.client.engine_api import EngineFace
+from ensue.actors.client.engine_api import EngineApi
 from ensue.actors.local import LocalEngine
 from ensue.cluster.ray import session
 from ensue.events.decide.core import Limits
@@ -58,11 +58,11 @@ class Rig:
         return self.kind.startswith("ray")
 
     @property
-    def engine(self) -> EngineFace:
+    def engine(self) -> EngineApi:
         """The engine that was started last."""
         return self._engines[-1]
 
-    async def start(self, *pipelines: Pipeline, limits: Limits | None = None) -> EngineFace:
+    async def start(self, *pipelines: Pipeline, limits: Limits | None = None) -> EngineApi:
         """Start an engine."""
         engine: Engine | LocalEngine
         if self.is_ray:

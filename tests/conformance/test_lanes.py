@@ -17,7 +17,7 @@ from ensue.actors.transport.ray_lane import RemoteLane
 from ensue.actors.transport.ray_links import RayLinks
 from ensue.actors.worker.worker import Worker
 from ensue.cluster.ray import session
-from ensue.events.decide.inputs import Op
+from ensue.events.decide.inputs import CompletionKind
 from ensue.events.model.codec import pack
 
 from .engines import by_value, ray_session
@@ -132,7 +132,7 @@ def test_every_delivery_of_a_batch_is_answered(lane: LaneUnderRay) -> None:
     lane.deliver([("Order", {"n": n}) for n in range(500)])
     done = lane.completions(500)
     assert sorted(done) == list(range(1, 501))
-    assert {item[0] for item in done.values()} == {Op.DONE}
+    assert {item[0] for item in done.values()} == {CompletionKind.DONE}
     assert done[7][3][0][:3] == ["Order", 1, pack({"n": 7})]
 
 
@@ -172,7 +172,7 @@ def test_a_worker_that_is_told_to_stop_says_all_it_has_first(
         lane.actor.stop.remote()
     done |= lane.completions(100 - len(done))
     assert sorted(done) == list(range(1, 101))
-    assert {item[0] for item in done.values()} <= {Op.DONE, Op.RELEASE}
+    assert {item[0] for item in done.values()} <= {CompletionKind.DONE, CompletionKind.RELEASE}
     assert lane.gone(SECONDS)
 
 

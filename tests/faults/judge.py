@@ -15,7 +15,7 @@ from ensue.cluster.log.open import open_reader
 from ensue.cluster.log.protocol import Entry, Reader
 from ensue.events.ids import format_id, idempotency_key
 from ensue.events.model.codec import unpack
-from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.records import RecordKind, unpack_records
 from ensue.events.state.run_status import Status
 
 from .client import SOURCE
@@ -118,24 +118,24 @@ class _Trial:
             self._findings.fault("index", f"the log has {self._findings.completed} completed runs, the index {counted}")
 
     def _fold(self, entry: Entry, record: list[Any], offset: int) -> None:
-        if record[0] == Kind.RUN:
+        if record[0] == RecordKind.RUN:
             self._live[entry.run] = self._begun(record)
             return
         run = self._live.get(entry.run)
         if run is None:
             self._findings.fault("stray", f"a record of kind {record[0]} at {entry.offset} belongs to no living run")
-        elif record[0] == Kind.EVENT:
+        elif record[0] == RecordKind.EVENT:
             self._event(run, record, offset)
-        elif record[0] == Kind.ATTEMPT:
+        elif record[0] == RecordKind.ATTEMPT:
             run.steps[record[1]] = record[2]
             self._findings.attempts += 1
-        elif record[0] == Kind.DONE:
+        elif record[0] == RecordKind.DONE:
             run.done[record[1]] += 1
             if run.steps[record[1]] == "book":
                 self._in_order(run)
-        elif record[0] == Kind.CRASHED:
+        elif record[0] == RecordKind.CRASHED:
             self._findings.crashed += 1
-        elif record[0] == Kind.ENDED:
+        elif record[0] == RecordKind.ENDED:
             self._over(self._live.pop(entry.run), record)
 
     def _begun(self, record: list[Any]) -> _Run:

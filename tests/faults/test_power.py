@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from ensue import Event, Pipeline
-from ensue.actors.client.engine_api import EngineFace
+from ensue.actors.client.engine_api import EngineApi
 from ensue.cluster.log.open import open_reader
 from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import EnsueError, LogUnavailable
@@ -108,7 +108,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path, fault: Fault) -> A
     await made.stop()
 
 
-async def emit_until_it_fails(engine: EngineFace) -> list[str]:
+async def emit_until_it_fails(engine: EngineApi) -> list[str]:
     """The runs of those that were accepted; the others heard that they were not."""
     accepted: list[str] = []
     while not engine.state().startswith("failed"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Event, Outcome, Pipeline
-from ensue.actors.client.engine_api import EngineFace
+from ensue.actors.client.engine_api import EngineApi
 from ensue.cluster.log.open import open_reader
 from ensue.events.errors import EnsueError, LogUnavailable, Overloaded
 
@@ -51,7 +51,7 @@ async def rig(request: pytest.FixtureRequest, small_disk: Path) -> AsyncIterator
     await made.stop()
 
 
-async def emit_when_it_can(engine: EngineFace, event: Event) -> Outcome:
+async def emit_when_it_can(engine: EngineApi, event: Event) -> Outcome:
     """As a sender does: send it again while it is refused."""
     deadline = time.monotonic() + 60
     while True:

@@ -19,7 +19,7 @@ from ensue import (
 from ensue.actors.partition import thread as partition_thread
 from ensue.actors.partition.loop import Partition
 from ensue.actors.supervision.orders import ROOT_HISTORY
-from ensue.actors.supervision.supervisor_actor import Patience
+from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts
 from ensue.cluster.log.open import open_log
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
@@ -188,7 +188,7 @@ async def test_a_constructor_that_never_returns_is_a_start_that_failed(rig: Rig,
             return Item(n=os.getpid())
 
     engine = Engine(flow, store=rig.store)
-    engine._patience = Patience(start_seconds=8.0, ping_seconds=1.0)
+    engine._patience = SupervisionTimeouts(start_seconds=8.0, ping_seconds=1.0)
     async with engine:
         outcome = await (await engine.emit(Order())).result(60)
     first, second = (int(line) for line in trace.lines)

@@ -12,7 +12,7 @@ from ensue import Backoff, Engine, Event, Pipeline, Supervision
 from ensue.actors.pool import supervisor_clients as branches
 from ensue.actors.supervision.pipeline_supervisor import PipelineSupervisor
 from ensue.actors.supervision.step_supervisor import StepSupervisor
-from ensue.actors.supervision.supervisor_actor import Patience
+from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts
 from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
@@ -87,7 +87,7 @@ async def test_a_supervisor_that_hangs_in_its_start_is_ended_and_another_takes_i
     level = "pipeline" if kind is PipelineSupervisor else "step"
     monkeypatch.setitem(branches.SUPERVISORS, level, Hangs)  # the next one is started by another process
     engine = Engine(flow, store=rig.store)
-    engine._patience = Patience(start_seconds=6.0, ping_seconds=1.0)
+    engine._patience = SupervisionTimeouts(start_seconds=6.0, ping_seconds=1.0)
     async with engine:
         assert (await (await engine.emit(Order())).result(60)).status == "completed"
         await until(lambda: all(part["pid"] for part in above_workers(engine.tree())))
@@ -112,7 +112,7 @@ async def test_a_worker_that_worked_and_ends_does_not_wait_for_a_supervisor_that
 
     monkeypatch.setitem(branches.SUPERVISORS, "step", Hangs)
     engine = Engine(flow, store=rig.store)
-    engine._patience = Patience(start_seconds=15.0, ping_seconds=1.0)
+    engine._patience = SupervisionTimeouts(start_seconds=15.0, ping_seconds=1.0)
     async with engine:
         first = (await (await engine.emit(Order())).result(60)).events[0]
         await until(lambda: bool(trace.lines))

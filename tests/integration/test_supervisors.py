@@ -9,7 +9,7 @@ import pytest
 
 from ensue import Backoff, Context, Engine, Event, Pipeline, Retry, Supervision
 from ensue.actors.supervision.orders import ROOT_HISTORY
-from ensue.actors.supervision.supervisor_actor import Patience
+from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
 from .processes import alive
@@ -167,7 +167,7 @@ async def test_a_supervisor_that_hangs_is_ended_and_another_takes_its_place(rig:
         return Item(n=os.getpid())
 
     engine = Engine(flow, store=rig.store)
-    engine._patience = Patience(ping_seconds=0.3)
+    engine._patience = SupervisionTimeouts(ping_seconds=0.3)
     async with engine:
         await supervised(engine)
         before, hung = pids(engine, "work"), supervisor(engine, "hung", step)

@@ -4,7 +4,7 @@ from typing import Any
 
 from ensue import Event
 from ensue.events.decide.commands import Decision
-from ensue.events.decide.inputs import Op
+from ensue.events.decide.inputs import CompletionKind
 
 from .core_driver import CoreDriver
 
@@ -59,7 +59,7 @@ def one(driver: CoreDriver, step: str) -> Held:
 
 def fails(driver: CoreDriver, step: str) -> Decision:
     """A step gives up on the first that it holds."""
-    return driver.answer(*one(driver, step), Op.FAIL, *PERMANENT)
+    return driver.answer(*one(driver, step), CompletionKind.FAIL, *PERMANENT)
 
 
 def returns(driver: CoreDriver, step: str, *outputs: Event, many: bool = False) -> Decision:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from ensue.events.decide.commands import Decision, Died
-from ensue.events.decide.core import Core
-from ensue.events.decide.decision_builder import Book
-from ensue.events.decide.inputs import Completed, Emit, Input, Op, WorkerDown, WorkerUp
+from ensue.events.decide.core import Decider
+from ensue.events.decide.decision_builder import DecisionBuilder
+from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Input, WorkerDown, WorkerUp
 from ensue.events.ids import uuid7
 from ensue.events.model.codec import encode, unpack
 from ensue.events.model.event import Event
@@ -23,8 +23,8 @@ class CoreDriver:
     def __init__(self, pipeline: Pipeline, concurrency: int = 4) -> None:
         self.pipeline = pipeline
         self.plans: dict[str, Plan] = {pipeline.name: compile_plan(pipeline, "v1")}
-        self.book = Book(1)
-        self.core = Core(self.plans, self.book)
+        self.book = DecisionBuilder(1)
+        self.core = Decider(self.plans, self.book)
         self.now_us = 1_000_000
         self.log: list[Entry] = []
         self.held: dict[int, list[list[Any]]] = {}
@@ -72,14 +72,14 @@ class CoreDriver:
 
     def answer(self, worker: int, item: list[Any], *completion: Any) -> Decision:
         """A worker says what became of an item it holds."""
-        if completion[0] != Op.STREAM:
+        if completion[0] != CompletionKind.STREAM:
             self.held[worker].remove(item)
         return self.tell(Completed(worker, [[completion[0], item[0], *completion[1:]]]))
 
     def done(self, worker: int, item: list[Any], outputs: list[Event], *, many: bool) -> Decision:
         """A worker's step returned."""
         packed = [[type(e).__event_type__, 1, encode(e), None] for e in outputs]
-        return self.answer(worker, item, Op.DONE, 10, packed, many)
+        return self.answer(worker, item, CompletionKind.DONE, 10, packed, many)
 
     def die(self, worker: int) -> None:
         """A worker's process dies, and another takes its place."""
@@ -109,9 +109,9 @@ class CoreDriver:
     def restart(self) -> None:
         """The engine ends at once, and begins again from the log."""
         state = self.replayed()
-        self.book = Book(self.core.next_offset)
+        self.book = DecisionBuilder(self.core.next_offset)
         self.book.state = state
-        self.core = Core(self.plans, self.book, facts=self.facts)
+        self.core = Decider(self.plans, self.book, facts=self.facts)
         self.held = {}
         self.steps = {}
         self._note(self.core.resume(self.now_us))

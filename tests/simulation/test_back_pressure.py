@@ -1,8 +1,8 @@
 """A generator is held back while what it emitted waits for workers, so memory stays bounded."""
 
 from ensue import Event, Pipeline
-from ensue.events.decide.core import Core, Limits
-from ensue.events.decide.inputs import Completed, Op
+from ensue.events.decide.core import Decider, Limits
+from ensue.events.decide.inputs import Completed, CompletionKind
 from ensue.events.model.codec import encode
 
 from .core_driver import CoreDriver
@@ -32,7 +32,7 @@ def _pipeline() -> Pipeline:
 
 def test_a_generator_gets_credit_only_while_little_waits_for_workers() -> None:
     driver = CoreDriver(_pipeline(), concurrency=1)
-    driver.core = Core(driver.plans, driver.book, Limits(backlog=3))
+    driver.core = Decider(driver.plans, driver.book, Limits(backlog=3))
     driver.held.clear()
     reader, loader = driver.add_worker("read"), driver.add_worker("load")
     driver.emit(Start())
@@ -40,7 +40,7 @@ def test_a_generator_gets_credit_only_while_little_waits_for_workers() -> None:
 
     def stream(index: int) -> bool:
         output = ["Row", 1, encode(Row(n=index)), None]
-        return bool(driver.tell(Completed(reader, [[Op.STREAM, token, index, [output]]])).credit)
+        return bool(driver.tell(Completed(reader, [[CompletionKind.STREAM, token, index, [output]]])).credit)
 
     assert [stream(index) for index in range(5)] == [True, True, True, False, False]
     caught_up = driver.done(loader, driver.held[loader][0], [], many=False)

@@ -7,8 +7,8 @@ import pytest
 
 from ensue import Breaker, Pipeline, StepFailed
 from ensue.events.decide.commands import Decision
-from ensue.events.decide.core import Core, Limits
-from ensue.events.decide.inputs import Completed, Force, Op, WorkerDown
+from ensue.events.decide.core import Decider, Limits
+from ensue.events.decide.inputs import Completed, CompletionKind, Force, WorkerDown
 from ensue.events.model.codec import encode
 from ensue.events.policies.breaker import BreakerStatus
 
@@ -33,7 +33,7 @@ def test_a_run_with_thousands_of_events_of_one_key_halts_when_one_fails() -> Non
     driver = CoreDriver(flow, 512)
     driver.emit(Order())
     packed = [[Item.__event_type__, 1, encode(Item(n=n)), "k"] for n in range(2_000)]
-    driver.answer(*one(driver, "split"), Op.DONE, 10, packed, True)
+    driver.answer(*one(driver, "split"), CompletionKind.DONE, 10, packed, True)
     assert len(held(driver, "work")) == 1
     fails(driver, "work")
     assert ends(driver) == ["failed"]
@@ -61,7 +61,9 @@ def test_the_errors_that_travel_with_a_delivery_are_the_newest_that_fit() -> Non
     returns(driver, "split", *(Item(n=n) for n in range(40)), many=True)
     worker = one(driver, "work")[0]
     for n, item in enumerate(list(driver.held[worker])):
-        driver.answer(worker, item, Op.FAIL, "permanent", "ValueError", f"{n:01000}", "t" * 4_000, None, False)
+        driver.answer(
+            worker, item, CompletionKind.FAIL, "permanent", "ValueError", f"{n:01000}", "t" * 4_000, None, False
+        )
     returns(driver, "excuse", Excused())
     faults = one(driver, "after")[1][7]
     assert [int(fault[1][2]) for fault in faults] == [37, 38, 39]
@@ -83,7 +85,7 @@ def test_one_error_that_is_larger_than_what_fits_travels_alone() -> None:
     driver = CoreDriver(flow)
     driver.emit(Order())
     fails(driver, "work")
-    driver.answer(*one(driver, "other"), Op.FAIL, "permanent", "ValueError", "m", "t" * 20_000, None, False)
+    driver.answer(*one(driver, "other"), CompletionKind.FAIL, "permanent", "ValueError", "m", "t" * 20_000, None, False)
     assert [fault[0] for fault in held(driver, "excuse")[-1][1][7]] == ["other"]
 
 
@@ -98,7 +100,7 @@ def after_one_message(failing: Callable[[int], bool]) -> str:
     emit_all(driver, 300)
     worker = one(driver, "call")[0]
     said: list[list[Any]] = [
-        [Op.FAIL, item[0], *TRANSIENT] if failing(n) else [Op.DONE, item[0], 10, [], False]
+        [CompletionKind.FAIL, item[0], *TRANSIENT] if failing(n) else [CompletionKind.DONE, item[0], 10, [], False]
         for n, item in enumerate(driver.held[worker])
     ]
     driver.tell(Completed(worker, said))
@@ -125,7 +127,7 @@ def test_a_probe_whose_process_had_to_be_ended_opens_the_breaker_again() -> None
     assert held(driver, "call") == []
     driver.tell(seconds=2)
     [(worker, item)] = held(driver, "call")
-    driver.tell(Completed(worker, [[Op.STUCK, item[0]]]))
+    driver.tell(Completed(worker, [[CompletionKind.STUCK, item[0]]]))
     driver.held[worker] = []
     driver.tell(WorkerDown(worker, "killed", True))
     driver.add_worker("call")
@@ -156,7 +158,9 @@ def half_open(driver: CoreDriver) -> None:
 
 def streams(driver: CoreDriver, index: int = 0) -> Decision:
     """The first generator emits once more."""
-    return driver.answer(*one(driver, "count"), Op.STREAM, index, [[Item.__event_type__, 1, encode(Item()), None]])
+    return driver.answer(
+        *one(driver, "count"), CompletionKind.STREAM, index, [[Item.__event_type__, 1, encode(Item()), None]]
+    )
 
 
 def test_a_generator_is_a_probe_until_it_ends_whatever_it_emits() -> None:
@@ -166,10 +170,10 @@ def test_a_generator_is_a_probe_until_it_ends_whatever_it_emits() -> None:
         streams(driver, index)
         assert status(driver) == BreakerStatus.HALF_OPEN
         assert len(held(driver, "count") + held(driver, "take")) == 1
-    driver.answer(*one(driver, "count"), Op.DONE, 10, [], True, 3)
+    driver.answer(*one(driver, "count"), CompletionKind.DONE, 10, [], True, 3)
     assert status(driver) == BreakerStatus.HALF_OPEN
     streams(driver)
-    driver.answer(*one(driver, "count"), Op.DONE, 10, [], True, 1)
+    driver.answer(*one(driver, "count"), CompletionKind.DONE, 10, [], True, 1)
     assert status(driver) == BreakerStatus.CLOSED
     assert (len(held(driver, "count")), len(held(driver, "take"))) == (3, 4)
 
@@ -180,7 +184,7 @@ def test_generators_that_emit_as_probes_and_then_fail_never_close_the_breaker(pr
     half_open(driver)
     for opens in range(1, 6):
         streams(driver)
-        driver.answer(*one(driver, "count"), Op.FAIL, *TRANSIENT)
+        driver.answer(*one(driver, "count"), CompletionKind.FAIL, *TRANSIENT)
         [view] = driver.core.breakers(driver.now_us)
         assert (view.status, view.opens) == (BreakerStatus.OPEN, opens)
         assert held(driver, "count") + held(driver, "take") == []
@@ -189,7 +193,7 @@ def test_generators_that_emit_as_probes_and_then_fail_never_close_the_breaker(pr
 
 def test_a_generator_that_is_a_probe_goes_on_however_much_waits_for_it() -> None:
     driver = CoreDriver(counting(), 1)
-    driver.core = Core(driver.plans, driver.book, Limits(backlog=1))
+    driver.core = Decider(driver.plans, driver.book, Limits(backlog=1))
     driver.held.clear()
     driver.steps.clear()
     for step in driver.pipeline.steps:
@@ -213,14 +217,14 @@ def test_what_workers_were_sent_ahead_is_recalled_when_their_breaker_opens_and_l
 
     driver = CoreDriver(flow, 8)
     emit_all(driver, 6)
-    assert driver.answer(*one(driver, "call"), Op.FAIL, *TRANSIENT).recall == []
-    opened = driver.answer(*one(driver, "call"), Op.FAIL, *TRANSIENT)
+    assert driver.answer(*one(driver, "call"), CompletionKind.FAIL, *TRANSIENT).recall == []
+    opened = driver.answer(*one(driver, "call"), CompletionKind.FAIL, *TRANSIENT)
     recalled = {recall.worker: set(recall.tokens) for recall in opened.recall}
     left = {worker: {item[0] for item in items} for worker, items in driver.held.items()}
     assert recalled == {worker: left[worker] for worker, step in driver.steps.items() if step != "note"}
     for worker, tokens in recalled.items():
         driver.held[worker] = []
-        said: list[list[Any]] = [[Op.RELEASE, token] for token in tokens]
+        said: list[list[Any]] = [[CompletionKind.RELEASE, token] for token in tokens]
         driver.tell(Completed(worker, said))
         assert driver.tell(Completed(worker, said)).entries == []  # said twice
     driver.tell(Force("bank", False, "ann"))
@@ -250,7 +254,7 @@ def test_after_a_resource_ran_out_nothing_goes_out_for_a_while_and_then_one_at_a
     driver = CoreDriver(flow, 4)
     driver.emit(Order())
     for pause in (1.0, 2.0, 4.0):
-        decision = driver.answer(*one(driver, "write"), Op.FAIL, *FULL)
+        decision = driver.answer(*one(driver, "write"), CompletionKind.FAIL, *FULL)
         assert decision.due_us is not None
         assert decision.due_us <= driver.now_us + pause * 1e6
         emit_all(driver, 2)
@@ -260,5 +264,5 @@ def test_after_a_resource_ran_out_nothing_goes_out_for_a_while_and_then_one_at_a
         assert len(held(driver, "write")) == 1
     returns(driver, "write")
     assert len(held(driver, "write")) >= 4
-    driver.answer(*one(driver, "write"), Op.FAIL, *FULL)
+    driver.answer(*one(driver, "write"), CompletionKind.FAIL, *FULL)
     assert driver.core.pools["disk", "write"].strained_until_us == driver.now_us + 1_000_000

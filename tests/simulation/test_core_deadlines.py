@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from ensue import Pipeline, Retry
-from ensue.events.decide.inputs import Completed, Force, Op, WorkerDown
+from ensue.events.decide.inputs import Completed, CompletionKind, Force, WorkerDown
 
 from .answers import FULL, TRANSIENT, Order, emit_all, ends, held, one, returns
 from .core_driver import CoreDriver, picture
@@ -26,7 +26,7 @@ def flow_of(name: str) -> Pipeline:
 def fail_all(driver: CoreDriver, completion: Sequence[object]) -> None:
     """All that is held fails, and may be tried again."""
     for worker, item in held(driver, "call"):
-        driver.answer(worker, item, Op.FAIL, *completion)
+        driver.answer(worker, item, CompletionKind.FAIL, *completion)
 
 
 def test_a_worker_that_comes_late_gets_what_still_has_time_and_nothing_else() -> None:
@@ -81,7 +81,7 @@ def test_after_a_resource_ran_out_what_is_late_gives_up_and_the_next_is_tried() 
 
     driver = CoreDriver(flow, 1)
     driver.emit(Order(n=0))
-    driver.answer(*one(driver, "call"), Op.FAIL, *FULL)
+    driver.answer(*one(driver, "call"), CompletionKind.FAIL, *FULL)
     driver.emit(Order(n=1))
     driver.tell(seconds=1)
     assert ends(driver) == ["failed"]
@@ -118,7 +118,7 @@ def test_a_first_attempt_that_was_handed_back_begins_whenever_it_can() -> None:
     driver = CoreDriver(flow_of("handed-back"), 4)
     driver.emit(Order())
     driver.tell(seconds=11)
-    driver.answer(*one(driver, "call"), Op.RELEASE)
+    driver.answer(*one(driver, "call"), CompletionKind.RELEASE)
     assert [item[3] for _, item in held(driver, "call")] == [1]
 
 
@@ -143,7 +143,7 @@ def test_a_time_out_that_cost_the_process_is_tried_again_as_the_policy_says_of_t
     driver.emit(Order())
     while held(driver, "call"):
         worker, item = one(driver, "call")
-        driver.tell(Completed(worker, [[Op.STUCK, item[0]]]))
+        driver.tell(Completed(worker, [[CompletionKind.STUCK, item[0]]]))
         del driver.held[worker]
         driver.tell(WorkerDown(worker, "killed", expected=True))
         driver.add_worker("call")

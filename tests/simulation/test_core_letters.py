@@ -5,7 +5,7 @@ import pytest
 from ensue import Pipeline
 from ensue.events.decide.commands import Decision
 from ensue.events.decide.dead_letters import letter_id
-from ensue.events.decide.inputs import Cancel, Op, Revive
+from ensue.events.decide.inputs import Cancel, CompletionKind, Revive
 from ensue.events.errors import RunCancelled, RunFinished
 from ensue.events.ids import format_id
 
@@ -66,7 +66,7 @@ def test_a_letter_of_a_cancelled_run_is_not_run_again_by_itself() -> None:
     driver, run_id = two_letters()
     redrive(driver, run_id, 1)
     driver.tell(Cancel(run_id))
-    driver.answer(*one(driver, "first"), Op.RELEASE)
+    driver.answer(*one(driver, "first"), CompletionKind.RELEASE)
     decision = redrive(driver, run_id, 2)
     found = answer(decision)
     assert isinstance(found, RunCancelled)
@@ -94,7 +94,7 @@ def test_a_letter_of_a_run_that_is_being_cancelled_is_not_run_again() -> None:
     found = answer(redrive(driver, run_id, 2))
     assert isinstance(found, RunCancelled)
     assert "once it is over" in str(found)
-    driver.answer(*one(driver, "first"), Op.RELEASE)
+    driver.answer(*one(driver, "first"), CompletionKind.RELEASE)
     assert ends(driver) == ["failed", "cancelled"]
     assert "was cancelled" in str(answer(redrive(driver, run_id, 2)))
 

@@ -9,9 +9,9 @@ from typing import Any
 from ensue import Pipeline, StepFailed
 from ensue.events.decide.commands import Decision
 from ensue.events.decide.dead_letters import letter_id
-from ensue.events.decide.inputs import Cancel, Op, Redrive, Revive, StepBroken, WorkerDown
+from ensue.events.decide.inputs import Cancel, CompletionKind, Redrive, Revive, StepBroken, WorkerDown
 from ensue.events.errors import RunFinished, RunPastPivot
-from ensue.events.state.records import Kind
+from ensue.events.state.records import RecordKind
 
 from .answers import TRANSIENT, Excused, Item, Order, Paid, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture
@@ -105,8 +105,8 @@ def test_a_step_that_finishes_although_its_run_was_cancelled_is_in_the_log_and_u
     returns(driver, "release")
     assert ends(driver) == ["compensated"]
     records = [record for entry in driver.entries_of(run_id) for record in entry]
-    shipped = next(n for n, record in enumerate(records) if record[0] == Kind.DONE and record[1] == 2)
-    undoing = [n for n, r in enumerate(records) if r[0] == Kind.ATTEMPT and r[2] in ("recall", "release")]
+    shipped = next(n for n, record in enumerate(records) if record[0] == RecordKind.DONE and record[1] == 2)
+    undoing = [n for n, r in enumerate(records) if r[0] == RecordKind.ATTEMPT and r[2] in ("recall", "release")]
     assert shipped < min(undoing)
 
 
@@ -173,7 +173,7 @@ def test_a_letter_can_be_decided_on_after_its_run_was_cancelled() -> None:
     driver, run_id = two_letters()
     redrive(driver, run_id, 1)
     driver.tell(Cancel(run_id))
-    driver.answer(*one(driver, "first"), Op.RELEASE)
+    driver.answer(*one(driver, "first"), CompletionKind.RELEASE)
     assert ends(driver) == ["failed", "cancelled"]
     decision = redrive(driver, run_id, 2, discard=True, entries=[])
     assert answer(decision) is None
@@ -239,7 +239,7 @@ def test_a_failing_run_that_owes_compensations_can_be_cancelled_while_it_halts()
     assert answer(decision) is None
     assert [(stop.worker, stop.tokens) for stop in decision.cancel] == [(worker, [item[0]])]
     assert held(driver, "release") == []
-    driver.answer(worker, item, Op.RELEASE)
+    driver.answer(worker, item, CompletionKind.RELEASE)
     returns(driver, "release")
     assert ends(driver) == ["compensated"]
     assert picture(driver.core.state) == picture(driver.replayed())
@@ -269,7 +269,7 @@ def pivot_alone() -> tuple[CoreDriver, bytes]:
 
 def test_a_pivot_is_not_interrupted_by_a_cancel_and_where_it_is_done_its_run_goes_forward() -> None:
     driver, run_id = pivot_alone()
-    driver.answer(*one(driver, "pack"), Op.RELEASE)
+    driver.answer(*one(driver, "pack"), CompletionKind.RELEASE)
     assert held(driver, "pack") == []
     returns(driver, "pay", Paid())
     assert isinstance(answer(driver.tell(Cancel(run_id, object(), "ann"))), RunPastPivot)
@@ -281,8 +281,8 @@ def test_a_pivot_is_not_interrupted_by_a_cancel_and_where_it_is_done_its_run_goe
 
 def test_a_pivot_that_fails_although_it_was_let_end_ends_its_run_as_cancelled() -> None:
     driver, _ = pivot_alone()
-    driver.answer(*one(driver, "pack"), Op.RELEASE)
-    driver.answer(*one(driver, "pay"), Op.FAIL, *TRANSIENT)
+    driver.answer(*one(driver, "pack"), CompletionKind.RELEASE)
+    driver.answer(*one(driver, "pay"), CompletionKind.FAIL, *TRANSIENT)
     assert ends(driver) == ["cancelled"]
     driver.tell(seconds=60)
     assert held(driver, "pay") == []
@@ -296,6 +296,6 @@ def test_a_pivot_that_waits_for_its_next_attempt_is_cancelled_at_once() -> None:
 
     driver = CoreDriver(flow)
     run_id = driver.emit(Order())
-    driver.answer(*one(driver, "pay"), Op.FAIL, *TRANSIENT)
+    driver.answer(*one(driver, "pay"), CompletionKind.FAIL, *TRANSIENT)
     driver.tell(Cancel(run_id))
     assert ends(driver) == ["cancelled"]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue import Event, Pipeline, StepFailed
-from ensue.events.decide.inputs import Cancel, Completed, Force, Op, Redrive, Revive
+from ensue.events.decide.inputs import Cancel, Completed, CompletionKind, Force, Redrive, Revive
 from ensue.events.model.codec import encode
-from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.records import RecordKind, unpack_records
 from ensue.events.state.state import DeliveryStatus
 
 from .core_driver import CoreDriver, picture, reloaded
@@ -179,15 +179,17 @@ def _answer(driver: CoreDriver, worker: int, item: list[Any], dice: random.Rando
     roll = dice.random()
     if roll < 0.08:
         wait, kind = dice.choice([None, 0.0, 5.0]), dice.choice(["transient", "resource"])
-        driver.answer(worker, item, Op.FAIL, kind, "ValueError", "no", "trace", wait, dice.random() < 0.5)
+        driver.answer(worker, item, CompletionKind.FAIL, kind, "ValueError", "no", "trace", wait, dice.random() < 0.5)
     elif roll < 0.12:
-        driver.answer(worker, item, Op.RELEASE)
+        driver.answer(worker, item, CompletionKind.RELEASE)
     elif model is None:
         driver.done(worker, item, [], many=False)
     elif many and roll < 0.4:
         first = driver.core.workers[worker][0].leases[item[0]].emitted
         event = _make(model, dice)
-        driver.answer(worker, item, Op.STREAM, first, [[type(event).__event_type__, 1, b"\x81\xa1n\x01", None]])
+        driver.answer(
+            worker, item, CompletionKind.STREAM, first, [[type(event).__event_type__, 1, b"\x81\xa1n\x01", None]]
+        )
     else:
         count = dice.randrange(4) if many else dice.randrange(2)
         streamed = driver.core.workers[worker][0].leases[item[0]].emitted
@@ -311,13 +313,15 @@ def test_events_of_one_key_are_handled_in_the_order_of_their_offsets() -> None:
         driver.done(fans, item, [Plain(n=1), Plain(n=2)], many=True)
     first, second, third, fourth = driver.held[relays]  # two of one run, two of the other
     keyed = [[Keyed.__event_type__, 1, encode(Keyed(owner="a", n=1)), "a"]]
-    answers = [[Op.DONE, item[0], 10, keyed, False] for item in (first, third, second, fourth)]
+    answers = [[CompletionKind.DONE, item[0], 10, keyed, False] for item in (first, third, second, fourth)]
     driver.held[relays].clear()
     driver.tell(*(Completed(relays, [answer]) for answer in answers))
     handled: list[bytes] = []
     while driver.held[handles]:
         handled.append(driver.held[handles][0][6][0][0])
         driver.done(handles, driver.held[handles][0], [], many=False)
-    recorded = [r[1] for e in driver.log for r in unpack_records(e.body) if r[0] == Kind.EVENT and r[2] == "Keyed"]
+    recorded = [
+        r[1] for e in driver.log for r in unpack_records(e.body) if r[0] == RecordKind.EVENT and r[2] == "Keyed"
+    ]
     assert handled == recorded
     assert len(handled) == 4

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ensue import Event, Pipeline, Retry
-from ensue.events.decide.inputs import Cancel, Completed, Emit, Force, Op, Redrive, StepBroken, WorkerDown
+from ensue.events.decide.inputs import Cancel, Completed, CompletionKind, Emit, Force, Redrive, StepBroken, WorkerDown
 from ensue.events.errors import EventInvalid
 from ensue.events.model.codec import encode, unpack
 from ensue.events.pipelines.graph import structure_hash
@@ -109,7 +109,7 @@ def test_the_next_event_of_a_key_waits_until_a_cancelled_attempt_has_stopped() -
     decision = driver.tell(Cancel(first))
     assert [(stop.worker, stop.tokens) for stop in decision.cancel] == [(worker, [item[0]])]
     assert numbers(driver, "work") == [1]
-    driver.answer(worker, item, Op.RELEASE)
+    driver.answer(worker, item, CompletionKind.RELEASE)
     assert numbers(driver, "work") == [2]
     assert ends(driver) == ["cancelled"]
     assert picture(driver.core.state) == picture(driver.replayed())
@@ -144,7 +144,7 @@ def test_a_letter_of_a_generator_that_had_emitted_is_run_again_as_it_is_and_not_
     driver = CoreDriver(flow)
     run_id = driver.emit(Order(n=1))
     worker, item = one(driver, "read")
-    driver.answer(worker, item, Op.STREAM, 0, [keyed_item(n, None) for n in (10, 11)])
+    driver.answer(worker, item, CompletionKind.STREAM, 0, [keyed_item(n, None) for n in (10, 11)])
     fails(driver, "read")
     for _ in range(2):
         returns(driver, "take")
@@ -153,7 +153,7 @@ def test_a_letter_of_a_generator_that_had_emitted_is_run_again_as_it_is_and_not_
     assert driver.core.state.runs == {}
     redrive(driver, run_id)
     worker, item = one(driver, "read")
-    driver.answer(worker, item, Op.STREAM, 2, [keyed_item(12, None)])
+    driver.answer(worker, item, CompletionKind.STREAM, 2, [keyed_item(12, None)])
     assert numbers(driver, "take") == [12]
     assert picture(driver.core.state) == picture(driver.replayed())
 
@@ -222,10 +222,12 @@ def test_what_goes_on_after_a_pivot_keeps_its_place_among_those_of_its_key_over_
     doubted = driver.emit(Order())
     returns(driver, "reserve")
     worker, item = one(driver, "split")
-    driver.answer(worker, item, Op.DONE, 10, [[Keyed.__event_type__, 1, encode(Keyed(name="a")), "a"]], False)
+    driver.answer(
+        worker, item, CompletionKind.DONE, 10, [[Keyed.__event_type__, 1, encode(Keyed(name="a")), "a"]], False
+    )
     paying, pay_item = one(driver, "pay")
     between = Emit("pivot", b"r" * 16, b"e" * 16, Keyed.__event_type__, 1, encode(Keyed(name="a")), "a")
-    driver.tell(Cancel(doubted), between, Completed(paying, [[Op.DONE, pay_item[0], 10, [], False]]))
+    driver.tell(Cancel(doubted), between, Completed(paying, [[CompletionKind.DONE, pay_item[0], 10, [], False]]))
     assert _queued(driver.core.state, "work") == [first, b"r" * 16, doubted]
     assert _queued(driver.replayed(), "work") == [first, b"r" * 16, doubted]
 
@@ -273,11 +275,11 @@ def test_timers_of_cancelled_runs_are_forgotten() -> None:
     driver = CoreDriver(flow)
     for _ in range(1_000):
         run_id = driver.emit(Order())
-        driver.answer(*one(driver, "call"), Op.FAIL, *TRANSIENT[:4], 3_600.0, False)
+        driver.answer(*one(driver, "call"), CompletionKind.FAIL, *TRANSIENT[:4], 3_600.0, False)
         driver.tell(Cancel(run_id))
     assert len(driver.book._timers) < 200
     driver.emit(Order())
-    driver.answer(*one(driver, "call"), Op.FAIL, *TRANSIENT[:4], 3_600.0, False)
+    driver.answer(*one(driver, "call"), CompletionKind.FAIL, *TRANSIENT[:4], 3_600.0, False)
     driver.tell(seconds=3_601)
     assert len(held(driver, "call")) == 1
 
@@ -296,5 +298,5 @@ def test_a_step_without_a_breaker_is_closed_after_the_time_for_which_it_was_forc
     assert len(held(driver, "call")) == 3
     for worker, item in held(driver, "call"):
         driver.held[worker].remove(item)
-        driver.tell(Completed(worker, [[Op.FAIL, item[0], *TRANSIENT]]))
+        driver.tell(Completed(worker, [[CompletionKind.FAIL, item[0], *TRANSIENT]]))
     assert driver.core.breakers(driver.now_us)[0].status == BreakerStatus.CLOSED

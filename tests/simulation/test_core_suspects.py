@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue import Pipeline, Retry
-from ensue.events.decide.inputs import Op
+from ensue.events.decide.inputs import CompletionKind
 from ensue.events.decide.limits import Limits
-from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.records import RecordKind, unpack_records
 
 from .answers import Order, emit_all, ends, held, returns
 from .core_driver import CoreDriver
@@ -30,7 +30,7 @@ def running(driver: CoreDriver) -> list[int]:
 def deaths(driver: CoreDriver) -> dict[int, int]:
     """How many attempts of each run ended with the process and are to be followed by another."""
     records = [(entry.run, record[0]) for entry in driver.log for record in unpack_records(entry.body)]
-    crashed = [run for run, kind in records if kind == Kind.CRASHED]
+    crashed = [run for run, kind in records if kind == RecordKind.CRASHED]
     return {run: crashed.count(run) for run in crashed}
 
 
@@ -164,7 +164,7 @@ def test_whoever_ends_no_process_completes_and_whoever_does_is_given_up(
         if any(delivery.run.number in poison for delivery in slot.leases.values()):
             driver.die(worker)
         else:
-            driver.answer(worker, item, Op.DONE, 10, [], False)
+            driver.answer(worker, item, CompletionKind.DONE, 10, [], False)
         driver.tell(seconds=0.02)
     outcomes = {run.number: status for run, status in driver.ended}
     assert outcomes == {n: "failed" if n in poison else "completed" for n in numbers}

@@ -12,15 +12,15 @@ from ensue.actors.partition.loop import Partition
 from ensue.actors.simulation import owner
 from ensue.actors.worker import executor
 from ensue.actors.worker.invoke import Item
-from ensue.actors.worker.seen_deliveries import SeenTokens
+from ensue.actors.worker.seen_deliveries import SeenDeliveries
 from ensue.cluster.log.memory import log as memory_log
 from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
 from ensue.cluster.log.protocol import Seen
 from ensue.events.decide import core as decide
 from ensue.events.decide import leasing, results
-from ensue.events.decide.circuits import Circuits
+from ensue.events.decide.circuits import Breakers
 from ensue.events.decide.commands import Decision
-from ensue.events.decide.decision_builder import Book
+from ensue.events.decide.decision_builder import DecisionBuilder
 from ensue.events.state import keys, transitions
 from ensue.events.state.state import Delivery, State
 from ensue.events.supervision.supervisor import Child, How, Supervisor
@@ -73,27 +73,27 @@ def leases_a_key_twice(patch: Patch) -> None:
 
 
 def takes_a_delivery_twice(patch: Patch) -> None:
-    real = SeenTokens.fresh
+    real = SeenDeliveries.fresh
 
-    def fresh(self: SeenTokens, items: list[Item]) -> list[Item]:
+    def fresh(self: SeenDeliveries, items: list[Item]) -> list[Item]:
         real(self, items)
         return items
 
-    patch.setattr(SeenTokens, "fresh", fresh)
+    patch.setattr(SeenDeliveries, "fresh", fresh)
 
 
 def calls_nothing_missing(patch: Patch) -> None:
-    def missing(_self: SeenTokens, _tokens: list[int]) -> list[int]:
+    def missing(_self: SeenDeliveries, _tokens: list[int]) -> list[int]:
         return []
 
-    patch.setattr(SeenTokens, "missing", missing)
+    patch.setattr(SeenDeliveries, "missing", missing)
 
 
 def calls_missing_what_it_then_takes(patch: Patch) -> None:
-    def missing(self: SeenTokens, tokens: list[int]) -> list[int]:
+    def missing(self: SeenDeliveries, tokens: list[int]) -> list[int]:
         return [token for token in tokens if token not in self._owed]
 
-    patch.setattr(SeenTokens, "missing", missing)
+    patch.setattr(SeenDeliveries, "missing", missing)
 
 
 def lets_a_stale_owner_commit(patch: Patch) -> None:
@@ -111,34 +111,34 @@ def forgets_who_sent_before(patch: Patch) -> None:
 
 
 def records_no_attempt(patch: Patch) -> None:
-    real = Book.record
+    real = DecisionBuilder.record
 
-    def record(self: Book, run: Any, record: list[Any]) -> None:
+    def record(self: DecisionBuilder, run: Any, record: list[Any]) -> None:
         if record[0] != leasing.ATTEMPT:
             real(self, run, record)
 
-    patch.setattr(Book, "record", record)
+    patch.setattr(DecisionBuilder, "record", record)
 
 
 def passes_over_a_gap_in_a_stream(patch: Patch) -> None:
-    def finished(self: decide.Core, delivery: Delivery, item: list[Any]) -> None:
+    def finished(self: decide.Decider, delivery: Delivery, item: list[Any]) -> None:
         if item[0] == 0:
             results.done(self._book, delivery, item)
             self._book.settle(delivery.run)
         else:
             real(self, delivery, item)
 
-    real = decide.Core._finished
-    patch.setattr(decide.Core, "_finished", finished)
+    real = decide.Decider._finished
+    patch.setattr(decide.Decider, "_finished", finished)
 
 
 def forgets_what_was_with_workers(patch: Patch) -> None:
     """After a restart nothing is ready again: what the last owner had with workers is lost."""
 
-    def resume_delivery(_self: decide.Core, _delivery: Delivery) -> None:
+    def resume_delivery(_self: decide.Decider, _delivery: Delivery) -> None:
         """It stays with whoever has it."""
 
-    patch.setattr(decide.Core, "_resume_delivery", resume_delivery)
+    patch.setattr(decide.Decider, "_resume_delivery", resume_delivery)
 
 
 def undoes_the_oldest_first(patch: Patch) -> None:
@@ -152,12 +152,12 @@ def undoes_the_oldest_first(patch: Patch) -> None:
 
 
 def forgets_open_breakers(patch: Patch) -> None:
-    real = Circuits.__init__
+    real = Breakers.__init__
 
-    def init(self: Circuits, plans: Any, pools: Any, book: Any, _facts: Any) -> None:
+    def init(self: Breakers, plans: Any, pools: Any, book: Any, _facts: Any) -> None:
         real(self, plans, pools, book, {})
 
-    patch.setattr(Circuits, "__init__", init)
+    patch.setattr(Breakers, "__init__", init)
 
 
 def says_only_once_that_it_is_stuck(patch: Patch) -> None:

@@ -10,13 +10,13 @@ from operator import attrgetter
 
 from ....events.decide.circuits import FACT, circuit_name
 from ....events.pipelines.plan import Plan
-from ....events.policies.breaker import Breaker, BreakerStatus, Circuit
-from ....events.state.records import Kind
-from ..history import CircuitMoved, Committed, History, Row
+from ....events.policies.breaker import Breaker, BreakerState, BreakerStatus
+from ....events.state.records import RecordKind
+from ..history import BreakerMoved, Committed, History, LogRow
 
 __all__ = ["breakers_hold"]
 
-_OVER = (Kind.DONE, Kind.FAILED, Kind.RELEASED, Kind.CRASHED)
+_OVER = (RecordKind.DONE, RecordKind.FAILED, RecordKind.RELEASED, RecordKind.CRASHED)
 
 
 def breakers_hold(history: History) -> Iterator[str]:
@@ -24,9 +24,9 @@ def breakers_hold(history: History) -> Iterator[str]:
     status: dict[str, BreakerStatus] = {}
     probes: dict[str, tuple[int, int]] = {}
     names = {plan.pipeline: _names(plan) for plan in history.plans.values()}
-    moves: dict[int, list[CircuitMoved]] = defaultdict(list)
+    moves: dict[int, list[BreakerMoved]] = defaultdict(list)
     for seen in history.observations:
-        if isinstance(seen, CircuitMoved) and seen.kind == FACT:
+        if isinstance(seen, BreakerMoved) and seen.kind == FACT:
             moves[seen.commit].append(seen)
     epochs = [seen.epoch for seen in history.observations if isinstance(seen, Committed)]
     batches = {commit: list(rows) for commit, rows in groupby(history.rows, attrgetter("commit"))}
@@ -37,12 +37,12 @@ def breakers_hold(history: History) -> Iterator[str]:
         batch = batches.get(commit, [])
         _forget(probes, batch)
         for row in batch:
-            if row.record[0] == Kind.ATTEMPT:
+            if row.record[0] == RecordKind.ATTEMPT:
                 name = names[history.plan_of(row.run).pipeline][row.record[2]]
                 yield from _called(row, name, status.get(name, BreakerStatus.CLOSED), probes)
 
 
-def _called(row: Row, name: str, status: BreakerStatus, probes: dict[str, tuple[int, int]]) -> Iterator[str]:
+def _called(row: LogRow, name: str, status: BreakerStatus, probes: dict[str, tuple[int, int]]) -> Iterator[str]:
     what = f"{row.record[2]} #{row.record[1]} of run {row.run} was leased at offset {row.offset}"
     if status is BreakerStatus.OPEN:
         yield f"{what}, while the breaker {name} was open"
@@ -52,9 +52,9 @@ def _called(row: Row, name: str, status: BreakerStatus, probes: dict[str, tuple[
         probes[name] = (row.run, row.record[1])
 
 
-def _forget(probes: dict[str, tuple[int, int]], batch: list[Row]) -> None:
+def _forget(probes: dict[str, tuple[int, int]], batch: list[LogRow]) -> None:
     over = {(row.run, row.record[1]) for row in batch if row.record[0] in _OVER}
-    ended = {row.run for row in batch if row.record[0] == Kind.ENDED}
+    ended = {row.run for row in batch if row.record[0] == RecordKind.ENDED}
     for name in [name for name, probe in probes.items() if probe in over or probe[0] in ended]:
         del probes[name]
 
@@ -63,8 +63,8 @@ def _names(plan: Plan) -> dict[str, str]:
     return {step.name: circuit_name(plan.pipeline, step) for step in plan.steps}
 
 
-def _status(moved: CircuitMoved) -> BreakerStatus:
-    circuit = Circuit(moved.name, Breaker())
+def _status(moved: BreakerMoved) -> BreakerStatus:
+    circuit = BreakerState(moved.name, Breaker())
     if moved.body is not None:
         circuit.restore(moved.body)
     return circuit.status

@@ -6,7 +6,7 @@ Rules: a law is a name, a sentence and a function from a history to its violatio
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ....events.state.records import Kind
+from ....events.state.records import RecordKind
 from ....events.state.run_status import Status
 from ..history import Acknowledged, Committed, Compared, History, RunOver, Surprise
 from .breakers import breakers_hold
@@ -46,7 +46,9 @@ def everything_ends(history: History) -> Iterator[str]:
 def no_loss(history: History) -> Iterator[str]:
     """An event that was acknowledged is in the log, as the trigger of the run that was named."""
     yield from _surprises(history, "no loss")
-    triggers = {row.run: row.record[1] for row in history.rows if row.record[0] == Kind.EVENT and row.record[7] == 0}
+    triggers = {
+        row.run: row.record[1] for row in history.rows if row.record[0] == RecordKind.EVENT and row.record[7] == 0
+    }
     for seen in history.observations:
         if isinstance(seen, Acknowledged):
             number = history.store.run_ids.get(seen.run_id)
@@ -60,15 +62,15 @@ def once(history: History) -> Iterator[str]:
     events: set[tuple[int, bytes]] = set()
     senders: set[tuple[str, str]] = set()
     for offset, _, run, record in history.rows:
-        if record[0] == Kind.DONE:
+        if record[0] == RecordKind.DONE:
             if (run, record[1]) in done:
                 yield f"delivery {record[1]} of run {run} is done twice, again at offset {offset}"
             done.add((run, record[1]))
-        elif record[0] == Kind.EVENT:
+        elif record[0] == RecordKind.EVENT:
             if (run, record[1]) in events:
                 yield f"event {record[1].hex()} is twice in run {run}, again at offset {offset}"
             events.add((run, record[1]))
-        elif record[0] == Kind.RUN and record[5] is not None:
+        elif record[0] == RecordKind.RUN and record[5] is not None:
             if (record[4], record[5]) in senders:
                 yield f"{record[5]} of {record[4]} started a second run at offset {offset}"
             senders.add((record[4], record[5]))
@@ -100,7 +102,9 @@ def outcomes_complete(history: History) -> Iterator[str]:
         if outcome.status == Status.FAILED.wire and not outcome.errors:
             yield f"run {run_id.hex()} failed, and its outcome has no error"
     over: set[bytes] = set()
-    revived = {history.run_of(row.run) for row in history.rows if row.record[0] in (Kind.REVIVED, Kind.REDRIVEN)}
+    revived = {
+        history.run_of(row.run) for row in history.rows if row.record[0] in (RecordKind.REVIVED, RecordKind.REDRIVEN)
+    }
     for seen in history.observations:
         if isinstance(seen, RunOver):
             if seen.run_id in over and seen.run_id not in revived:

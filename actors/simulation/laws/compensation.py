@@ -6,7 +6,7 @@ Rules: what is owed is worked out here from the attempts in the log, and compare
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ....events.state.records import Kind, Record
+from ....events.state.records import Record, RecordKind
 from ..history import History
 
 __all__ = ["undone_in_reverse"]
@@ -34,20 +34,20 @@ def undone_in_reverse(history: History) -> Iterator[str]:
 
 def _follow(history: History, run: int, debts: _Debts, record: Record) -> Iterator[str]:
     kind = record[0]
-    if kind == Kind.ATTEMPT:
+    if kind == RecordKind.ATTEMPT:
         yield from _attempt(history, run, debts, record)
-    elif kind == Kind.UNDOING:
+    elif kind == RecordKind.UNDOING:
         debts.is_undoing = True
         if not debts.owed:
             yield "it is undone, and owes nothing"
-    elif kind in (Kind.DONE, Kind.SETTLED):
+    elif kind in (RecordKind.DONE, RecordKind.SETTLED):
         if record[1] == debts.under_way:
             debts.under_way = None
-        done = debts.steps.get(record[1]) if kind == Kind.DONE else None
+        done = debts.steps.get(record[1]) if kind == RecordKind.DONE else None
         if done is not None and history.plan_of(run).by_name[done].step.pivot:
             debts.is_pivoted = True
             debts.owed.clear()
-    elif kind == Kind.ENDED:
+    elif kind == RecordKind.ENDED:
         if debts.is_undoing and (debts.owed or debts.under_way is not None):
             yield f"it ended, and {[step for step, _ in debts.owed.values()] or debts.under_way} was not undone"
         debts.is_undoing = False

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import attrgetter
 
-from ....events.state.records import FAILURE_INDEX, Kind, Record
-from ..history import Committed, History, Row
+from ....events.state.records import FAILURE_INDEX, Record, RecordKind
+from ..history import Committed, History, LogRow
 
 __all__ = ["keys_in_order"]
 
 Queue = tuple[str, str]
 """The name of a step, and a key."""
-_HALTS = (Kind.REVIVED, Kind.REDRIVEN, Kind.CANCELLING, Kind.UNDOING, Kind.ENDED)
-_HANDED_BACK = (Kind.FAILED, Kind.RELEASED, Kind.CRASHED)
+_HALTS = (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.UNDOING, RecordKind.ENDED)
+_HANDED_BACK = (RecordKind.FAILED, RecordKind.RELEASED, RecordKind.CRASHED)
 
 
 def keys_in_order(history: History) -> Iterator[str]:
@@ -47,21 +47,21 @@ class _Watch:
         self._loose: set[int] = set()
         self._begun: dict[tuple[int, bytes], set[Queue]] = {}
 
-    def free(self, row: Row) -> None:
+    def free(self, row: LogRow) -> None:
         """What this record ends."""
         kind, run, record = row.record[0], row.run, row.record
         if kind in _HANDED_BACK:
             self._running.pop((run, record[1]), None)
             if run in self._loose:  # what comes back to a run that halts stands still, and holds up nobody
                 self._release(run, record[1])
-        if kind == Kind.DONE or (kind == Kind.FAILED and record[8] is None):
+        if kind == RecordKind.DONE or (kind == RecordKind.FAILED and record[8] is None):
             self._release(run, record[1])
-        if kind in _HALTS or (kind == Kind.FAILED and record[8] is None and not record[10]):
-            self._halt(row, is_over=kind == Kind.ENDED)
-        elif kind == Kind.EVENT:
+        if kind in _HALTS or (kind == RecordKind.FAILED and record[8] is None and not record[10]):
+            self._halt(row, is_over=kind == RecordKind.ENDED)
+        elif kind == RecordKind.EVENT:
             self._keys[run, record[1]] = record[5] if record[8] != FAILURE_INDEX else None
 
-    def _halt(self, row: Row, *, is_over: bool) -> None:
+    def _halt(self, row: LogRow, *, is_over: bool) -> None:
         """The run stands still: what of it is not running lets go of its key, or of its place in the queue."""
         self._loose.add(row.run)
         for queue in self._waiting.values():
@@ -71,9 +71,9 @@ class _Watch:
             if is_over or self._running.get(place) != self._epochs[row.commit]:
                 self._release(*place)
 
-    def lease(self, row: Row) -> Iterator[str]:
+    def lease(self, row: LogRow) -> Iterator[str]:
         """Who takes a key with this record, and whom it should have waited for."""
-        queue = self._queue_of(row.run, row.record) if row.record[0] == Kind.ATTEMPT else None
+        queue = self._queue_of(row.run, row.record) if row.record[0] == RecordKind.ATTEMPT else None
         if queue is None:
             return
         place = (row.run, row.record[1])
@@ -87,10 +87,10 @@ class _Watch:
         self._held[place] = queue
         yield from self._overtaken(queue, row)
 
-    def enqueue(self, row: Row) -> None:
+    def enqueue(self, row: LogRow) -> None:
         """Who begins to wait for a key with this record."""
         record = row.record
-        if record[0] != Kind.EVENT or record[5] is None or row.run in self._loose or record[8] == FAILURE_INDEX:
+        if record[0] != RecordKind.EVENT or record[5] is None or row.run in self._loose or record[8] == FAILURE_INDEX:
             return
         for step, _ in self._history.plan_of(row.run).subscriptions.get(record[2], ()):
             if step.single and (step.name, record[5]) not in self._taken(row.run, record[1]):
@@ -99,7 +99,7 @@ class _Watch:
     def _taken(self, run: int, event_id: bytes) -> set[Queue]:
         return self._begun.get((run, event_id), set())
 
-    def _overtaken(self, queue: Queue, row: Row) -> Iterator[str]:
+    def _overtaken(self, queue: Queue, row: LogRow) -> Iterator[str]:
         for event_id in row.record[5]:
             self._begun.setdefault((row.run, event_id), set()).add(queue)
             since = self._waiting[queue].pop((row.run, event_id), row.commit)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from math import inf
 
 from ....events.pipelines.plan import Plan
-from ....events.state.records import FAILURE_INDEX, Kind, Record
+from ....events.state.records import FAILURE_INDEX, Record, RecordKind
 from ....events.state.run_status import Status
-from ..history import CodeEnded, CodeStarted, History, WorkerGone
+from ..history import CodeEnded, CodeStarted, History, WorkerSeenGone
 
 __all__ = ["attempts_alone", "attempts_recorded", "events_heard", "results_complete", "void_never_begins"]
 
-_OF_ATTEMPTS = (Kind.ATTEMPT, Kind.DONE, Kind.FAILED, Kind.RELEASED, Kind.CRASHED)
+_OF_ATTEMPTS = (RecordKind.ATTEMPT, RecordKind.DONE, RecordKind.FAILED, RecordKind.RELEASED, RecordKind.CRASHED)
 
 
 def attempts_alone(history: History) -> Iterator[str]:
@@ -32,7 +32,7 @@ def attempts_alone(history: History) -> Iterator[str]:
             others[seen.worker, seen.token] = seen
         elif isinstance(seen, CodeEnded):
             running[seen.run_id, seen.delivery].pop((seen.worker, seen.token), None)
-        elif isinstance(seen, WorkerGone):
+        elif isinstance(seen, WorkerSeenGone):
             gone.add(seen.worker)
             for attempts in running.values():
                 for place in [place for place in attempts if place[0] == seen.worker]:
@@ -43,7 +43,7 @@ def attempts_recorded(history: History) -> Iterator[str]:
     """An attempt is in the log before its code runs."""
     recorded: dict[tuple[int, int, int], int] = {}
     for offset, _, run, record in history.rows:
-        if record[0] == Kind.ATTEMPT:
+        if record[0] == RecordKind.ATTEMPT:
             recorded.setdefault((run, record[1], record[3]), offset)
     for seen in history.observations:
         if isinstance(seen, CodeStarted):
@@ -62,17 +62,17 @@ def void_never_begins(history: History) -> Iterator[str]:
     for offset, _, run, record in history.rows:
         if record[0] in _OF_ATTEMPTS:
             moves[history.run_of(run), record[1]].append((offset, record[0]))
-        elif record[0] == Kind.ENDED:
+        elif record[0] == RecordKind.ENDED:
             over.setdefault(history.run_of(run), offset)
     gone: set[int] = set()
     for seen in history.observations:
-        if isinstance(seen, WorkerGone):
+        if isinstance(seen, WorkerSeenGone):
             gone.add(seen.worker)
         elif isinstance(seen, CodeStarted) and seen.worker not in gone and over.get(seen.run_id, inf) >= seen.log_end:
             known = moves[seen.run_id, seen.delivery]
             at = bisect_left(known, (seen.log_end, 0))
-            if at and known[at - 1][1] != Kind.ATTEMPT:
-                what = Kind(known[at - 1][1]).name
+            if at and known[at - 1][1] != RecordKind.ATTEMPT:
+                what = RecordKind(known[at - 1][1]).name
                 yield (
                     f"attempt {seen.attempt} of {seen.step} #{seen.delivery} of run {seen.run_id.hex()} began on worker "
                     f"{seen.worker} at {seen.at:.3f} s, after {what} at offset {known[at - 1][0]}"
@@ -87,9 +87,9 @@ def results_complete(history: History) -> Iterator[str]:
             returned[seen.run_id, seen.delivery, seen.attempt].append(seen.emitted)
     written: dict[tuple[int, int], list[int]] = defaultdict(list)
     for _, _, run, record in history.rows:
-        if record[0] == Kind.EVENT and record[7] and record[8] != FAILURE_INDEX:
+        if record[0] == RecordKind.EVENT and record[7] and record[8] != FAILURE_INDEX:
             written[run, record[7]].append(record[8])
-        elif record[0] == Kind.DONE:
+        elif record[0] == RecordKind.DONE:
             run_id = history.run_of(run)
             what = f"delivery {record[1]} of run {run_id.hex()}"
             counts = returned.get((run_id, record[1], record[2]))
@@ -107,14 +107,14 @@ def events_heard(history: History) -> Iterator[str]:
     steps: dict[tuple[int, int], str] = {}
     changed: set[int] = set()
     for _, _, run, record in history.rows:
-        if record[0] == Kind.ATTEMPT:
+        if record[0] == RecordKind.ATTEMPT:
             steps[run, record[1]] = record[2]
             attempted[run].update((record[2], event_id) for event_id in record[5])
-        elif record[0] in (Kind.REVIVED, Kind.REDRIVEN, Kind.CANCELLING, Kind.UNDOING):
+        elif record[0] in (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.UNDOING):
             changed.add(run)
     for offset, _, run, record in history.rows:
         row = history.store.runs[run]
-        if record[0] != Kind.EVENT or row.status != Status.COMPLETED or run in changed:
+        if record[0] != RecordKind.EVENT or row.status != Status.COMPLETED or run in changed:
             continue
         for step in _hearing(history.plan_of(run), record, steps.get((run, record[7]))):
             if (step, record[1]) not in attempted[run]:

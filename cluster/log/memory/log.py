@@ -31,7 +31,7 @@ from ..protocol import (
     end_after,
     snapshot_digest,
 )
-from .operations import Operations
+from .operations import MemoryOperations
 
 __all__ = ["MemoryLog", "MemoryReader", "MemoryStore"]
 
@@ -54,7 +54,7 @@ class MemoryStore:
     seen: dict[tuple[str, str], Seen] = field(default_factory=dict[tuple[str, str], Seen])
     snapshots: dict[int, tuple[bytes, bytes]] = field(default_factory=dict[int, tuple[bytes, bytes]])
     definitions: dict[tuple[str, str], Definition] = field(default_factory=dict[tuple[str, str], Definition])
-    operations: Operations = field(default_factory=Operations)
+    operations: MemoryOperations = field(default_factory=MemoryOperations)
 
 
 class MemoryReader:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from ....events.errors import LogCorrupt
 from ..protocol import AuditRow, Batch, DeadFilter, DeadLetter, Fact
 
-__all__ = ["Operations"]
+__all__ = ["MemoryOperations"]
 
 _EQUAL = ("pipeline", "step", "kind", "error", "event_type", "run_id", "state")
 
 
 @dataclass(slots=True)
-class Operations:
+class MemoryOperations:
     """Facts by (kind, name), dead letters by id, audit rows in the order of the commits."""
 
     facts: dict[tuple[str, str], Fact] = field(default_factory=dict[tuple[str, str], Fact])

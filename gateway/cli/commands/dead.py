@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ...schemas.dead_letters import AttemptOut, DecidedOut, LetterDetailOut, LetterOut
-    from ..sources.operations import Operations, Words
+    from ..sources.operations import DeadLetterFilter, Operations
 
-__all__ = ["Order", "decide", "filter_of", "list_dead", "show"]
+__all__ = ["DeadOptions", "decide", "filter_of", "list_dead", "show"]
 
 _WIDE = 110
 _ID_WIDTH = 36
@@ -27,12 +27,12 @@ _WORDS = {"redrive": ("redriven", "Run", "again"), "discard": ("discarded", "Let
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class DeadOptions:
     """What `ensue dead redrive` and `discard` were told."""
 
     action: str
     letter_id: str | None
-    words: "Words"
+    words: "DeadLetterFilter"
     everything: bool
     limit: int | None
     yes: bool
@@ -49,7 +49,7 @@ def filter_of(  # noqa: PLR0917 - the options, in their order
     run_id: str | None,
     since: str | None,
     before: str | None,
-) -> "Words":
+) -> "DeadLetterFilter":
     """The filter that the options make, as the API has it."""
     from ..terminal.times import moment_of
 
@@ -69,7 +69,7 @@ def filter_of(  # noqa: PLR0917 - the options, in their order
 
 
 def list_dead(
-    source: "Operations", words: "Words", state: str, cursor: str | None, limit: int, *, as_json: bool
+    source: "Operations", words: "DeadLetterFilter", state: str, cursor: str | None, limit: int, *, as_json: bool
 ) -> int:
     """A page of dead letters."""
     from ..terminal.output import print_document, stderr
@@ -99,7 +99,7 @@ def show(source: "Operations", letter_id: str, *, as_json: bool) -> int:
     return OK
 
 
-def decide(source: "Operations", order: Order) -> int:
+def decide(source: "Operations", order: DeadOptions) -> int:
     """Redrive or discard one letter, or many."""
     _check(order)
     if order.letter_id is None:
@@ -112,7 +112,7 @@ def decide(source: "Operations", order: Order) -> int:
     return _say_one(order, f"dead letter {order.letter_id} is redriven: run {run_id} goes on", done)
 
 
-def _check(order: Order) -> None:
+def _check(order: DeadOptions) -> None:
     given = bool(order.words) or order.everything
     if order.letter_id is not None and (given or order.limit is not None):
         raise WrongUse("name one dead letter by its ID, or many by a filter: not both")
@@ -124,7 +124,7 @@ def _check(order: Order) -> None:
         raise WrongUse("a filter, or --all: not both")
 
 
-def _decide_many(source: "Operations", order: Order) -> int:
+def _decide_many(source: "Operations", order: DeadOptions) -> int:
     from ..terminal.output import print_document, stdout
 
     if not order.yes and not _is_sure(source, order):
@@ -138,7 +138,7 @@ def _decide_many(source: "Operations", order: Order) -> int:
     return FAILED if decided.refused else OK
 
 
-def _is_sure(source: "Operations", order: Order) -> bool:
+def _is_sure(source: "Operations", order: DeadOptions) -> bool:
     from ..terminal.output import stderr
 
     if order.as_json or not sys.stdin.isatty():
@@ -160,7 +160,7 @@ def _data(text: str | None) -> Any:
     return None if text is None else read_object(text)
 
 
-def _say_one(order: Order, text: str, document: dict[str, Any]) -> int:
+def _say_one(order: DeadOptions, text: str, document: dict[str, Any]) -> int:
     from ..terminal.output import print_document, say, stdout
 
     if order.as_json:

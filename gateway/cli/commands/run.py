@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..signals import Interrupt
     from ..terminal.view import View
 
-__all__ = ["Order", "run"]
+__all__ = ["RunOptions", "run"]
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = {INTERRUPTED: 3.0, TERMINATED: 30.0}
@@ -30,7 +30,7 @@ _GRACE_SECONDS = {INTERRUPTED: 3.0, TERMINATED: 30.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunOptions:
     """What `ensue run` was told."""
 
     target: str
@@ -43,7 +43,7 @@ class Order:
     is_debug: bool
 
 
-def run(order: Order) -> int:
+def run(order: RunOptions) -> int:
     """Carry the order out; the exit code."""
     from ..event_data import read_event
     from ..store_lock import hold
@@ -62,7 +62,7 @@ def run(order: Order) -> int:
 class _Run:
     """One run, from the start of its engine to the end of it."""
 
-    def __init__(self, order: Order, pipeline: "Pipeline", event: "Event") -> None:
+    def __init__(self, order: RunOptions, pipeline: "Pipeline", event: "Event") -> None:
         self._order = order
         self._pipeline = pipeline
         self._event = event

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ...api.server import Phase, Served
+from ...api.server import Served, ServerPhase
 from ...api.server import serve as serve_gateway
 from ...ingest.event_routing import heard_types
 from ...settings import GatewaySettings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ....actors.engine import Engine
     from ....events.pipelines.pipeline import Pipeline
 
-__all__ = ["Order", "serve"]
+__all__ = ["ServeOptions", "serve"]
 
 _DURABILITY = {
     "full": "an accepted event survives a power cut",
@@ -37,7 +37,7 @@ _DURABILITY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ServeOptions:
     """What `ensue serve` was told."""
 
     targets: Sequence[str]
@@ -51,7 +51,7 @@ class Order:
     allowed_hosts: tuple[str, ...] = ()
 
 
-def serve(order: Order) -> int:
+def serve(order: ServeOptions) -> int:
     """Serve; returns when it has stopped in order."""
     pipelines = [load(target) for target in order.targets]
     for pipeline in pipelines:
@@ -73,7 +73,7 @@ def serve(order: Order) -> int:
 class _Herald:
     """Says where the server stands."""
 
-    def __init__(self, order: Order, pipelines: "Sequence[Pipeline]") -> None:
+    def __init__(self, order: ServeOptions, pipelines: "Sequence[Pipeline]") -> None:
         self._order = order
         self._pipelines = pipelines
         self._began = time.monotonic()
@@ -93,14 +93,14 @@ class _Herald:
     def observe(self, served: Served) -> None:
         """Told by the server at every phase."""
         match served.phase:
-            case Phase.LISTENING:
+            case ServerPhase.LISTENING:
                 workers = sum(step.replicas for pipeline in self._pipelines for step in pipeline.steps.values())
                 self._say(f"starting Ray and {workers} worker{'' if workers == 1 else 's'} …")
-            case Phase.READY:
+            case ServerPhase.READY:
                 self._print_banner(served.url)
-            case Phase.DRAINING:
+            case ServerPhase.DRAINING:
                 self._say("stopping: what runs is finished or goes on at the next start; Ctrl-C again ends it at once")
-            case Phase.STOPPED:
+            case ServerPhase.STOPPED:
                 self._say("stopped")
 
     def _print_banner(self, url: str) -> None:

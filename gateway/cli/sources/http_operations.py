@@ -8,7 +8,7 @@ from ...schemas.dead_letters import DecidedOut, LetterDetailOut, LetterOut, Lett
 from ...schemas.pipelines import RestartedOut
 from ...schemas.status import BreakerOut, BreakersOut, StatusOut
 from .connection import Connection
-from .operations import Words
+from .operations import DeadLetterFilter
 
 __all__ = ["HttpOperations"]
 
@@ -19,7 +19,7 @@ class HttpOperations:
     def __init__(self, url: str) -> None:
         self._connection = Connection(url)
 
-    def dead(self, words: Words, state: str, cursor: str | None, limit: int) -> LettersOut:
+    def dead(self, words: DeadLetterFilter, state: str, cursor: str | None, limit: int) -> LettersOut:
         query: dict[str, Any] = {**words, "state": state, "limit": limit}
         if cursor is not None:
             query["cursor"] = cursor
@@ -35,7 +35,7 @@ class HttpOperations:
     def discard(self, letter_id: str) -> None:
         self._connection.read(LetterOut, "DELETE", _letter(letter_id))
 
-    def decide_all(self, action: str, words: Words, limit: int | None) -> DecidedOut:
+    def decide_all(self, action: str, words: DeadLetterFilter, limit: int | None) -> DecidedOut:
         body: dict[str, Any] = {**words, "limit": limit, "all": not words}
         return self._connection.read(DecidedOut, "POST", f"/dead/{action}", body=body)
 

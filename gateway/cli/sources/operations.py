@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from ...schemas.pipelines import RestartedOut
     from ...schemas.status import BreakerOut, BreakersOut, StatusOut
 
-__all__ = ["DEFAULT_URL", "Operations", "Words", "operations"]
+__all__ = ["DEFAULT_URL", "DeadLetterFilter", "Operations", "operations"]
 
 DEFAULT_URL = "http://127.0.0.1:8484"
-Words = Mapping[str, str]
+DeadLetterFilter = Mapping[str, str]
 """A filter of dead letters: the parameters of GET /dead, those that were given."""
 
 
 class Operations(Protocol):
     """What an operator can ask for."""
 
-    def dead(self, words: Words, state: str, cursor: str | None, limit: int) -> "LettersOut":
+    def dead(self, words: DeadLetterFilter, state: str, cursor: str | None, limit: int) -> "LettersOut":
         """A page of dead letters, newest first."""
         ...
 
@@ -39,7 +39,7 @@ class Operations(Protocol):
         """Let one go."""
         ...
 
-    def decide_all(self, action: str, words: Words, limit: int | None) -> "DecidedOut":
+    def decide_all(self, action: str, words: DeadLetterFilter, limit: int | None) -> "DecidedOut":
         """Redrive or discard all that a filter names; one that names nothing is all."""
         ...
 

@@ -18,7 +18,7 @@ from ....cluster.log.protocol import AuditRow, Batch, DeadFilter, DeadLetter, Fa
 from ....events.errors import BreakerUnknown, EnsueError, LetterClosed, PipelineInvalid
 from ....events.ids import format_id, parse_id
 from ....events.pipelines.graph import Graph, StepNode
-from ....events.policies.breaker import BreakerView, Circuit, Signal
+from ....events.policies.breaker import BreakerSignal, BreakerState, BreakerView
 from ...api.dead_letter_detail import find_letter, letter_past
 from ...schemas.dead_letters import DecidedOut, LetterDetailOut, LettersOut, RefusedOut, dead_filter
 from ...schemas.pipelines import RestartedOut
@@ -26,7 +26,7 @@ from ...schemas.status import BreakerOut, BreakersOut, StatusOut
 from ..exit_codes import WrongUse
 from ..store_lock import hold, holder
 from .connection import user
-from .operations import Words
+from .operations import DeadLetterFilter
 
 __all__ = ["StoreOperations"]
 
@@ -41,7 +41,7 @@ class StoreOperations:
         self._store = store
         self._reader = open_reader(store)
 
-    def dead(self, words: Words, state: str, cursor: str | None, limit: int) -> LettersOut:
+    def dead(self, words: DeadLetterFilter, state: str, cursor: str | None, limit: int) -> LettersOut:
         wanted = _filter(words, state)
         after = None if cursor is None else _cursor(cursor)
         return LettersOut.page(self._reader.dead(wanted, after=after, limit=limit + 1), limit)
@@ -62,7 +62,7 @@ class StoreOperations:
         with _changing(self._store, f"ensue dead discard {letter_id}") as change:
             change.discard([letter])
 
-    def decide_all(self, action: str, words: Words, limit: int | None) -> DecidedOut:
+    def decide_all(self, action: str, words: DeadLetterFilter, limit: int | None) -> DecidedOut:
         if action != "discard":
             raise self._refused("to redrive", "the same without --store")
         letters = self._all(_filter(words, "open"), limit)
@@ -138,8 +138,8 @@ class _Change(NamedTuple):
         """Force a breaker; the next engine finds it so."""
         now_us = time.time_ns() // 1000
         stored = [fact for fact in self.log.facts(_BREAKER) if fact.name == name]
-        circuit = _circuit(stored[0]) if stored else Circuit(name, None)
-        circuit.move(Signal.FORCED_OPEN if opens else Signal.FORCED_CLOSED, now_us, seconds=seconds)
+        circuit = _circuit(stored[0]) if stored else BreakerState(name, None)
+        circuit.move(BreakerSignal.FORCED_OPEN if opens else BreakerSignal.FORCED_CLOSED, now_us, seconds=seconds)
         circuit.reason = f"opened by {self.who}" if opens else ""
         detail = "" if seconds is None else f"for {seconds:g} s"
         audit = AuditRow(now_us, self.who, "breaker open" if opens else "breaker close", name, detail)
@@ -161,8 +161,8 @@ def _changing(store: str, what: str) -> Generator[_Change]:
             log.close()
 
 
-def _circuit(fact: Fact) -> Circuit:
-    circuit = Circuit(fact.name, None)
+def _circuit(fact: Fact) -> BreakerState:
+    circuit = BreakerState(fact.name, None)
     if fact.body is not None:
         circuit.restore(fact.body)
     return circuit
@@ -178,7 +178,7 @@ def _breaker_names(pipeline: str, definition: bytes) -> list[str]:
     return [node.breaker or f"{pipeline}/{node.id.removeprefix('step:')}" for node in steps]
 
 
-def _filter(words: Words, state: str) -> DeadFilter:
+def _filter(words: DeadLetterFilter, state: str) -> DeadFilter:
     times = {name: datetime.fromisoformat(words[name]) for name in ("before", "after") if name in words}
     plain: dict[str, Any] = {name: value for name, value in words.items() if name not in times}
     try:

@@ -10,17 +10,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ....events.views.progress import Frame, Phase, StepLine
+from ....events.views.progress import Frame, StepLine, StepPhase
 from .output import duration, plain, status_text
 
 __all__ = ["duration_ticking", "line", "picture"]
 
 _MARKS = {
-    Phase.PENDING: ("○", "dim"),
-    Phase.RUNNING: ("●", "cyan"),
-    Phase.RETRYING: ("↻", "yellow"),
-    Phase.DONE: ("✔", "green"),
-    Phase.FAILED: ("✘", "red"),
+    StepPhase.PENDING: ("○", "dim"),
+    StepPhase.RUNNING: ("●", "cyan"),
+    StepPhase.RETRYING: ("↻", "yellow"),
+    StepPhase.DONE: ("✔", "green"),
+    StepPhase.FAILED: ("✘", "red"),
 }
 _BAR = 10
 _GAP = 2
@@ -64,7 +64,7 @@ def _row(step: StepLine, frame: Frame, now_us: int) -> tuple[Text, Text, Text, T
     phase = step.phase
     mark, style = _MARKS[phase]
     took = _took(step, now_us)
-    name = Text(step.name, style="dim" if phase is Phase.PENDING else "")
+    name = Text(step.name, style="dim" if phase is StepPhase.PENDING else "")
     name.truncate(_LONGEST_NAME, overflow="ellipsis")
     state = _state(step, frame)
     state.pad_right(max(0, _STATE_WIDTH - state.cell_len))
@@ -74,11 +74,11 @@ def _row(step: StepLine, frame: Frame, now_us: int) -> tuple[Text, Text, Text, T
 
 def _state(step: StepLine, frame: Frame) -> Text:
     phase = step.phase
-    if phase is Phase.PENDING and not frame.status.live:
+    if phase is StepPhase.PENDING and not frame.status.live:
         return Text("not needed" if frame.status.wire == "completed" else "not reached", style="dim")
     if step.total > 1:
         return _bar(step)
-    if step.share is not None and phase is Phase.RUNNING:
+    if step.share is not None and phase is StepPhase.RUNNING:
         return _gauge(*step.share)
     return Text(phase.value, style=_MARKS[phase][1])
 
@@ -103,13 +103,13 @@ def _gauge(done: float, total: float) -> Text:
 def _took(step: StepLine, now_us: int) -> str:
     if not step.began_us:
         return ""
-    if step.phase in (Phase.RUNNING, Phase.RETRYING):
+    if step.phase in (StepPhase.RUNNING, StepPhase.RETRYING):
         return duration_ticking(max(0, now_us - step.began_us) / 1e6)
     return duration(max(0, step.ended_us - step.began_us) / 1e6)
 
 
 def _note(step: StepLine, frame: Frame, now_us: int) -> Text:
-    if step.phase is Phase.PENDING:
+    if step.phase is StepPhase.PENDING:
         return Text(f"waits for {step.waits_for}" if step.waits_for and frame.status.live else "", style="dim")
     parts: list[Text] = []
     if step.total > 1 and step.running:

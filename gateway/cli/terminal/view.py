@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ....events.views.progress import Frame, Phase, StepLine
+from ....events.views.progress import Frame, StepLine, StepPhase
 from .output import stderr
 from .picture import duration_ticking, line, picture
 
@@ -92,7 +92,7 @@ class PlainView(View):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said: dict[str, tuple[Phase, int]] = {}
+        self._said: dict[str, tuple[StepPhase, int]] = {}
         self._told: dict[str, float] = {}
         self._has_begun = False
         self._has_run = False
@@ -114,7 +114,7 @@ class PlainView(View):
                 self._print(line(step, frame, time.time_ns() // 1000))
 
     def _has_news(self, step: StepLine, now: float) -> bool:
-        phase, done = self._said.get(step.name, (Phase.PENDING, 0))
+        phase, done = self._said.get(step.name, (StepPhase.PENDING, 0))
         if step.phase is not phase:
             return True
         return step.done != done and now - self._told.get(step.name, 0.0) >= _LINE_SECONDS

@@ -8,7 +8,7 @@ import pytest
 from ensue import Pipeline
 from ensue.cluster.log.open import open_log, open_reader
 from ensue.cluster.log.protocol import Batch, Fact
-from ensue.events.policies.breaker import BreakerView, Circuit, Signal
+from ensue.events.policies.breaker import BreakerSignal, BreakerState, BreakerView
 from ensue.gateway.cli.store_lock import hold
 
 from ..stand_in import StandInEngine
@@ -49,7 +49,7 @@ def test_a_breaker_of_a_store_is_forced_and_the_next_engine_finds_it_so(
     (fact,) = reader.facts("breaker")
     (row,) = reader.audit(subject="orders/pack")
     reader.close()
-    circuit = Circuit(fact.name, None)
+    circuit = BreakerState(fact.name, None)
     circuit.restore(fact.body or b"")
     assert (fact.name, circuit.status, circuit.forced, row.action) == ("orders/pack", "open", True, "breaker open")
     assert json.loads(ensue("status", *where, "--json")[1])["breakers"][0]["name"] == "orders/pack"
@@ -78,8 +78,8 @@ def test_the_status_of_a_store_says_that_nobody_serves_it(
     ensue: Ensue, store: str, filled: Callable[..., list[str]]
 ) -> None:
     filled()
-    circuit = Circuit("bank", None)
-    circuit.move(Signal.FORCED_OPEN, 1)
+    circuit = BreakerState("bank", None)
+    circuit.move(BreakerSignal.FORCED_OPEN, 1)
     log = open_log(store)
     log.commit(Batch(log.acquire("x"), facts=[Fact("breaker", "bank", circuit.pack(), 1)]))
     log.close()

@@ -15,7 +15,7 @@ from ensue.events.errors import LogUnavailable
 from ensue.events.ids import parse_id
 from ensue.events.state.records import unpack_records
 from ensue.events.state.run_status import Status
-from ensue.events.views.progress import Phase, Progress, causal_order, waits_for
+from ensue.events.views.progress import Progress, StepPhase, causal_order, waits_for
 from ensue.gateway.cli.main import main
 from ensue.gateway.cli.sources.store import LogWatch
 from ensue.gateway.cli.store_lock import hold, holder
@@ -313,7 +313,7 @@ def test_a_step_is_pending_then_running_then_retrying_then_done(store: str, fill
             if progress.steps["pack"].phase is not seen[-1]:
                 seen.append(progress.steps["pack"].phase)
     reader.close()
-    assert seen == [Phase.PENDING, Phase.RUNNING, Phase.RETRYING, Phase.RUNNING, Phase.DONE]
+    assert seen == [StepPhase.PENDING, StepPhase.RUNNING, StepPhase.RETRYING, StepPhase.RUNNING, StepPhase.DONE]
     assert progress.status is Status.COMPLETED
     frame = progress.frame("shop", run_id, "Basket")
     assert line(frame.steps[2], frame, 0).startswith("  pack: done  1.0 s  2 attempts")

@@ -12,7 +12,7 @@ from ensue import Event, Pipeline, Webhook, hooks
 from ensue.cluster.log.protocol import RunChange
 from ensue.events.ids import parse_id
 from ensue.events.model.codec import pack
-from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.records import RecordKind, unpack_records
 from ensue.events.state.run_status import Status
 from ensue.gateway.api.app import Gateway, create_app
 
@@ -72,16 +72,28 @@ def _work(engine: StandInEngine, run_id: str, status: Status = Status.COMPLETED)
     trigger = engine.log.store.by_run[row.run][0]
     first = unpack_records(trigger.body)[1][1]
     done = [
-        [Kind.EVENT, EMITTED, "Shipped", 1, pack({"order_id": "o-1"}), None, first, 1, 0, row.started_us + 40, False],
-        [Kind.DONE, 1, 1, 1, row.started_us + 50, 30_000, False],
+        [
+            RecordKind.EVENT,
+            EMITTED,
+            "Shipped",
+            1,
+            pack({"order_id": "o-1"}),
+            None,
+            first,
+            1,
+            0,
+            row.started_us + 40,
+            False,
+        ],
+        [RecordKind.DONE, 1, 1, 1, row.started_us + 50, 30_000, False],
     ]
-    failed = [[Kind.FAILED, 1, 1, "permanent", "ValueError", "no van", "trace", row.started_us + 50, None]]
+    failed = [[RecordKind.FAILED, 1, 1, "permanent", "ValueError", "no van", "trace", row.started_us + 50, None]]
     finished_us = row.started_us + 60_000
     engine.append(
         row.run,
-        [Kind.ATTEMPT, 1, "ship", 1, row.started_us + 10, [first]],
+        [RecordKind.ATTEMPT, 1, "ship", 1, row.started_us + 10, [first]],
         *(done if status is Status.COMPLETED else failed),
-        [Kind.ENDED, int(status), finished_us],
+        [RecordKind.ENDED, int(status), finished_us],
         changed=[RunChange(row.run, status, finished_us)],
     )
 

@@ -10,7 +10,7 @@ import pytest
 from ensue import Event, Pipeline
 from ensue.cluster.log.protocol import DeadLetter
 from ensue.events.ids import format_id, parse_id, uuid7
-from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.records import RecordKind, unpack_records
 from ensue.gateway.api.app import create_app
 
 from ..stand_in import StandInEngine
@@ -53,7 +53,7 @@ async def _bury(client: httpx.AsyncClient, engine: StandInEngine, number: int = 
     assert row is not None
     time_us = FIRST_US + number * 1_000_000
     again = [
-        Kind.FAILED,
+        RecordKind.FAILED,
         1,
         1,
         "transient",
@@ -64,8 +64,8 @@ async def _bury(client: httpx.AsyncClient, engine: StandInEngine, number: int = 
         time_us - 5,
         "charge",
     ]
-    last = [Kind.FAILED, 1, 2, "permanent", "CardExpired", "in 2024", "the trace", time_us, None, "charge"]
-    begun = [[Kind.ATTEMPT, 1, "charge", attempt, time_us - 20 + attempt, [event_id]] for attempt in (1, 2)]
+    last = [RecordKind.FAILED, 1, 2, "permanent", "CardExpired", "in 2024", "the trace", time_us, None, "charge"]
+    begun = [[RecordKind.ATTEMPT, 1, "charge", attempt, time_us - 20 + attempt, [event_id]] for attempt in (1, 2)]
     engine.append(row.run, begun[0], again, begun[1], last)
     letter = DeadLetter(
         uuid7(time_us // 1000, b"%010d" % number),

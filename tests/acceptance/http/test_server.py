@@ -17,7 +17,7 @@ import pytest
 
 from ensue import Event, Pipeline, Webhook, hooks
 from ensue.events.errors import AddressUnavailable, EnsueError, SecretMissing
-from ensue.gateway.api.server import Phase, Served, serve_async
+from ensue.gateway.api.server import Served, ServerPhase, serve_async
 from ensue.gateway.http.listen import check_exposure, is_loopback, listen
 from ensue.gateway.http.uvicorn_protocol import HEAD_LIMIT_BYTES
 from ensue.gateway.settings import GatewaySettings
@@ -78,7 +78,7 @@ class Running:
     def __init__(self, engine: StandInEngine, **options: Any) -> None:
         self.engine = engine
         self.stop = asyncio.Event()
-        self.phases: list[Phase] = []
+        self.phases: list[ServerPhase] = []
         self.url = ""
         self._changed = asyncio.Event()
         self.task = asyncio.create_task(
@@ -98,7 +98,7 @@ class Running:
         self.url = served.url
         self._changed.set()
 
-    async def reach(self, phase: Phase) -> None:
+    async def reach(self, phase: ServerPhase) -> None:
         """Wait for a phase."""
         while phase not in self.phases:
             self._changed.clear()
@@ -111,7 +111,7 @@ class Running:
 
 @asynccontextmanager
 async def _served(
-    engine: StandInEngine, phase: Phase = Phase.READY
+    engine: StandInEngine, phase: ServerPhase = ServerPhase.READY
 ) -> AsyncGenerator[tuple[Running, httpx.AsyncClient]]:
     async with asyncio.timeout(DEADLINE_SECONDS):
         running = Running(engine)
@@ -221,12 +221,12 @@ async def test_a_connection_that_says_nothing_more_is_ended(monkeypatch: pytest.
 
 async def test_while_the_engine_starts_it_is_live_and_not_ready_and_then_it_is() -> None:
     engine = SlowEngine()
-    async with _served(engine, Phase.LISTENING) as (running, client):
+    async with _served(engine, ServerPhase.LISTENING) as (running, client):
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.post("/hooks/shop", content=BODY, headers=SIGNED)).status_code == 503
         engine.started.set()
-        await running.reach(Phase.READY)
+        await running.reach(ServerPhase.READY)
         assert (await client.get("/readyz")).status_code == 200
         engine.drained.set()
 
@@ -243,23 +243,23 @@ async def test_while_it_drains_it_takes_nothing_in_and_still_answers() -> None:
         assert (await client.get(f"/runs/{run_id}")).status_code == 200
         engine.drained.set()
         await running.task
-        assert running.phases == [Phase.LISTENING, Phase.READY, Phase.DRAINING, Phase.STOPPED]
+        assert running.phases == [ServerPhase.LISTENING, ServerPhase.READY, ServerPhase.DRAINING, ServerPhase.STOPPED]
         with pytest.raises(httpx.ConnectError):
             await client.get("/healthz")
 
 
 async def test_a_stop_during_the_start_ends_it() -> None:
     engine = SlowEngine()
-    async with _served(engine, Phase.LISTENING) as (running, _):
+    async with _served(engine, ServerPhase.LISTENING) as (running, _):
         running.stop.set()
         await running.task
-        assert running.phases == [Phase.LISTENING, Phase.STOPPED]
+        assert running.phases == [ServerPhase.LISTENING, ServerPhase.STOPPED]
 
 
 async def test_an_engine_that_cannot_start_ends_the_server_with_its_error() -> None:
     engine = SlowEngine()
     engine.failure = EnsueError("no Ray")
-    async with _served(engine, Phase.LISTENING) as (running, _):
+    async with _served(engine, ServerPhase.LISTENING) as (running, _):
         engine.started.set()
         with pytest.raises(EnsueError, match="no Ray"):
             await running.task
@@ -313,7 +313,7 @@ def _read_until(process: "subprocess.Popen[str]", phase: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_exits_with_0(tmp_path: Any, number: signal.Signals) -> None:
     with _program(tmp_path) as process:
-        _read_until(process, Phase.READY)
+        _read_until(process, ServerPhase.READY)
         process.send_signal(number)
         rest, _ = process.communicate(timeout=DEADLINE_SECONDS)
     assert (process.returncode, rest.split()) == (0, ["draining", "stopped"])
@@ -329,9 +329,9 @@ def test_a_signal_between_the_start_of_ray_and_that_of_the_workers_ends_it_in_or
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Any) -> None:
     with _program(tmp_path, "stuck") as process:
-        _read_until(process, Phase.READY)
+        _read_until(process, ServerPhase.READY)
         process.send_signal(signal.SIGTERM)
-        _read_until(process, Phase.DRAINING)
+        _read_until(process, ServerPhase.DRAINING)
         process.send_signal(signal.SIGTERM)
         process.wait(DEADLINE_SECONDS)
     assert process.returncode == 128 + signal.SIGTERM

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ensue import Breaker, BreakerClosed, BreakerOpened, Event, Pipeline, Retry
-from ensue.actors.client.engine_api import EngineFace
+from ensue.actors.client.engine_api import EngineApi
 from ensue.actors.local import LocalEngine
 from ensue.events.errors import BreakerUnknown
 from ensue.events.policies.breaker import BreakerView
@@ -51,7 +51,7 @@ def shop(trace: Trace, gate: Path, breaker: Breaker | str | bool = QUICK) -> Pip
     return flow
 
 
-def breaker_of(engine: EngineFace, name: str) -> BreakerView:
+def breaker_of(engine: EngineApi, name: str) -> BreakerView:
     return next(view for view in engine.breakers() if view.name == name)
 
 

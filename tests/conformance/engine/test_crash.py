@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Event, Pipeline, Retry
-from ensue.actors.client.engine_api import EngineFace
+from ensue.actors.client.engine_api import EngineApi
 from ensue.actors.local import LocalEngine
 from ensue.events.ids import derived_id, format_id
-from ensue.events.state.records import Kind, unpack_records
+from ensue.events.state.records import RecordKind, unpack_records
 
 from ..engines import Rig, Trace, trace, until
 from ..local_sqlite import rig
@@ -44,12 +44,12 @@ class Total(Event):
     numbers: list[int]
 
 
-def event_ids(engine: EngineFace, run_id: bytes) -> list[tuple[str, bytes]]:
+def event_ids(engine: EngineApi, run_id: bytes) -> list[tuple[str, bytes]]:
     """(type, id) of all events in the log of a run."""
     row = engine.reader().run(run_id)
     assert row is not None
     records = [r for entry in engine.reader().entries(row.run) for r in unpack_records(entry.body)]
-    return [(record[2], record[1]) for record in records if record[0] == Kind.EVENT]
+    return [(record[2], record[1]) for record in records if record[0] == RecordKind.EVENT]
 
 
 async def test_after_a_crash_the_run_goes_on_and_finished_steps_do_not_run_again(rig: Rig, trace: Trace) -> None:

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from ensue import BreakerOpened, Context, Event, GiveUp, Pipeline, Retry, StepFailed
-from ensue.actors.client.engine_api import EngineFace
+from ensue.actors.client.engine_api import EngineApi
 from ensue.events.state.transitions import TRACES_KEPT
 from ensue.events.views.run_history import read_history
 
@@ -111,7 +111,7 @@ async def test_a_step_never_hears_a_notice_about_itself(rig: Rig, trace: Trace) 
     await run.result(SECONDS)
 
 
-def finished(engine: EngineFace) -> list[str]:
+def finished(engine: EngineApi) -> list[str]:
     """The triggers of the runs that are completed."""
     reader = engine.reader()
     try:

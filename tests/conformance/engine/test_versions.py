@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ensue import Context, Event, Pipeline
-from ensue.actors.client.engine_api import EngineFace
+from ensue.actors.client.engine_api import EngineApi
 from ensue.actors.local import LocalEngine
 from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.decide.inputs import Emit
@@ -81,7 +81,7 @@ async def test_an_event_of_an_unknown_version_fails_its_run_and_nothing_else(rig
     assert (await (await engine.emit(Order(n=1))).result(20)).events == [Item(n=1)]
 
 
-async def known(engine: EngineFace, raw: bytes) -> bool:
+async def known(engine: EngineApi, raw: bytes) -> bool:
     reader = engine.reader()
     await until(lambda: reader.run(raw) is not None)
     return True

@@ -11,7 +11,7 @@ from ensue.actors.partition.recovery import recover
 from ensue.actors.transport.messages import Tag
 from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
 from ensue.cluster.log.protocol import Batch, Log, Seen
-from ensue.events.decide.inputs import Completed, Emit, Op, WorkerUp
+from ensue.events.decide.inputs import Completed, CompletionKind, Emit, WorkerUp
 from ensue.events.errors import LogUnavailable
 from ensue.events.ids import uuid7
 from ensue.events.model.codec import pack
@@ -70,8 +70,8 @@ def test_two_of_one_key_whose_records_changed_places_in_their_commit_still_go_on
     move = [["Move", 1, pack({"account": "a", "n": 0}), "a"]]
     first.post_all(
         [
-            Completed(0, [[Op.DONE, a_left[0], 1, [["Item", 1, pack({"n": 0}), None]], False]]),
-            Completed(1, [[Op.DONE, token[0], 1, move, False] for token in (b_right, a_right)]),
+            Completed(0, [[CompletionKind.DONE, a_left[0], 1, [["Item", 1, pack({"n": 0}), None]], False]]),
+            Completed(1, [[CompletionKind.DONE, token[0], 1, move, False] for token in (b_right, a_right)]),
         ]
     )
     first.turn()
@@ -80,7 +80,7 @@ def test_two_of_one_key_whose_records_changed_places_in_their_commit_still_go_on
     second.post(WorkerUp(7, "places", "apply", 9))
     second.turn()
     assert len(desk.sent[7]) == 1
-    second.post(Completed(7, [[Op.DONE, desk.sent[7][0][0], 1, [], False]]))
+    second.post(Completed(7, [[CompletionKind.DONE, desk.sent[7][0][0], 1, [], False]]))
     second.turn()
     assert len(desk.sent[7]) == 2
 

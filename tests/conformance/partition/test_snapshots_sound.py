@@ -9,7 +9,7 @@ from ensue.actors.partition.loop import Partition
 from ensue.actors.partition.recovery import recover
 from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
 from ensue.cluster.log.protocol import Batch, Log, Snapshot
-from ensue.events.decide.inputs import Completed, Emit, Input, Op, WorkerUp
+from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Input, WorkerUp
 from ensue.events.errors import LogUnavailable
 from ensue.events.ids import uuid7
 from ensue.events.model.codec import pack
@@ -63,7 +63,7 @@ def test_after_a_turn_that_failed_no_snapshot_is_kept_and_the_next_owner_has_wha
     partition.post_all([WorkerUp(1, "sound", "work", 9), emit(1)])
     partition.turn()
     log.is_full = why == "its commit failed"
-    malformed: Input = Completed(1, [[Op.DONE, desk.sent[1][0][0]]])
+    malformed: Input = Completed(1, [[CompletionKind.DONE, desk.sent[1][0][0]]])
     partition.post_all([emit(2)] if log.is_full else [emit(2), malformed])
     with pytest.raises((LogUnavailable, IndexError)):
         partition.turn()

@@ -18,9 +18,9 @@ from ensue.actors.supervision import pipeline_supervisor, step_supervisor
 from ensue.actors.supervision import supervisor_actor as supervising
 from ensue.actors.supervision import supervisor_parent as parent
 from ensue.actors.supervision.orders import (
-    Charter,
+    SupervisorSpec,
 )
-from ensue.actors.supervision.supervisor_actor import Patience, Supervising
+from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts, SupervisorActor
 from ensue.cluster.processes import mark_of
 
 __all__ = ["QUICK", "SECONDS", "Actor", "Ray", "awaited", "charter", "first", "ray", "reported", "running"]
@@ -79,11 +79,11 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
 
 
 @pytest.fixture
-def running() -> Iterator[Callable[[Supervising], Any]]:
+def running() -> Iterator[Callable[[SupervisorActor], Any]]:
     """Ends the threads of the supervisors of a test."""
-    known: list[Supervising] = []
+    known: list[SupervisorActor] = []
 
-    def run(made: Supervising) -> Any:
+    def run(made: SupervisorActor) -> Any:
         known.append(made)
         return made
 
@@ -96,9 +96,13 @@ def running() -> Iterator[Callable[[Supervising], Any]]:
             thread.join(SECONDS)
 
 
-def charter(name: str, *children: str, policy: Supervision = QUICK, patience: Patience | None = None) -> Charter:
+def charter(
+    name: str, *children: str, policy: Supervision = QUICK, patience: SupervisionTimeouts | None = None
+) -> SupervisorSpec:
     family = "ensue-0-1"
-    return Charter(name, children, policy, 1, family, mark_of(os.getpid()), "here", patience or Patience())
+    return SupervisorSpec(
+        name, children, policy, 1, family, mark_of(os.getpid()), "here", patience or SupervisionTimeouts()
+    )
 
 
 def reported(made: Any, enough: Callable[[list[Any]], bool]) -> list[Any]:

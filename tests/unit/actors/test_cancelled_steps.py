@@ -15,7 +15,7 @@ from ensue import Event, GiveUp, Pipeline
 from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.actors.worker.async_executor import TaskExecutor
 from ensue.actors.worker.worker import WorkerCore
-from ensue.events.decide.inputs import Op
+from ensue.events.decide.inputs import CompletionKind
 from ensue.events.ids import derived_id
 from ensue.events.model.codec import encode, pack
 
@@ -64,13 +64,13 @@ def cancelled(*, gives_up: bool) -> list[list[Any]]:
 
 def test_a_step_that_returns_although_it_was_cancelled_says_what_it_did() -> None:
     first, second = cancelled(gives_up=False)
-    assert first[:2] == [Op.DONE, 1]
+    assert first[:2] == [CompletionKind.DONE, 1]
     assert [(output[0], output[2]) for output in first[3]] == [("Paid", encode(Paid(n=1)))]
-    assert second == [Op.RELEASE, 2]
+    assert second == [CompletionKind.RELEASE, 2]
 
 
 def test_a_step_that_fails_after_it_was_cancelled_is_handed_back() -> None:
-    assert cancelled(gives_up=True) == [[Op.RELEASE, 1], [Op.RELEASE, 2]]
+    assert cancelled(gives_up=True) == [[CompletionKind.RELEASE, 1], [CompletionKind.RELEASE, 2]]
 
 
 class Contested(deque[Any]):

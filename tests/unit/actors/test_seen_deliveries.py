@@ -14,9 +14,9 @@ from ensue import Event, Pipeline
 from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.actors.worker.async_executor import TaskExecutor
 from ensue.actors.worker.outbox import Outbox
-from ensue.actors.worker.seen_deliveries import SeenTokens
+from ensue.actors.worker.seen_deliveries import SeenDeliveries
 from ensue.actors.worker.worker import WorkerCore
-from ensue.events.decide.inputs import Op
+from ensue.events.decide.inputs import CompletionKind
 from ensue.events.ids import derived_id
 from ensue.events.model.codec import encode, pack
 
@@ -28,17 +28,17 @@ def items(*tokens: int) -> list[list[Any]]:
 
 
 def done(*tokens: int) -> list[list[Any]]:
-    return [[Op.DONE, token, 1, [], False] for token in tokens]
+    return [[CompletionKind.DONE, token, 1, [], False] for token in tokens]
 
 
 def test_deliveries_that_are_new_are_all_taken_as_they_came() -> None:
     batch = items(3, 1, 2)
-    assert SeenTokens().fresh(batch) is batch
+    assert SeenDeliveries().fresh(batch) is batch
 
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_delivery_that_comes_twice_is_taken_once(*, answered: bool) -> None:
-    seen = SeenTokens()
+    seen = SeenDeliveries()
     seen.fresh(items(1, 2))
     if answered:
         seen.answered(done(1, 2))
@@ -46,20 +46,28 @@ def test_a_delivery_that_comes_twice_is_taken_once(*, answered: bool) -> None:
 
 
 def test_a_delivery_that_stands_twice_in_one_message_is_taken_once() -> None:
-    assert SeenTokens().fresh(items(1, 2, 1)) == items(1, 2)
+    assert SeenDeliveries().fresh(items(1, 2, 1)) == items(1, 2)
 
 
 def test_what_never_came_is_missing_and_refused_when_it_comes_late() -> None:
-    seen = SeenTokens()
+    seen = SeenDeliveries()
     seen.fresh(items(1))
     assert seen.missing([1, 2, 3]) == [2, 3]
     assert seen.fresh(items(1, 2, 3, 4)) == items(4)
 
 
 def test_what_was_answered_is_missing_and_what_only_yielded_is_not() -> None:
-    seen = SeenTokens()
+    seen = SeenDeliveries()
     seen.fresh(items(1, 2, 3, 4, 5))
-    seen.answered([[Op.STREAM, 1, 0, []], [Op.STUCK, 2], [Op.RELEASE, 3], [Op.FAIL, 4], *done(5)])
+    seen.answered(
+        [
+            [CompletionKind.STREAM, 1, 0, []],
+            [CompletionKind.STUCK, 2],
+            [CompletionKind.RELEASE, 3],
+            [CompletionKind.FAIL, 4],
+            *done(5),
+        ]
+    )
     assert seen.missing([1, 2, 3, 4, 5]) == [3, 4, 5]
 
 
@@ -69,7 +77,7 @@ def test_what_was_answered_is_missing_and_what_only_yielded_is_not() -> None:
 def test_what_is_remembered_is_bounded_and_what_is_owed_is_never_forgotten(
     batches: list[list[int]], remembered: int
 ) -> None:
-    seen, owed, taken = SeenTokens(remembered), set[int](), list[int]()
+    seen, owed, taken = SeenDeliveries(remembered), set[int](), list[int]()
     for batch in batches:
         new = [item[0] for item in seen.fresh(items(*batch))]
         assert len(new) == len(set(new))
@@ -88,7 +96,7 @@ class Lane(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen = SeenTokens()
+        self.seen = SeenDeliveries()
         self.tokens = itertools.count(1)
         self.under_way: list[int] = []
         self.leased: dict[int, str] = {}

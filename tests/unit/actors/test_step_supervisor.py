@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ensue.actors.supervision.long_poll import RELIEVED, Attendance
+from ensue.actors.supervision.long_poll import SUPERSEDED, CompletionLatch
 from ensue.actors.supervision.orders import (
-    Living,
+    LiveWorker,
     WorkerGone,
     WorkerWanted,
 )
 from ensue.actors.supervision.step_supervisor import StepSupervisor
-from ensue.actors.supervision.supervisor_actor import Patience, Supervising
+from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts, SupervisorActor
 from ensue.cluster.processes import NOBODY, mark_of
 from ensue.events.supervision.tree import Broken, Restarted
 
@@ -27,22 +27,22 @@ __all__ = ["ray", "running"]
 
 
 def test_whoever_attends_is_relieved_by_the_next_one_so_that_dead_callers_hold_no_thread() -> None:
-    attendance = Attendance()
+    attendance = CompletionLatch()
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
     waiting = [threading.Thread(target=lambda: said.put(attendance.wait())) for _ in range(20)]
     for thread in waiting:
         thread.start()
-    assert [said.get(timeout=SECONDS) for _ in range(19)] == [RELIEVED] * 19
+    assert [said.get(timeout=SECONDS) for _ in range(19)] == [SUPERSEDED] * 19
     attendance.end()
-    assert said.get(timeout=SECONDS) != RELIEVED
-    assert attendance.wait() != RELIEVED
+    assert said.get(timeout=SECONDS) != SUPERSEDED
+    assert attendance.wait() != SUPERSEDED
 
 
 # -- the supervisor of a step ------------------------------------------------------------------------------------------
 
 
 def test_a_worker_that_ray_refuses_to_start_is_a_start_that_failed_and_is_tried_again_until_the_step_is_broken(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     made = running(StepSupervisor(charter("flow/first", "0")))
     made.tell("adopt", None, [])
@@ -61,11 +61,14 @@ def test_a_worker_that_ray_refuses_to_start_is_a_start_that_failed_and_is_tried_
 
 
 def test_a_supervisor_finds_the_workers_that_are_there_and_wants_only_those_that_are_not(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     there, dead = Actor(), Actor()
     made = running(StepSupervisor(charter("flow/first", "0", "1", "2")))
-    living = [Living(0, 7, there, NOBODY, up=False, worked=False), Living(2, 9, dead, NOBODY, up=True, worked=False)]
+    living = [
+        LiveWorker(0, 7, there, NOBODY, up=False, worked=False),
+        LiveWorker(2, 9, dead, NOBODY, up=True, worked=False),
+    ]
     made.tell("adopt", None, living)
     wanted = first(reported(made, lambda items: first(items, WorkerWanted)), WorkerWanted)
     assert wanted.slot == 1
@@ -78,11 +81,11 @@ def test_a_supervisor_finds_the_workers_that_are_there_and_wants_only_those_that
 
 
 def test_a_worker_that_was_at_work_and_ends_before_its_supervisor_hears_it_has_crashed(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     worker = Actor()
     made = running(StepSupervisor(charter("flow/first", "0")))
-    made.tell("adopt", None, [Living(0, 7, worker, NOBODY, up=False, worked=False)])
+    made.tell("adopt", None, [LiveWorker(0, 7, worker, NOBODY, up=False, worked=False)])
     made.tell("opened", 7)
     awaited(worker, "hello").set_exception(RuntimeError("boom"))
     items = reported(made, lambda items: first(items, Restarted))
@@ -91,18 +94,18 @@ def test_a_worker_that_was_at_work_and_ends_before_its_supervisor_hears_it_has_c
 
 
 def test_what_a_worker_ran_has_crashed_with_it_though_its_supervisor_never_heard_that_it_was_up(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     worker = Actor()
     made = running(StepSupervisor(charter("flow/first", "0")))
-    made.tell("adopt", None, [Living(0, 7, worker, NOBODY, up=False, worked=False)])
+    made.tell("adopt", None, [LiveWorker(0, 7, worker, NOBODY, up=False, worked=False)])
     awaited(worker, "hello").set_exception(RuntimeError("boom"))
     gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
     assert gone == WorkerGone(7, "boom", blamed=True, was_up=False)
 
 
 def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     late = Actor()
     made = running(StepSupervisor(charter("flow/first", "0")))
@@ -117,11 +120,11 @@ def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
 
 
 def test_a_worker_that_is_gone_is_seen_to_be_gone_though_ray_says_nothing(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-    made = running(StepSupervisor(charter("flow/first", "0", patience=Patience(ping_seconds=1000.0))))
-    made.tell("adopt", None, [Living(0, 7, Actor(), mark_of(process.pid), up=True, worked=False)])
+    made = running(StepSupervisor(charter("flow/first", "0", patience=SupervisionTimeouts(ping_seconds=1000.0))))
+    made.tell("adopt", None, [LiveWorker(0, 7, Actor(), mark_of(process.pid), up=True, worked=False)])
     process.kill()
     process.wait(SECONDS)
     gone = first(reported(made, lambda items: first(items, WorkerGone)), WorkerGone)
@@ -129,11 +132,11 @@ def test_a_worker_that_is_gone_is_seen_to_be_gone_though_ray_says_nothing(
 
 
 def test_a_supervisor_whose_engine_was_replaced_ends_the_workers_and_then_itself(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     worker = Actor()
     made = running(StepSupervisor(charter("flow/first", "0")))
-    made.tell("adopt", None, [Living(0, 7, worker, NOBODY, up=True, worked=True)])
+    made.tell("adopt", None, [LiveWorker(0, 7, worker, NOBODY, up=True, worked=True)])
     made.tell("leave")
-    assert made.attend() != RELIEVED
+    assert made.attend() != SUPERSEDED
     assert ray.killed[0] is worker

@@ -16,8 +16,8 @@ from ensue import Event, Pipeline, Supervision
 from ensue.actors.pool import liveness_clock as hearing
 from ensue.actors.pool import root_client as root_watch
 from ensue.actors.pool import supervisor_clients as branches
-from ensue.actors.pool.supervisor_clients import Branches
-from ensue.actors.pool.worker_pool import Crew
+from ensue.actors.pool.supervisor_clients import SupervisorClients
+from ensue.actors.pool.worker_pool import WorkerPool
 from ensue.actors.supervision import supervisor_parent as parent
 from ensue.actors.supervision.orders import (
     StepEnds,
@@ -26,7 +26,7 @@ from ensue.actors.supervision.orders import (
 )
 from ensue.actors.supervision.pipeline_supervisor import PipelineSupervisor
 from ensue.actors.supervision.root import RootSupervisor
-from ensue.actors.supervision.supervisor_actor import Patience, Reports, Supervising
+from ensue.actors.supervision.supervisor_actor import Reports, SupervisionTimeouts, SupervisorActor
 from ensue.cluster.processes import NOBODY, mark_of
 from ensue.events.supervision.supervisor import StrategyName
 from ensue.events.supervision.tree import Broken, Escalated
@@ -43,7 +43,7 @@ class Order(Event):
 # -- the supervisor of a pipeline --------------------------------------------------------------------------------------
 
 
-def a_pipeline(running: Callable[[Supervising], Any], strategy: StrategyName, *actors: Actor | None) -> Any:
+def a_pipeline(running: Callable[[SupervisorActor], Any], strategy: StrategyName, *actors: Actor | None) -> Any:
     policy = Supervision(strategy, backoff=QUICK.backoff)
     steps = [f"s{n}" for n in range(len(actors))]
     made = running(PipelineSupervisor(charter("flow", *steps, policy=policy)))
@@ -53,7 +53,7 @@ def a_pipeline(running: Callable[[Supervising], Any], strategy: StrategyName, *a
 
 
 def test_a_step_whose_supervisor_ends_has_another_and_its_workers_stay(
-    ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
+    ray: Ray, running: Callable[[SupervisorActor], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, other, second = Actor(), Actor(), Actor()
     monkeypatch.setattr(parent, "start_actor", Mock(return_value=second))
@@ -69,7 +69,7 @@ def test_a_step_whose_supervisor_ends_has_another_and_its_workers_stay(
 
 
 def test_a_step_whose_supervisor_ends_ends_with_its_siblings_where_all_are_for_one(
-    ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
+    ray: Ray, running: Callable[[SupervisorActor], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, other, second = Actor(), Actor(), Actor()
     monkeypatch.setattr(parent, "start_actor", Mock(return_value=second))
@@ -85,7 +85,7 @@ def test_a_step_whose_supervisor_ends_ends_with_its_siblings_where_all_are_for_o
 
 
 def test_a_step_that_gave_up_is_told_to_begin_again_until_its_pipeline_gives_up_too(
-    ray: Ray, running: Callable[[Supervising], Any]
+    ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
     step, other = Actor(), Actor()
     made = a_pipeline(running, "one_for_one", step, other)
@@ -104,16 +104,16 @@ def test_a_step_that_gave_up_is_told_to_begin_again_until_its_pipeline_gives_up_
 # -- the root ----------------------------------------------------------------------------------------------------------
 
 
-def a_root(patience: Patience) -> RootSupervisor:
+def a_root(patience: SupervisionTimeouts) -> RootSupervisor:
     return RootSupervisor(mark_of(os.getpid()), patience)
 
 
 def test_a_supervisor_that_does_not_come_up_in_time_is_killed_and_another_is_started_uncounted(
-    ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
+    ray: Ray, running: Callable[[SupervisorActor], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung, second = Actor(), Actor()
     monkeypatch.setattr(parent, "start_actor", Mock(return_value=second))
-    made = running(a_root(Patience(start_seconds=0.05, ping_seconds=0.01)))
+    made = running(a_root(SupervisionTimeouts(start_seconds=0.05, ping_seconds=0.01)))
     made.tell("adopt", charter("flow", "step"), hung, None)
     items = reported(made, lambda items: any(isinstance(item, SupervisorUp) for item in items))
     gone, up = items[0], items[1]
@@ -124,11 +124,11 @@ def test_a_supervisor_that_does_not_come_up_in_time_is_killed_and_another_is_sta
 
 
 def test_a_supervisor_whose_start_ray_refuses_is_started_again(
-    ray: Ray, running: Callable[[Supervising], Any], monkeypatch: pytest.MonkeyPatch
+    ray: Ray, running: Callable[[SupervisorActor], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parent, "start_actor", Mock(side_effect=[ValueError("no such node"), Actor()]))
     dead = Actor()
-    made = running(a_root(Patience()))
+    made = running(a_root(SupervisionTimeouts()))
     made.tell("adopt", charter("flow", "step"), dead, None)
     made.tell("gone", ("flow", 1), RuntimeError("boom"), None)
     items = reported(made, lambda items: any(isinstance(item, SupervisorUp) for item in items))
@@ -155,7 +155,7 @@ class Engine:
         for module in (branches, hearing):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         pipelines = [Pipeline("one"), Pipeline("two")]
-        self.branches = Branches(pipelines, "ensue-0-1", {}, Patience(start_seconds=60.0))
+        self.branches = SupervisorClients(pipelines, "ensue-0-1", {}, SupervisionTimeouts(start_seconds=60.0))
         monkeypatch.setattr(self.branches.root, "_clock", SimpleNamespace(now_us=lambda: int(self.now * 1e6)))
         self.branches.start(SimpleNamespace(node_id="here"), self._tell, lambda _: [])  # type: ignore[arg-type]
         self.passes(0.0)  # the supervisors of the steps come first, and there are none
@@ -323,7 +323,7 @@ def test_a_report_that_cannot_be_seen_to_loses_none_of_those_that_came_with_it(
 
     reports = Reports(2, [Broken("first", "bad"), Broken("second", "good")], None)
     supervisors = Mock(branches={"flow": Mock()}, **{"heard.return_value": reports.items, "failed.return_value": ""})
-    crew = Crew(Mock(), supervisors, Mock(), [Pipeline("flow")], post)
+    crew = WorkerPool(Mock(), supervisors, Mock(), [Pipeline("flow")], post)
     crew._take_all(("flow", 1), reports)
     assert posted == ["good"]
     assert "Broken(step='first', message='bad')" in caplog.text
@@ -338,7 +338,7 @@ def test_a_crew_that_waits_for_a_lost_ray_has_another_thread_see_to_the_loss() -
         held.wait(SECONDS)
 
     supervisors = Mock(**{"start.side_effect": hangs, "is_due.return_value": False, "failed.return_value": ""})
-    crew = Crew(Mock(), supervisors, Mock(), [Pipeline("flow")], Mock())
+    crew = WorkerPool(Mock(), supervisors, Mock(), [Pipeline("flow")], Mock())
     crew.start(Mock())
     stuck = crew._thread
     assert begun.wait(SECONDS)

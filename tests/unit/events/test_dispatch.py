@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from ensue import Event, Pipeline
 from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.actors.worker.outbox import Outbox
-from ensue.events.decide.decision_builder import Book
-from ensue.events.decide.dispatch import MAX_WINDOW, Pool, WorkerSlot, plan_leases
-from ensue.events.decide.inputs import Op
+from ensue.events.decide.decision_builder import DecisionBuilder
+from ensue.events.decide.dispatch import MAX_WINDOW, StepQueue, WorkerSlot, plan_leases
+from ensue.events.decide.inputs import CompletionKind
 from ensue.events.model.codec import MAX_MESSAGE_BYTES
 from ensue.events.pipelines.plan import compile_plan
 from ensue.events.state.records import MAX_ENTRY_BYTES, unpack_records
@@ -44,8 +44,8 @@ def delivery(number: int = 1, *, crashes: int = 0, size: int = 10) -> Delivery:
     return made
 
 
-def pool(ready: int = 0, suspects: int = 0, *slots: WorkerSlot) -> Pool:
-    made = Pool("dispatch", "work")
+def pool(ready: int = 0, suspects: int = 0, *slots: WorkerSlot) -> StepQueue:
+    made = StepQueue("dispatch", "work")
     made.workers.extend(slots)
     for number in range(1, ready + 1):
         made.add(delivery(number))
@@ -58,7 +58,7 @@ def slot(number: int, window: int = 4) -> WorkerSlot:
     return WorkerSlot(number, window, window)
 
 
-def planned(pool: Pool, now_us: int = 0) -> dict[int, list[int]]:
+def planned(pool: StepQueue, now_us: int = 0) -> dict[int, list[int]]:
     """Carry the plan out; delivery numbers by worker."""
     given_out: dict[int, list[int]] = {}
     for worker, deliveries in plan_leases(pool, now_us):
@@ -157,7 +157,7 @@ def test_a_window_grows_with_quick_steps_and_shrinks_with_slow_ones() -> None:
 
 
 def test_large_deliveries_travel_few_at_a_time() -> None:
-    heavy = Pool("dispatch", "work", workers=[slot(1, window=100)])
+    heavy = StepQueue("dispatch", "work", workers=[slot(1, window=100)])
     for number in range(1, 11):
         heavy.add(delivery(number, size=3 * MIB))
     assert planned(heavy) == {1: [1, 2, 3]}
@@ -194,7 +194,7 @@ def test_everything_is_given_out_once_and_suspects_always_alone(
 def test_completions_leave_in_portions_and_all_of_them(count: int) -> None:
     outbox = Outbox(lambda: None)
     for token in range(count):
-        outbox.add([Op.DONE, token, 1, [], False])
+        outbox.add([CompletionKind.DONE, token, 1, [], False])
     bodies = [unpack_message(message) for message in outbox.take()]
     assert all(tag == Tag.COMPLETIONS and len(items) <= 512 for tag, items in bodies)
     assert [item[1] for _, items in bodies for item in items] == list(range(count))
@@ -204,7 +204,7 @@ def test_no_message_of_large_completions_is_too_large_to_be_read() -> None:
     outbox = Outbox(lambda: None)
     data = bytes(4 * MIB)
     for token in range(40):
-        outbox.add([Op.DONE, token, 1, [["Blob", 1, data, None]], False])
+        outbox.add([CompletionKind.DONE, token, 1, [["Blob", 1, data, None]], False])
     messages = outbox.take()
     assert all(len(message) < MAX_MESSAGE_BYTES for message in messages)
     assert sum(len(unpack_message(message)[1]) for message in messages) == 40
@@ -213,16 +213,16 @@ def test_no_message_of_large_completions_is_too_large_to_be_read() -> None:
 def test_the_bell_rings_once_until_the_outbox_is_emptied() -> None:
     rings: list[Any] = []
     outbox = Outbox(lambda: rings.append(1))
-    outbox.add([Op.RELEASE, 1])
-    outbox.add([Op.RELEASE, 2])
+    outbox.add([CompletionKind.RELEASE, 1])
+    outbox.add([CompletionKind.RELEASE, 2])
     assert len(rings) == 1
     outbox.take()
-    outbox.add([Op.RELEASE, 3])
+    outbox.add([CompletionKind.RELEASE, 3])
     assert len(rings) == 2
 
 
 def test_an_entry_of_the_log_that_could_not_be_read_back_is_written_as_several() -> None:
-    book = Book(10)
+    book = DecisionBuilder(10)
     run = Run(bytes(16), PLAN, 0, "Order")
     book.open(0)
     for number in range(40):

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from ensue.events.state.records import Kind, Record
+from ensue.events.state.records import Record, RecordKind
 from ensue.events.views.earlier_events import earlier
 
 A, B, C, D = (bytes([n]) * 16 for n in range(1, 5))
 
 
 def _event(event_id: bytes, name: str = "Order") -> Record:
-    return [Kind.EVENT, event_id, name, 1, b"came " + event_id[:1], None, b"", 0, 0, 100, False]
+    return [RecordKind.EVENT, event_id, name, 1, b"came " + event_id[:1], None, b"", 0, 0, 100, False]
 
 
 def _edit(delivery: int, event_id: bytes | None, *replaces: bytes | None) -> Record:
     fields: list[Any] = [None] * 5 if event_id is None else [event_id, "Order", 2, b"edited " + event_id[:1], None]
-    return [Kind.REDRIVEN, delivery, 200, "ann", *fields, *replaces]
+    return [RecordKind.REDRIVEN, delivery, 200, "ann", *fields, *replaces]
 
 
 def test_events_are_told_in_the_order_in_which_they_came() -> None:

@@ -1,46 +1,58 @@
-"""History: records of a run become what people are shown."""
+"""RunHistory: records of a run become what people are shown."""
 
 from typing import Any
 
 from ensue.events.model.codec import pack
 from ensue.events.model.failure import FailureKind
-from ensue.events.state.records import Kind, Record, pack_records
+from ensue.events.state.records import Record, RecordKind, pack_records
 from ensue.events.state.run_status import Status
-from ensue.events.views.run_history import History, read_history
+from ensue.events.views.run_history import RunHistory, read_history
 
 RUN_ID = bytes(15) + b"\x01"
 FIRST, SECOND, THIRD = (bytes(15) + bytes([number]) for number in (10, 11, 12))
 
 
 def _event(event_id: bytes, name: str, cause: bytes = b"", delivery: int = 0, data: Any = None) -> Record:
-    return [Kind.EVENT, event_id, name, 1, pack(data or {"order_id": "o-1"}), None, cause, delivery, 0, 100, False]
+    return [
+        RecordKind.EVENT,
+        event_id,
+        name,
+        1,
+        pack(data or {"order_id": "o-1"}),
+        None,
+        cause,
+        delivery,
+        0,
+        100,
+        False,
+    ]
 
 
 def _attempt(delivery: int, step: str, *inputs: bytes, attempt: int = 1) -> Record:
-    return [Kind.ATTEMPT, delivery, step, attempt, 110, list(inputs)]
+    return [RecordKind.ATTEMPT, delivery, step, attempt, 110, list(inputs)]
 
 
 def _failed(delivery: int, attempt: int, retry_at_us: int | None) -> Record:
-    return [Kind.FAILED, delivery, attempt, "transient", "OSError", "no line", "trace", 130, retry_at_us]
+    return [RecordKind.FAILED, delivery, attempt, "transient", "OSError", "no line", "trace", 130, retry_at_us]
 
 
 BEGIN: list[Record] = [
-    [Kind.RUN, RUN_ID, "orders", "v1", "hooks/shop", "d-1"],
+    [RecordKind.RUN, RUN_ID, "orders", "v1", "hooks/shop", "d-1"],
     _event(FIRST, "OrderPlaced"),
 ]
 CHAIN: list[Record] = [
     *BEGIN,
     _attempt(1, "charge", FIRST),
     _event(SECOND, "Charged", FIRST, 1),
-    [Kind.DONE, 1, 1, 1, 150, 40, False],
+    [RecordKind.DONE, 1, 1, 1, 150, 40, False],
     _attempt(2, "ship", SECOND),
     _event(THIRD, "Shipped", SECOND, 2),
-    [Kind.DONE, 2, 1, 1, 190, 60, False],
-    [Kind.ENDED, int(Status.COMPLETED), 200],
+    [RecordKind.DONE, 2, 1, 1, 190, 60, False],
+    [RecordKind.ENDED, int(Status.COMPLETED), 200],
 ]
 
 
-def _history(records: list[Record]) -> History:
+def _history(records: list[Record]) -> RunHistory:
     return read_history([(7, pack_records(records))])
 
 
@@ -95,7 +107,7 @@ def test_a_step_that_gave_up_is_an_error_and_its_failure_event_no_result() -> No
         _attempt(1, "charge", FIRST),
         _failed(1, 1, None),
         failure,
-        [Kind.ENDED, int(Status.FAILED), 200],
+        [RecordKind.ENDED, int(Status.FAILED), 200],
     ]
     view = _history(records).view()
     (error,) = view.errors
@@ -111,17 +123,17 @@ def test_a_step_that_gave_up_is_an_error_and_its_failure_event_no_result() -> No
 
 
 def test_a_crash_is_retried_and_a_handed_back_attempt_does_not_count() -> None:
-    crash: Record = [Kind.CRASHED, 1, 1, "signal 9", 130, 500]
+    crash: Record = [RecordKind.CRASHED, 1, 1, "signal 9", 130, 500]
     records = [*BEGIN, _attempt(1, "charge", FIRST), crash, _attempt(1, "charge", FIRST, attempt=2)]
-    released = _history([*records, [Kind.RELEASED, 1, 2, 140]]).view().steps[0]
+    released = _history([*records, [RecordKind.RELEASED, 1, 2, 140]]).view().steps[0]
     assert (released.attempts, released.retried, released.running) == (1, 1, 0)
     gave_up = _history([*BEGIN, _attempt(1, "charge", FIRST), [*crash[:5], None]]).view().errors[0]
     assert (gave_up.kind, gave_up.message) == (FailureKind.UNKNOWN, "signal 9")
 
 
 def test_a_revived_run_is_running_again_without_its_errors() -> None:
-    failed = [*BEGIN, _attempt(1, "charge", FIRST), _failed(1, 1, None), [Kind.ENDED, int(Status.FAILED), 200]]
-    again = [[Kind.REVIVED, 300], _attempt(1, "charge", FIRST), [Kind.DONE, 1, 1, 0, 350, 40, False]]
+    failed = [*BEGIN, _attempt(1, "charge", FIRST), _failed(1, 1, None), [RecordKind.ENDED, int(Status.FAILED), 200]]
+    again = [[RecordKind.REVIVED, 300], _attempt(1, "charge", FIRST), [RecordKind.DONE, 1, 1, 0, 350, 40, False]]
     view = _history([*failed, *again]).view()
     assert (view.status, view.finished_us, view.errors) == (Status.RUNNING, None, [])
     assert (view.steps[0].failed, view.steps[0].done) == (0, 1)
@@ -136,7 +148,7 @@ def test_what_the_pipeline_hears_decides_the_results_where_it_is_known() -> None
 
 
 def test_an_unheard_trigger_is_its_own_result() -> None:
-    view = _history([*BEGIN, [Kind.ENDED, int(Status.COMPLETED), 200]]).view()
+    view = _history([*BEGIN, [RecordKind.ENDED, int(Status.COMPLETED), 200]]).view()
     assert [event.type for event in view.results] == ["OrderPlaced"]
 
 
@@ -153,7 +165,7 @@ def test_records_of_a_newer_kind_and_fields_that_trail_are_passed_over() -> None
 
 
 def test_no_records_are_no_run_yet() -> None:
-    view = History().view()
+    view = RunHistory().view()
     assert (view.trigger, view.started_us, view.results) == (None, 0, [])
 
 
@@ -162,14 +174,14 @@ def test_what_a_compensation_emits_is_a_result_although_a_step_hears_its_type() 
         *BEGIN,
         _attempt(1, "charge", FIRST),
         _event(SECOND, "Charged", FIRST, 1),
-        [Kind.DONE, 1, 1, 1, 150, 40, False],
+        [RecordKind.DONE, 1, 1, 1, 150, 40, False],
         _attempt(2, "ship", SECOND),
         _failed(2, 1, None),
-        [Kind.UNDOING, 160],
+        [RecordKind.UNDOING, 160],
         _attempt(3, "refund", FIRST),
         _event(THIRD, "Charged", FIRST, 3),
-        [Kind.DONE, 3, 1, 1, 190, 60, False],
-        [Kind.ENDED, int(Status.COMPENSATED), 200],
+        [RecordKind.DONE, 3, 1, 1, 190, 60, False],
+        [RecordKind.ENDED, int(Status.COMPENSATED), 200],
     ]
     history = _history(undoing)
     assert [event.id for event in history.view({"OrderPlaced", "Charged"}.__contains__).results] == [THIRD]

@@ -15,8 +15,8 @@ from ensue.events.supervision.tree import (
     PipelineTree,
     Restarted,
     StartWorker,
-    StepNode,
     StepPolicy,
+    StepSupervisorNode,
     StopWorker,
 )
 
@@ -158,7 +158,7 @@ def test_starts_that_fail_are_told_of_after_five_in_a_row_and_tried_for_ever() -
 def test_a_worker_that_worked_is_replaced_before_its_supervisor_is_there_where_nobody_shares_its_fate(
     policy: Supervision, replicas: int, replaced: bool
 ) -> None:
-    early = StepNode("shop", StepPolicy("charge", replicas, policy))
+    early = StepSupervisorNode("shop", StepPolicy("charge", replicas, policy))
     early.node.restore([[SECOND], [["0", 1, 4]], ""], 2 * SECOND)
     told = early.ended_early(0, "killed", 3 * SECOND)
     assert told == (Restarted("charge", "killed", 1, 0.0, expected=False) if replaced else None)
