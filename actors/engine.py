@@ -238,9 +238,9 @@ class Engine(EngineApi):
             logger.info("resuming %d runs from %s", recovered.alive, self.store)
         if recovered.stranded:
             logger.warning("%d runs are of pipeline versions that are not loaded: needs_migration", recovered.stranded)
-        recovered.core.draining = self._state == "draining"
+        recovered.decider.draining = self._state == "draining"
         partition = Partition(
-            recovered.core, self._log, self._epoch, links=self._links, watcher=self, clock=self._clock
+            recovered.decider, self._log, self._epoch, links=self._links, watcher=self, clock=self._clock
         )
         return partition, recovered.alive
 
@@ -311,7 +311,7 @@ class Engine(EngineApi):
 
     def _recheck(self) -> None:
         """Handles of runs that ended in the commit whose outcome nobody heard."""
-        alive = self._partition.core.state.runs
+        alive = self._partition.decider.state.runs
         for handle in list(self._handles.values()):
             if handle.raw_id in alive:
                 continue
@@ -342,7 +342,7 @@ class Engine(EngineApi):
                 "the partition did not end within %.0f s: its log is left open, and not given back", _JOIN_SECONDS
             )
             return
-        if self._partition.core.state.runs:
+        if self._partition.decider.state.runs:
             self._partition.try_snapshot()
         try:
             if not self._state.startswith("failed"):
@@ -357,4 +357,4 @@ class Engine(EngineApi):
 
     def _drain(self) -> None:
         """From now on new events are refused, here and in a partition that begins again."""
-        self._partition.core.draining = True
+        self._partition.decider.draining = True

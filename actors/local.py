@@ -90,11 +90,11 @@ class LocalEngine(EngineApi):
         log = open_log(self.store)
         try:
             self._epoch = self._take_over(log, "local")
-            core = recover(log, self._epoch, self._plans, self._limits).core
+            decider = recover(log, self._epoch, self._plans, self._limits).decider
         except BaseException:
             log.close()
             raise
-        self._partition = Partition(core, log, self._epoch, links=self, watcher=self, clock=self._clock)
+        self._partition = Partition(decider, log, self._epoch, links=self, watcher=self, clock=self._clock)
         for pipeline in self.pipelines.values():
             for step in pipeline.steps.values():
                 for _ in range(step.replicas):
@@ -110,7 +110,7 @@ class LocalEngine(EngineApi):
         if self._state != "ready":
             return
         self._state = "draining"
-        self._partition.core.draining = True
+        self._partition.decider.draining = True
         for worker in self._workers.values():
             await worker.wind_down()
         self._turn()

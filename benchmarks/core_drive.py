@@ -40,7 +40,7 @@ class CoreDrive:
 
     def __init__(self, decided: Callable[[Decision], None] | None = None, next_offset: int = 1) -> None:
         plan = chain_plan()
-        self.core = Decider({plan.pipeline: plan}, DecisionBuilder(next_offset))
+        self.decider = Decider({plan.pipeline: plan}, DecisionBuilder(next_offset))
         self.seconds = 0.0
         self._decided = decided
         self._clock = SystemClock()
@@ -57,7 +57,7 @@ class CoreDrive:
     def turn(self, inputs: list[Input]) -> Decision:
         """Decide once."""
         begin = time.perf_counter()
-        decision = self.core.decide(inputs, self._clock.now_us())
+        decision = self.decider.decide(inputs, self._clock.now_us())
         self.seconds += time.perf_counter() - begin
         if self._decided is not None:
             self._decided(decision)
@@ -72,7 +72,7 @@ class CoreDrive:
         inputs: list[Input] = []
         left = count
         while True:
-            more = min(left, in_flight - len(self.core.state.runs))
+            more = min(left, in_flight - len(self.decider.state.runs))
             left -= more
             decision = self.turn([*inputs, *self.emits(more)])
             inputs = self.answers(decision)

@@ -87,8 +87,8 @@ def measure_waiting(settings: Settings) -> list[Figure]:
         del decision
         drive.turn(failed)
     gc.collect()
-    alive = len(drive.core.state.runs)
-    if alive != count or drive.core.backlog:
+    alive = len(drive.decider.state.runs)
+    if alive != count or drive.decider.backlog:
         raise RuntimeError(f"{alive:,} runs wait, not {count:,}")
     kib = (rss_bytes() - before) / alive / 1024
     return [Figure("waiting", SMALL, f"memory of a waiting run ({alive:,} wait)", "none", "KiB", kib)]

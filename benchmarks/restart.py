@@ -89,16 +89,16 @@ def _fill(settings: Settings, events: int, live: int, *, snapshot: bool = False)
             if decision.writes:
                 log.commit(batch_of(decision, epoch))
 
-        drive = CoreDrive(commit, log.end())
+        drive = CoreDrive(commit, log.next_offset())
         finished = (events - live * _EVENTS_OF_ALIVE) // _EVENTS_OF_FINISHED
         drive.run(finished, _BATCH)
         for _ in range(live // _CHUNK):
             drive.turn(drive.answers(drive.turn([*drive.emits(_CHUNK)])))
-        runs = drive.core.state.runs
+        runs = drive.decider.state.runs
         if len(runs) != live:
             raise RuntimeError(f"{len(runs):,} runs are alive, not {live:,}")
         if snapshot:
-            log.save_snapshot(Snapshot(drive.core.next_offset, dump(drive.core.state)))
+            log.save_snapshot(Snapshot(drive.decider.next_offset, dump(drive.decider.state)))
     return Past(finished * _EVENTS_OF_FINISHED + live * _EVENTS_OF_ALIVE, next(iter(runs)))
 
 

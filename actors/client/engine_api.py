@@ -210,10 +210,10 @@ class EngineApi(OperatorApi):
 
     def _note_progress(self, worker: int, body: list[Any]) -> None:
         """Only of a run that is alive: a step may go on, and say so, when its run is over."""
-        core = self._partition.core
-        slot = core.workers.get(worker)
+        decider = self._partition.decider
+        slot = decider.workers.get(worker)
         delivery = slot[0].leases.get(body[0]) if slot else None
-        if delivery is not None and delivery.run.run_id in core.state.runs:
+        if delivery is not None and delivery.run.run_id in decider.state.runs:
             self.progress[delivery.run.run_id, delivery.step.name] = (body[1], body[2])
 
     def _forget_progress(self, ended: list[RunEnded]) -> None:

@@ -142,7 +142,7 @@ class OperatorApi(ABC):
         """The circuit breakers of all steps and dependencies, by name; none before the engine has read its log."""
         if not hasattr(self, "_partition"):
             return []
-        return self._partition.core.breakers(self._clock.now_us())
+        return self._partition.decider.breakers(self._clock.now_us())
 
     async def force_breaker(
         self, name: str, *, opens: bool, seconds: float | None = None, who: str = "python"

@@ -44,7 +44,7 @@ def revive_input(reader: Reader, run_id: bytes) -> Revive:
         raise RunUnknown(f"no run has the id {format_id(run_id)}")
     if row.status in LIVE:
         raise RunFinished(f"run {format_id(run_id)} is in flight: there is nothing to retry")
-    as_of = reader.end()  # before the records: what is read may be newer than it says, never older
+    as_of = reader.next_offset()  # before the records: what is read may be newer than it says, never older
     letters = all_letters(reader, DeadFilter(run_id=run_id, state=None))
     entries = [unpack_records(entry.body) for entry in reader.entries(row.run)]
     return Revive(
@@ -58,7 +58,7 @@ def _in(letters: Iterable[DeadLetter], state: str) -> frozenset[int]:
 
 def redrive_input(reader: Reader, letter: DeadLetter) -> Redrive:
     """The input that decides on a dead letter; who decides what is for the caller to say."""
-    as_of = reader.end()  # as above
+    as_of = reader.next_offset()  # as above
     entries = [unpack_records(entry.body) for entry in reader.entries(letter.run)]
     entry = Redrive(letter.run_id, letter.run, letter.delivery, "python", entries=entries, as_of=as_of)
     entry.blocked = letter.blocked

@@ -80,8 +80,8 @@ class Watcher(Protocol):
 class Partition:
     """One partition: a core, its log and its links to workers."""
 
-    def __init__(self, core: Decider, log: Log, epoch: int, *, links: Links, watcher: Watcher, clock: Clock) -> None:
-        self.core = core
+    def __init__(self, decider: Decider, log: Log, epoch: int, *, links: Links, watcher: Watcher, clock: Clock) -> None:
+        self.decider = decider
         self.epoch = epoch
         self._log = log
         self._links = links
@@ -90,7 +90,7 @@ class Partition:
         self._inbox: deque[Input] = deque()
         self._asleep = False
         self._due_us: int | None = None
-        self._snapshot_at = core.next_offset
+        self._snapshot_at = decider.next_offset
         self._is_sound = True
         self._forgetting = DedupRetention(log)
 
@@ -111,7 +111,7 @@ class Partition:
     def resume(self) -> None:
         """Go on where the last owner of the log ended."""
         self._is_sound = False
-        self._carry_out(self.core.resume(self._clock.now_us()))
+        self._carry_out(self.decider.resume(self._clock.now_us()))
 
     def run(self, until: Callable[[], bool]) -> None:
         """Turn the loop until told to stop."""
@@ -135,10 +135,10 @@ class Partition:
         if not inputs and (self._due_us is None or now_us < self._due_us):
             return False
         self._is_sound = False
-        self._carry_out(self.core.decide(inputs, now_us))
+        self._carry_out(self.decider.decide(inputs, now_us))
         if (
-            self.core.next_offset - self._snapshot_at > _SNAPSHOT_RECORDS
-            and len(self.core.state.runs) <= _SNAPSHOT_RUNS
+            self.decider.next_offset - self._snapshot_at > _SNAPSHOT_RECORDS
+            and len(self.decider.state.runs) <= _SNAPSHOT_RUNS
         ):
             self.try_snapshot()
         return True
@@ -147,8 +147,8 @@ class Partition:
         """Keep the state as it is now, so that a restart reads less of the log; not one that the log does not lead to."""
         if not self._is_sound:
             return
-        self._snapshot_at = self.core.next_offset
-        self._log.save_snapshot(Snapshot(self.core.next_offset, dump(self.core.state)))
+        self._snapshot_at = self.decider.next_offset
+        self._log.save_snapshot(Snapshot(self.decider.next_offset, dump(self.decider.state)))
 
     def try_snapshot(self) -> None:
         """As `save_snapshot`, where one that fails is no reason to do anything else: the log alone leads to the state."""
@@ -260,7 +260,7 @@ def _add_operations(batch: Batch, decision: Decision) -> None:
 
 
 def _letter(died: Died) -> DeadLetter:
-    run, fault = died.run, died.fault
+    run, fault = died.run, died.error
     return DeadLetter(
         letter_id=died.letter_id,
         run=run.number,

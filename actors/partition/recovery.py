@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from ...cluster.log.protocol import Batch, Log, RunChange, RunRow
-from ...events.decide.circuits import FACT
+from ...events.decide.breakers import BREAKER_FACT
 from ...events.decide.core import Decider, Limits
 from ...events.decide.decision_builder import DecisionBuilder
 from ...events.errors import CodecError, LogCorrupt
@@ -29,7 +29,7 @@ _MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
 class Recovered(NamedTuple):
     """A core with the state of the log; how many runs are alive in it, and how many need a migration."""
 
-    core: Decider
+    decider: Decider
     alive: int
     stranded: int
 
@@ -45,10 +45,10 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
         ):
             stranded.add(number)
     _mark(log, epoch, plans, runs, stranded)
-    book = DecisionBuilder(log.end())
-    book.state = state
-    facts = {fact.name: fact.body for fact in log.facts(FACT) if fact.body is not None}
-    return Recovered(Decider(plans, book, limits, facts), len(state.runs), len(stranded))
+    builder = DecisionBuilder(log.next_offset())
+    builder.state = state
+    facts = {fact.name: fact.body for fact in log.facts(BREAKER_FACT) if fact.body is not None}
+    return Recovered(Decider(plans, builder, limits, facts), len(state.runs), len(stranded))
 
 
 def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int, set[int]]:

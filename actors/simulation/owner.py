@@ -79,11 +79,11 @@ class WitnessLog(MemoryLog):
         about = f"commit {len(place.history.commits)}"
         if place.dice.happens("crash_before_commit", at, about):
             raise Crashed("before a commit")
-        first = self.store.end
+        first = self.store.next_offset
         super().commit(batch)
         place.history.commits.append(list(batch.entries))
         observations = place.history.observations
-        observations.append(Committed(at, batch.epoch, self.store.epoch, first, self.store.end))
+        observations.append(Committed(at, batch.epoch, self.store.epoch, first, self.store.next_offset))
         number = len(place.history.commits) - 1
         observations += [BreakerMoved(at, number, fact.kind, fact.name, fact.body) for fact in batch.facts]
         for letter in batch.dead:
@@ -115,13 +115,13 @@ class Owner:
         self._scheduled = False
         self._busy_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        core = recover(self.log, self.epoch, plans, limits).core
-        self.partition = Partition(core, self.log, self.epoch, links=self, watcher=self, clock=self.clock)
+        decider = recover(self.log, self.epoch, plans, limits).decider
+        self.partition = Partition(decider, self.log, self.epoch, links=self, watcher=self, clock=self.clock)
 
     @property
-    def core(self) -> Decider:
+    def decider(self) -> Decider:
         """The state, and what decides."""
-        return self.partition.core
+        return self.partition.decider
 
     def begin(self) -> None:
         """Go on where the log ends."""

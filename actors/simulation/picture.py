@@ -42,7 +42,7 @@ def pending(state: State) -> list[str]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    undos = [[number, undo.step.name] for number, undo in (run.undos or {}).items()]
+    undos = [[number, undo.step.name] for number, undo in (run.compensations or {}).items()]
     return {
         "number": run.number,
         "serial": run.serial,
@@ -54,13 +54,13 @@ def _run(run: Run) -> dict[str, Any]:
         "results": [ref.event_id.hex() for ref in run.results or ()],
         "errors": [[fault.step, fault.failure.error, fault.delivery, fault.handled] for fault in run.errors or ()],
         "undos": undos,
-        "undoing": run.undoing.number if run.undoing else None,
+        "undoing": run.compensating.number if run.compensating else None,
     }
 
 
 def _delivery(d: Delivery) -> list[Any]:
     status = d.status.name if d.status in _ENDED else "ALIVE"
-    return [d.step.name, [_value(v) for v in d.inputs], d.key, status, d.attempt, d.crashes, d.emitted, d.lives]
+    return [d.step.name, [_value(v) for v in d.inputs], d.key, status, d.attempt, d.crashes, d.emitted, d.redrives]
 
 
 def _side(side: Any) -> list[Any]:

@@ -161,8 +161,8 @@ class World:
     def _compare(self, owner: Owner) -> None:
         """The state that the log alone leads to has to be the state in memory."""
         log = _NoSnapshots(self.history.store)
-        replayed = recover(log, owner.epoch, self.history.plans).core.state
-        self._note(Compared(self.loop.time(), difference(owner.core.state, replayed)))
+        replayed = recover(log, owner.epoch, self.history.plans).decider.state
+        self._note(Compared(self.loop.time(), difference(owner.decider.state, replayed)))
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class World:
         self.attempts += 1
         worker, item = attempt.worker, attempt.item
         step = worker.step.name
-        end = self.history.store.end
+        end = self.history.store.next_offset
         self._note(CodeStarted(self.loop.time(), worker.number, step, item[0], item[1], item[2], item[3], end))
 
     def code_ended(self, attempt: SimAttempt, emitted: int | None) -> None:
@@ -278,7 +278,7 @@ class World:
 
     def turned(self, owner: Owner) -> None:
         """An owner's loop turned: perhaps that was the last time."""
-        if self.dice.is_over and owner is self._owner and not owner.core.state.runs:
+        if self.dice.is_over and owner is self._owner and not owner.decider.state.runs:
             self.maybe_over()
 
     def maybe_over(self) -> None:
@@ -286,7 +286,7 @@ class World:
         if not self.dice.is_over or self._frozen or self.clients.waiting:
             return
         owner = self._owner
-        if owner is not None and not owner.core.state.runs and not self.history.store.live:
+        if owner is not None and not owner.decider.state.runs and not self.history.store.live:
             self.loop.stop()
 
     # -- time ---------------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class World:
             "busy": "the simulation goes round in a circle",
         }[self.loop.ended or "idle"]
         lines = [f"event {number} was never accepted" for number in sorted(self.clients.waiting)]
-        lines += pending(self._owner.core.state) if self._owner is not None else ["the log has no owner"]
+        lines += pending(self._owner.decider.state) if self._owner is not None else ["the log has no owner"]
         live = [row.run_id.hex() for row in self.history.store.runs.values() if Status(row.status) in LIVE]
         lines += [f"run {run_id} is not over in the log" for run_id in live]
         return "\n".join([why, *lines[:30]])

@@ -224,7 +224,7 @@ class Reader(Protocol):
         """How many runs each (pipeline, status) has; pairs without runs are left out."""
         ...
 
-    def end(self) -> int:
+    def next_offset(self) -> int:
         """The offset that the next record will have."""
         ...
 
@@ -298,7 +298,7 @@ class Log(Protocol):
         """
         ...
 
-    def end(self) -> int:
+    def next_offset(self) -> int:
         """The offset that the next record must have."""
         ...
 

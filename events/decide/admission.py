@@ -27,10 +27,10 @@ _RUN = int(RecordKind.RUN)
 class Admission:
     """The way in."""
 
-    def __init__(self, plans: Mapping[str, Plan], book: DecisionBuilder, limits: Limits) -> None:
+    def __init__(self, plans: Mapping[str, Plan], builder: DecisionBuilder, limits: Limits) -> None:
         self.draining = False
         self._plans = plans
-        self._book = book
+        self._builder = builder
         self._limits = limits
         self._remembered: dict[tuple[str, str], PriorDelivery] = {}
 
@@ -45,7 +45,7 @@ class Admission:
             answer = Accepted(emit.event_id, emit.run_id, duplicate=False)
             self._start(emit)
         if emit.reply is not None:
-            self._book.decision.answers.append(Answer(emit.reply, answer))
+            self._builder.decision.answers.append(Answer(emit.reply, answer))
 
     def announce(self, notice: Announce) -> None:
         """Start a run wherever somebody hears a notice, but for the pipeline of a step that would hear of itself."""
@@ -55,8 +55,8 @@ class Admission:
                 self._start(
                     Emit(
                         plan.pipeline,
-                        self._book.fresh_id(plan.pipeline),
-                        self._book.fresh_id(notice.type),
+                        self._builder.fresh_id(plan.pipeline),
+                        self._builder.fresh_id(notice.type),
                         notice.type,
                         notice.version,
                         notice.data,
@@ -74,22 +74,22 @@ class Admission:
                 return Accepted(known.event_id, known.run_id, duplicate=True)
         if self.draining:
             return Overloaded("the engine is draining: send it again", retry_after_seconds=5.0)
-        state = self._book.state
+        state = self._builder.state
         if len(state.runs) >= self._limits.runs or state.size_bytes >= self._limits.size_bytes:
             return Overloaded(f"{len(state.runs):,} runs are in flight: send it again")
         return None
 
     def _start(self, emit: Emit) -> None:
-        book = self._book
+        builder = self._builder
         plan = self._plans[emit.pipeline]
-        run = transitions.begin(book.state, emit.run_id, plan, book.now_us, emit.type)
-        book.decision.started.append(run)
-        book.record(run, [_RUN, emit.run_id, plan.pipeline, plan.version, emit.source, emit.sender_id])
+        run = transitions.begin(builder.state, emit.run_id, plan, builder.now_us, emit.type)
+        builder.decision.started.append(run)
+        builder.record(run, [_RUN, emit.run_id, plan.pipeline, plan.version, emit.source, emit.sender_id])
         ref = Ref(emit.event_id, emit.type, emit.version, emit.data, emit.key, run.root)
-        book.record(run, results.event_record(ref, b"", 0, 0, book.now_us, many=False))
+        builder.record(run, results.event_record(ref, b"", 0, 0, builder.now_us, many=False))
         if emit.sender_id is not None:
             self._remembered[emit.source, emit.sender_id] = PriorDelivery(emit.digest, emit.event_id, emit.run_id)
-            book.decision.seen.append((emit.source, emit.sender_id, emit.digest, emit.run_id, emit.event_id))
-        if not transitions.hear(book.state, run, ref):
+            builder.decision.seen.append((emit.source, emit.sender_id, emit.digest, emit.run_id, emit.event_id))
+        if not transitions.hear(builder.state, run, ref):
             run.results = [ref]
-        book.settle(run)  # heard by a join alone, nothing is pending either
+        builder.settle(run)  # heard by a join alone, nothing is pending either

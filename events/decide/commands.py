@@ -103,7 +103,7 @@ class Died(NamedTuple):
     delivery: int
     event_type: str
     event_id: bytes
-    fault: RecordedError
+    error: RecordedError
     time_us: int
     blocked: bool
 

@@ -15,7 +15,7 @@ from ..state import keys
 from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import results
 from .admission import Admission
-from .circuits import Breakers
+from .breakers import Breakers
 from .commands import Audited, CancelDeliveries, Credit, Decision, Kill, Remembered
 from .decision_builder import DecisionBuilder
 from .dispatch import StepQueue, WorkerSlot, size_of
@@ -63,7 +63,7 @@ class Decider:
     def __init__(
         self,
         plans: Mapping[str, Plan],
-        book: DecisionBuilder,
+        builder: DecisionBuilder,
         limits: Limits | None = None,
         facts: Mapping[str, bytes] | None = None,
     ) -> None:
@@ -74,23 +74,23 @@ class Decider:
             for step in plan.steps
         }
         self.workers: dict[int, tuple[WorkerSlot, StepQueue]] = {}
-        self._book = book
+        self._builder = builder
         self._limits = limits or Limits()
-        self._circuits = Breakers(plans.values(), self.pools, book, facts or {})
-        self._starting = Admission(self.plans, book, self._limits)
-        self._operators = OperatorDecisions(self.plans, book, self._stop_leases, self._is_busy)
-        self._leasing = Leasing(book, self.pools, self._limits)
+        self._breakers = Breakers(plans.values(), self.pools, builder, facts or {})
+        self._starting = Admission(self.plans, builder, self._limits)
+        self._operators = OperatorDecisions(self.plans, builder, self._stop_leases, self._is_busy)
+        self._leasing = Leasing(builder, self.pools, self._limits)
         self._owed: dict[tuple[int, int], int] = {}
 
     @property
     def state(self) -> State:
         """All live runs."""
-        return self._book.state
+        return self._builder.state
 
     @property
     def next_offset(self) -> int:
         """The offset that the next record gets."""
-        return self._book.next_offset
+        return self._builder.next_offset
 
     @property
     def draining(self) -> bool:
@@ -103,11 +103,11 @@ class Decider:
 
     def decide(self, inputs: Iterable[Input], now_us: int) -> Decision:
         """What follows from these inputs at this time (microseconds since the epoch)."""
-        book = self._book
-        book.open(now_us)
+        builder = self._builder
+        builder.open(now_us)
         self._starting.open()
-        book.expire()
-        self._circuits.expire()
+        builder.expire()
+        self._breakers.expire()
         for entry in inputs:
             self._hear(entry)
         self._dispatch()
@@ -117,14 +117,14 @@ class Decider:
 
     def resume(self, now_us: int) -> Decision:
         """After a replay: everything that was under way when the last owner ended is ready again."""
-        book = self._book
-        book.open(now_us)
-        alive = [d for run in book.state.runs.values() for d in run.deliveries.values()]
-        book.state.fresh.clear()
+        builder = self._builder
+        builder.open(now_us)
+        alive = [d for run in builder.state.runs.values() for d in run.deliveries.values()]
+        builder.state.fresh.clear()
         for delivery in sorted(alive, key=_order):
             self._resume_delivery(delivery)
-        for run in list(book.state.runs.values()):
-            book.settle(run)
+        for run in list(builder.state.runs.values()):
+            builder.settle(run)
         self._dispatch()
         return self._close()
 
@@ -138,7 +138,7 @@ class Decider:
 
     def breakers(self, now_us: int) -> list[BreakerView]:
         """The circuit breakers as operators see them."""
-        return self._circuits.views(now_us)
+        return self._breakers.views(now_us)
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Decider:
         elif isinstance(entry, Announce):
             self._starting.announce(entry)
         elif isinstance(entry, Note):
-            self._book.decision.facts.append(Remembered(*entry))
+            self._builder.decision.facts.append(Remembered(*entry))
         elif isinstance(entry, StepBroken):
             self._broken(entry)
         else:
@@ -171,9 +171,9 @@ class Decider:
         elif isinstance(entry, Redrive):
             self._operators.redrive(entry)
         elif isinstance(entry, Force):
-            self._circuits.force(entry)
+            self._breakers.force(entry)
         elif isinstance(entry, Audit):
-            self._book.decision.audit.append(Audited(*entry))
+            self._builder.decision.audit.append(Audited(*entry))
         else:
             assert_never(entry)
 
@@ -210,7 +210,7 @@ class Decider:
                 self._probed(pool, delivery, op)
         if done:
             slot.learn(spent_us / done)
-            pool.strains = 0
+            pool.exhaustions = 0
             self._well(pool, good, slow)
 
     def _goes_on(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
@@ -222,33 +222,33 @@ class Decider:
 
     def _well(self, pool: StepQueue, calls: int, slow: int) -> None:
         """Calls came back, `slow` of them late; while half-open only the probe counts."""
-        if calls and pool.circuit is not None and not pool.probes:
-            self._circuits.succeeded(pool.circuit, calls, slow)
+        if calls and pool.breaker is not None and not pool.probes:
+            self._breakers.succeeded(pool.breaker, calls, slow)
 
     def _finished(self, delivery: Delivery, item: Completion) -> None:
-        book = self._book
+        builder = self._builder
         if item[0] == DONE and (len(item) <= _TOTAL or item[_TOTAL] <= delivery.emitted):
-            results.done(book, delivery, item)
+            results.done(builder, delivery, item)
         elif item[0] == FAIL:
-            results.failed(book, delivery, Failure(*item[2:6]), item[6])
+            results.failed(builder, delivery, Failure(*item[2:6]), item[6])
         else:
-            results.released(book, delivery)
-        book.settle(delivery.run)
+            results.released(builder, delivery)
+        builder.settle(delivery.run)
 
     def _heed(self, pool: StepQueue, delivery: Delivery, item: Completion) -> None:
         """What a failure says of the step, whatever becomes of the delivery."""
         if item[2] == FailureKind.RESOURCE:
-            self._leasing.strain(pool)
-        if item[7] and pool.circuit is not None:
-            self._circuits.failed(pool.circuit, delivery, f"{item[3]}: {item[4]}"[:_MOST_REASON])
+            self._leasing.resource_exhausted(pool)
+        if item[7] and pool.breaker is not None:
+            self._breakers.failed(pool.breaker, delivery, f"{item[3]}: {item[4]}"[:_MOST_REASON])
 
     def _probed(self, pool: StepQueue, delivery: Delivery, op: int) -> None:
         """A half-open circuit's probe came back: done proves something, a failure that counts was heeded already."""
-        circuit = pool.circuit
-        if circuit is not None and circuit.probe is delivery:
-            circuit.probe = None
+        breaker = pool.breaker
+        if breaker is not None and breaker.probe is delivery:
+            breaker.probe = None
             if op == CompletionKind.DONE:
-                self._circuits.succeeded(circuit, 1, 0)
+                self._breakers.succeeded(breaker, 1, 0)
 
     def _missing(self, entry: Missing) -> None:
         """A worker does not have what was sent to it, nor an answer to it: it is given out again."""
@@ -264,36 +264,36 @@ class Decider:
 
     def _lost(self, pool: StepQueue, delivery: Delivery) -> None:
         """A delivery left its worker without a result."""
-        if pool.circuit is not None and pool.circuit.probe is delivery:
-            pool.circuit.probe = None
+        if pool.breaker is not None and pool.breaker.probe is delivery:
+            pool.breaker.probe = None
         if delivery.status is LEASED:
-            results.released(self._book, delivery)
-            self._book.settle(delivery.run)
+            results.released(self._builder, delivery)
+            self._builder.settle(delivery.run)
 
     def _streamed(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
         if delivery.status is LEASED:
             if item[2] > delivery.emitted:
                 return  # one before it was lost: what the step says at its end will not add up, and it runs again
-            results.emitted(self._book, delivery, item[2], item[3], many=True)
+            results.emitted(self._builder, delivery, item[2], item[3], many=True)
             self._owed[slot.worker, item[1]] = item[2] + len(item[3])
         else:
-            self._book.decision.cancel.append(CancelDeliveries(slot.worker, [item[1]]))
+            self._builder.decision.cancel.append(CancelDeliveries(slot.worker, [item[1]]))
 
     def _pay(self) -> None:
         """Let generators go on. Where much waits only probes: it may wait for them, and for the others memory is bounded."""
         free = not self._owed or self.backlog < self._limits.backlog
         paid = list(self._owed) if free else [lease for lease in self._owed if self._is_probe(*lease)]
-        self._book.decision.credit += [Credit(*lease, self._owed.pop(lease)) for lease in paid]
+        self._builder.decision.credit += [Credit(*lease, self._owed.pop(lease)) for lease in paid]
 
     def _is_probe(self, worker: int, token: int) -> bool:
-        known = self.workers.get(worker) if self._circuits.moving else None
-        return known is not None and self._circuits.is_probe(known[0].leases.get(token))
+        known = self.workers.get(worker) if self._breakers.moving else None
+        return known is not None and self._breakers.is_probe(known[0].leases.get(token))
 
     def _stuck(self, slot: WorkerSlot, token: int) -> None:
         slot.stuck.add(token)
         if not slot.closed:
             slot.closed = True
-            self._book.decision.kill.append(Kill(slot.worker, "a step did not return in its time"))
+            self._builder.decision.kill.append(Kill(slot.worker, "a step did not return in its time"))
 
     # -- workers -----------------------------------------------------------------------------------------------------
 
@@ -320,22 +320,22 @@ class Decider:
         pool.workers.remove(slot)
         victims: list[Delivery] = []
         for token, delivery in slot.leases.items():
-            if token in slot.stuck and pool.circuit is not None and pool.circuit.counts(TimeoutError):
-                self._circuits.failed(pool.circuit, delivery, "time-out")
-            if pool.circuit is not None and pool.circuit.probe is delivery:
-                pool.circuit.probe = None
+            if token in slot.stuck and pool.breaker is not None and pool.breaker.counts(TimeoutError):
+                self._breakers.failed(pool.breaker, delivery, "time-out")
+            if pool.breaker is not None and pool.breaker.probe is delivery:
+                pool.breaker.probe = None
             if delivery.status is not LEASED:
                 continue
             if token in slot.stuck:
-                results.timed_out(self._book, delivery)
+                results.timed_out(self._builder, delivery)
             elif entry.expected or slot.closed:
-                results.released(self._book, delivery)
+                results.released(self._builder, delivery)
             else:
                 victims.append(delivery)
-                results.crashed(self._book, delivery, entry.message, self._limits.crashes)
-            self._book.settle(delivery.run)
+                results.crashed(self._builder, delivery, entry.message, self._limits.crashes)
+            self._builder.settle(delivery.run)
         if not entry.expected:
-            pool.died(victims, self._limits.crashes, self._book.now_us)
+            pool.died(victims, self._limits.crashes, self._builder.now_us)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -352,44 +352,44 @@ class Decider:
                 if delivery.run is run and not delivery.step.pivot  # it may still be done
             ]
             if tokens:
-                self._book.decision.cancel.append(CancelDeliveries(worker, tokens))
+                self._builder.decision.cancel.append(CancelDeliveries(worker, tokens))
 
     def _resume_delivery(self, delivery: Delivery) -> None:
-        book = self._book
+        builder = self._builder
         if delivery.status is LEASED:
             keys.release(delivery, READY)
-            delivery.lost += 1
-            if delivery.lost >= self._limits.lost:
-                text = f"the engine ended {delivery.lost} times while this was running"
-                results.give_up(book, delivery, Failure(FailureKind.UNKNOWN, "EngineDied", text))
+            delivery.engine_losses += 1
+            if delivery.engine_losses >= self._limits.engine_losses:
+                text = f"the engine ended {delivery.engine_losses} times while this was running"
+                results.give_up(builder, delivery, Failure(FailureKind.UNKNOWN, "EngineDied", text))
                 return
-        if not keys.may_run(book.state, delivery):
+        if not keys.may_run(builder.state, delivery):
             return
-        if delivery.status is WAITING and delivery.due_us > book.now_us:
-            book.set_timer(delivery, delivery.due_us)
+        if delivery.status is WAITING and delivery.due_us > builder.now_us:
+            builder.set_timer(delivery, delivery.due_us)
         elif delivery.status in (READY, WAITING):
-            keys.ready(book.state, delivery)
+            keys.ready(builder.state, delivery)
 
     # -- out ---------------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         """Give out what is ready, and what ensues from what could not be given out."""
-        book = self._book
+        builder = self._builder
         while True:
-            while book.announced:
-                announced, book.announced = book.announced, []
+            while builder.announced:
+                announced, builder.announced = builder.announced, []
                 for notice in announced:
                     self._starting.announce(notice)
             self._leasing.enqueue()
             if self.draining:
                 return
             self._leasing.lease()
-            if not (book.state.fresh or book.announced):
+            if not (builder.state.fresh or builder.announced):
                 return
 
     def _close(self) -> Decision:
-        decision = self._book.close()
-        for due_us in (self._circuits.due_us, self._leasing.due_us):
+        decision = self._builder.close()
+        for due_us in (self._breakers.due_us, self._leasing.due_us):
             if due_us is not None and (decision.due_us is None or due_us < decision.due_us):
                 decision.due_us = due_us
         return decision

@@ -50,10 +50,10 @@ def letter_id(run_id: bytes, delivery: int) -> bytes:
 
 def bury(decision: Decision, run: Run) -> None:
     """A run fails: what gave up in it, and is no dead letter yet, becomes one."""
-    faults = {fault.delivery: fault for fault in run.errors or ()}
+    errors = {error.delivery: error for error in run.errors or ()}
     for delivery in run.deliveries.values():
-        if delivery.status is DeliveryStatus.FAILED and not delivery.buried:
-            decision.dead.append(_died(decision, delivery, faults[delivery.number], blocked=False))
+        if delivery.status is DeliveryStatus.FAILED and not delivery.is_dead_letter:
+            decision.dead.append(_died(decision, delivery, errors[delivery.number], blocked=False))
 
 
 def block(decision: Decision, delivery: Delivery, failure: Failure) -> CompensationBlocked:
@@ -80,15 +80,15 @@ def settle(decision: Decision, run_id: bytes, delivery: int, turn: LetterTurn) -
 def forgo(decision: Decision, run: Run) -> None:
     """A run was undone, so it cannot come back: its letters that are open are discarded."""
     for delivery in run.deliveries.values():
-        if delivery.buried and not delivery.discarded:
+        if delivery.is_dead_letter and not delivery.discarded:
             settle(decision, run.run_id, delivery.number, LetterTurn.DISCARD)
             letter = format_id(letter_id(run.run_id, delivery.number))
             decision.audit.append(Audited(_WHO, "letter discard", letter, "its run was undone"))
 
 
-def _died(decision: Decision, delivery: Delivery, fault: RecordedError, *, blocked: bool) -> Died:
+def _died(decision: Decision, delivery: Delivery, error: RecordedError, *, blocked: bool) -> Died:
     last = delivery.last_ref
     letter = letter_id(delivery.run.run_id, delivery.number)
     decision.settled = [settled for settled in decision.settled if settled.letter_id != letter]  # redriven, dead again
     event_type, event_id = (last.type, last.event_id) if last else ("", b"")
-    return Died(letter, delivery.run, delivery.number, event_type, event_id, fault, decision.now_us, blocked)
+    return Died(letter, delivery.run, delivery.number, event_type, event_id, error, decision.now_us, blocked)

@@ -23,7 +23,7 @@ from .inputs import Announce
 
 __all__ = ["DecisionBuilder"]
 
-_ENDED, _UNDOING = int(RecordKind.ENDED), int(RecordKind.UNDOING)
+_ENDED, _COMPENSATING = int(RecordKind.ENDED), int(RecordKind.COMPENSATING)
 _WAITING = DeliveryStatus.WAITING
 _MOST_STALE = 64
 _STILL = (_WAITING, DeliveryStatus.FAILED, DeliveryStatus.PARKED)
@@ -106,18 +106,18 @@ class DecisionBuilder:
             if not run.leased:
                 self._settle_halted(run)
         elif len(run.deliveries) == run.dead:
-            self.end(run, Status.FAILED if run.dead else Status.COMPLETED)
+            self.mark_ended(run, Status.FAILED if run.dead else Status.COMPLETED)
 
     def _settle_halted(self, run: Run) -> None:
-        if run.phase is RunPhase.HALTING and run.undos:
-            self.record(run, [_UNDOING, self.now_us])
-            transitions.begin_undoing(self.state, run)
+        if run.phase is RunPhase.HALTING and run.compensations:
+            self.record(run, [_COMPENSATING, self.now_us])
+            transitions.begin_compensating(self.state, run)
         elif run.phase is RunPhase.HALTING:
-            self.end(run, Status.CANCELLED if run.cancelling else Status.FAILED)
-        elif run.undoing is None:
-            self.end(run, Status.COMPENSATED)
+            self.mark_ended(run, Status.CANCELLED if run.cancelling else Status.FAILED)
+        elif run.compensating is None:
+            self.mark_ended(run, Status.COMPENSATED)
 
-    def end(self, run: Run, status: Status) -> None:
+    def mark_ended(self, run: Run, status: Status) -> None:
         """End a run, unless it has ended."""
         if self.state.runs.get(run.run_id) is not run:
             return
@@ -130,7 +130,7 @@ class DecisionBuilder:
         if run.deliveries:
             self._forget_timers(run)
         run.deliveries.clear()
-        run.undos = None  # a run and its deliveries know each other: no cycle is left for the collector
+        run.compensations = None  # a run and its deliveries know each other: no cycle is left for the collector
         self.change(run, status, self.now_us)
         self.decision.ended.append(RunEnded(run, status))
 
@@ -160,8 +160,8 @@ class DecisionBuilder:
     def wait(self, delivery: Delivery, due_us: int) -> None:
         """Let a delivery wait for its next attempt."""
         keys.release(delivery, _WAITING)
-        delivery.lost = 0
-        if delivery.run.phase and delivery is not delivery.run.undoing:
+        delivery.engine_losses = 0
+        if delivery.run.phase and delivery is not delivery.run.compensating:
             keys.park(self.state, delivery)
         elif due_us <= self.now_us:
             keys.ready(self.state, delivery)

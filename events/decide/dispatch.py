@@ -29,8 +29,8 @@ _SMOOTHING = 0.2
 _MOST_ERRORS = 100
 _REPLACED_US = 5_000_000
 """By then another worker has taken the place of one that ended, or none will soon."""
-_FIRST_STRAIN_US = 1_000_000
-_MOST_STRAIN_US = 60_000_000
+_FIRST_EXHAUSTED_US = 1_000_000
+_MOST_EXHAUSTED_US = 60_000_000
 _MOST_ERROR_CHARACTERS = 16_384
 
 
@@ -57,9 +57,9 @@ class WorkerSlot:
         self.window = min(max(self.concurrency, within_horizon), MAX_WINDOW)
 
     @property
-    def is_at_trial(self) -> bool:
+    def is_on_probation(self) -> bool:
         """Whether it has suspects, and so takes nothing else."""
-        return bool(self.leases) and next(iter(self.leases.values())).is_suspect
+        return bool(self.leases) and next(iter(self.leases.values())).is_quarantined
 
 
 @dataclass(slots=True, eq=False)
@@ -76,46 +76,46 @@ class StepQueue:
     step: str
     streams: bool = False
     ready: deque[Delivery] = field(default_factory=deque[Delivery])
-    suspects: deque[Delivery] = field(default_factory=deque[Delivery])
+    quarantine: deque[Delivery] = field(default_factory=deque[Delivery])
     workers: list[WorkerSlot] = field(default_factory=list[WorkerSlot])
     broken: str | None = None
-    circuit: BreakerState | None = None
-    strains: int = 0
-    strained_until_us: int = 0
+    breaker: BreakerState | None = None
+    exhaustions: int = 0
+    exhausted_until_us: int = 0
     slow_us: float = inf
     replaced_us: int = 0
 
     @property
     def waiting(self) -> int:
         """How many deliveries wait for a worker."""
-        return len(self.ready) + len(self.suspects)
+        return len(self.ready) + len(self.quarantine)
 
     @property
     def probes(self) -> bool:
         """Whether its circuit lets single probes through."""
-        return self.circuit is not None and self.circuit.status is BreakerStatus.HALF_OPEN
+        return self.breaker is not None and self.breaker.status is BreakerStatus.HALF_OPEN
 
-    def strain(self, now_us: int) -> None:
+    def resource_exhausted(self, now_us: int) -> None:
         """It ran out of a resource: nothing goes out for 1 s, doubling to a minute."""
-        self.strains += 1
-        self.strained_until_us = now_us + min(_FIRST_STRAIN_US << min(self.strains - 1, 16), _MOST_STRAIN_US)
+        self.exhaustions += 1
+        self.exhausted_until_us = now_us + min(_FIRST_EXHAUSTED_US << min(self.exhaustions - 1, 16), _MOST_EXHAUSTED_US)
 
     def add(self, delivery: Delivery) -> None:
         """A delivery is ready: a suspect before all others, a culprit behind them."""
-        (self.suspects if delivery.crashes == 1 and delivery.is_suspect else self.ready).append(delivery)
+        (self.quarantine if delivery.crashes == 1 and delivery.is_quarantined else self.ready).append(delivery)
 
     def died(self, victims: list[Delivery], crashes: int, now_us: int) -> None:
         """A worker's process died with these in it, and `crashes` such deaths are enough for one of them."""
         self.replaced_us = now_us + _REPLACED_US
-        known = victims[0].death if victims else None
+        known = victims[0].shared_crash if victims else None
         if known is not None and not known.solved:  # so it was a trial, and all of them were at that death
             known.solved = True
-            cleared = [d for d in self.suspects if not d.is_suspect]
-            self.suspects = deque(d for d in self.suspects if d.is_suspect)
+            cleared = [d for d in self.quarantine if not d.is_quarantined]
+            self.quarantine = deque(d for d in self.quarantine if d.is_quarantined)
             self.ready.extendleft(reversed(cleared))
-        death = SharedCrash() if len(victims) > 1 else None
+        shared_crash = SharedCrash() if len(victims) > 1 else None
         for delivery in victims:
-            delivery.death = death if _affords_another(delivery, crashes) else None
+            delivery.shared_crash = shared_crash if _affords_another(delivery, crashes) else None
 
 
 def _affords_another(delivery: Delivery, crashes: int) -> bool:
@@ -128,9 +128,9 @@ def plan_leases(pool: StepQueue, now_us: int) -> list[tuple[WorkerSlot, list[Del
     """Take what can go out now from the queues, and say where to."""
     plan: list[tuple[WorkerSlot, list[Delivery]]] = []
     workers = [w for w in pool.workers if not w.closed]
-    if pool.suspects:
+    if pool.quarantine:
         workers = _isolate(pool, workers, plan, now_us)
-    open_ = [w for w in workers if len(w.leases) < w.window and not w.is_at_trial]
+    open_ = [w for w in workers if len(w.leases) < w.window and not w.is_on_probation]
     open_.sort(key=_load, reverse=True)
     while pool.ready and open_:
         worker = open_.pop()
@@ -138,7 +138,7 @@ def plan_leases(pool: StepQueue, now_us: int) -> list[tuple[WorkerSlot, list[Del
         taken = _take(pool, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
         if taken:
             plan.append((worker, taken))
-    if pool.suspects:  # a culprit whose turn it is
+    if pool.quarantine:  # a culprit whose turn it is
         planned = [worker for worker, _ in plan]
         _try_suspects(pool, [w for w in workers if not w.leases and w not in planned], plan)
     return plan
@@ -154,8 +154,8 @@ def _isolate(
     """Have idle workers try suspects. Where none is idle nor will be soon, keep one back until it is."""
     used = _try_suspects(pool, [w for w in workers if not w.leases], plan)
     rest = [w for w in workers if w not in used]
-    some_will = used or now_us < pool.replaced_us or any(w.is_at_trial for w in workers)
-    return rest if some_will or not pool.suspects else rest[1:]
+    some_will = used or now_us < pool.replaced_us or any(w.is_on_probation for w in workers)
+    return rest if some_will or not pool.quarantine else rest[1:]
 
 
 def _try_suspects(
@@ -163,7 +163,7 @@ def _try_suspects(
 ) -> list[WorkerSlot]:
     """Plan a trial for each of these, as far as there are suspects; returns whom one is planned for."""
     used: list[WorkerSlot] = []
-    while pool.suspects and idle:
+    while pool.quarantine and idle:
         tried = _likeliest(pool, idle[-1].window)
         if tried:
             used.append(idle[-1])
@@ -173,19 +173,19 @@ def _try_suspects(
 
 def _likeliest(pool: StepQueue, most: int) -> list[Delivery]:
     """Take who is tried next: the newest of those that were at the oldest death, as many as are to run together."""
-    death = pool.suspects[0].death
-    peers = [d for d in pool.suspects if d.death is death and d.status is DeliveryStatus.READY]
+    shared_crash = pool.quarantine[0].shared_crash
+    peers = [d for d in pool.quarantine if d.shared_crash is shared_crash and d.status is DeliveryStatus.READY]
     peers.sort(key=lambda d: d.order)
-    most = min(most, death.together) if death is not None else 1
+    most = min(most, shared_crash.together) if shared_crash is not None else 1
     tried: list[Delivery] = []
     held_bytes = 0
     while peers and len(tried) < most and (held_bytes < MAX_LEASED_BYTES or not tried):
         tried.append(peers.pop())
         held_bytes += size_of(tried[-1])
-    if death is not None and tried:
-        death.together = 2 * len(tried)
-    others = (d for d in pool.suspects if d.death is not death)
-    pool.suspects = deque((*peers, *others))
+    if shared_crash is not None and tried:
+        shared_crash.together = 2 * len(tried)
+    others = (d for d in pool.quarantine if d.shared_crash is not shared_crash)
+    pool.quarantine = deque((*peers, *others))
     return tried
 
 
@@ -196,8 +196,8 @@ def _take(pool: StepQueue, most: int, held_bytes: int) -> list[Delivery]:
         delivery = pool.ready.popleft()
         if delivery.status is not DeliveryStatus.READY:
             continue
-        if delivery.crashes and delivery.is_suspect:  # few have crashed, and this is done for each
-            pool.suspects.append(delivery)
+        if delivery.crashes and delivery.is_quarantined:  # few have crashed, and this is done for each
+            pool.quarantine.append(delivery)
             continue
         taken.append(delivery)
         held_bytes += size_of(delivery)
@@ -225,26 +225,26 @@ def item_of(delivery: Delivery, token: int) -> list[Any]:
     packed = [_pack_input(inputs[0])] if len(inputs) == 1 else [_pack_input(value) for value in inputs]
     item = [token, run.run_id, delivery.number, delivery.attempt, delivery.first_us, delivery.emitted, packed]
     if run.errors or delivery.edited:
-        item.append(_pack_faults(run.errors or []))
+        item.append(_pack_errors(run.errors or []))
     if delivery.edited:
         item.append(delivery.inputs[0].event_id)  # type: ignore[union-attr]  # what is edited has one event
     return item
 
 
-def _pack_faults(faults: list[RecordedError]) -> list[Any]:
+def _pack_errors(errors: list[RecordedError]) -> list[Any]:
     """The newest, as far as they fit: they go along with each delivery of the run."""
     packed: list[Any] = []
     left = _MOST_ERROR_CHARACTERS
-    for fault in reversed(faults[-_MOST_ERRORS:]):
-        left -= len(fault.failure.message) + len(fault.failure.trace)
+    for error in reversed(errors[-_MOST_ERRORS:]):
+        left -= len(error.failure.message) + len(error.failure.trace)
         if left < 0 and packed:
             break
-        packed.append(_pack_fault(fault))
+        packed.append(_pack_error(error))
     return packed[::-1]
 
 
-def _pack_fault(fault: RecordedError) -> list[Any]:
-    return [fault.step, list(fault.failure), fault.attempts, fault.event_id, fault.handled]
+def _pack_error(error: RecordedError) -> list[Any]:
+    return [error.step, list(error.failure), error.attempts, error.event_id, error.handled]
 
 
 def _pack_input(value: Ref | list[Ref]) -> list[Any]:

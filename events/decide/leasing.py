@@ -30,35 +30,35 @@ _MOST_DELIVERED_BYTES = 48 * 1024 * 1024
 class Leasing:
     """The way out to workers. inquire_at_us: when they are asked next."""
 
-    def __init__(self, book: DecisionBuilder, pools: Mapping[tuple[str, str], StepQueue], limits: Limits) -> None:
+    def __init__(self, builder: DecisionBuilder, pools: Mapping[tuple[str, str], StepQueue], limits: Limits) -> None:
         self.inquire_at_us = 0
-        self._book = book
+        self._builder = builder
         self._pools = pools
         self._every_us = int(limits.inquiry_seconds * 1e6)
-        self._token = book.next_offset  # every lease writes a record, so no core on this log used these before
+        self._token = builder.next_offset  # every lease writes a record, so no core on this log used these before
         self._asking = False
-        self._strained: list[StepQueue] = []
+        self._exhausted: list[StepQueue] = []
 
     @property
     def due_us(self) -> int | None:
         """When workers want to be asked, or a step that ran out of a resource may be tried; None where neither is ahead."""
         due_us = self.inquire_at_us if self._asking else None
-        if not self._strained:
+        if not self._exhausted:
             return due_us
-        self._strained = [pool for pool in self._strained if pool.strains]
-        now_us = self._book.now_us
-        dues = [pool.strained_until_us for pool in self._strained if pool.strained_until_us > now_us]
+        self._exhausted = [pool for pool in self._exhausted if pool.exhaustions]
+        now_us = self._builder.now_us
+        dues = [pool.exhausted_until_us for pool in self._exhausted if pool.exhausted_until_us > now_us]
         return min(dues if due_us is None else [*dues, due_us], default=None)
 
-    def strain(self, pool: StepQueue) -> None:
+    def resource_exhausted(self, pool: StepQueue) -> None:
         """A step ran out of a resource."""
-        pool.strain(self._book.now_us)
-        if pool not in self._strained:
-            self._strained.append(pool)
+        pool.resource_exhausted(self._builder.now_us)
+        if pool not in self._exhausted:
+            self._exhausted.append(pool)
 
     def enqueue(self) -> None:
         """What became ready waits for a worker."""
-        fresh = self._book.state.fresh
+        fresh = self._builder.state.fresh
         for delivery in fresh:
             if delivery.status is READY:
                 self._pools[delivery.run.plan.pipeline, delivery.step.name].add(delivery)
@@ -67,13 +67,13 @@ class Leasing:
     def lease(self) -> None:
         """Give out what can go out now."""
         for pool in self._pools.values():
-            if not (pool.ready or pool.suspects):
+            if not (pool.ready or pool.quarantine):
                 continue
-            circuit = pool.circuit
-            if circuit is not None and circuit.status is not BreakerStatus.CLOSED:
-                self._probe(pool, circuit)
-            elif pool.strains:
-                if self._book.now_us >= pool.strained_until_us and not any(slot.leases for slot in pool.workers):
+            breaker = pool.breaker
+            if breaker is not None and breaker.status is not BreakerStatus.CLOSED:
+                self._probe(pool, breaker)
+            elif pool.exhaustions:
+                if self._builder.now_us >= pool.exhausted_until_us and not any(slot.leases for slot in pool.workers):
                     self._one(pool, pool.workers)
             elif pool.workers:
                 while self._is_left_over(pool):
@@ -83,13 +83,13 @@ class Leasing:
 
     def _is_left_over(self, pool: StepQueue) -> bool:
         """Give out what can go out; whether a worker got nothing of what was meant for it, and so has room for more."""
-        plan = plan_leases(pool, self._book.now_us)
+        plan = plan_leases(pool, self._builder.now_us)
         sent = [self._lease(slot, deliveries) for slot, deliveries in plan]
         return not all(sent)
 
     def inquire(self, workers: Iterable[tuple[WorkerSlot, StepQueue]], held_back: Container[tuple[int, int]]) -> None:
         """Now and then, ask workers about what they had at the last inquiry already. held_back: generators to wait."""
-        now_us = self._book.now_us
+        now_us = self._builder.now_us
         if not self._asking or now_us < self.inquire_at_us:
             return
         self._asking = False
@@ -100,7 +100,7 @@ class Leasing:
 
     def _ask(self, slot: WorkerSlot, pool: StepQueue, held_back: Container[tuple[int, int]]) -> None:
         """Its generators are told once more how far they may go, in case they missed it."""
-        decision = self._book.decision
+        decision = self._builder.decision
         old = [token for token in slot.leases if token <= slot.asked]
         if old:
             decision.inquire.append(Inquire(slot.worker, old))
@@ -112,38 +112,38 @@ class Leasing:
             ]
         slot.asked = self._token
 
-    def _probe(self, pool: StepQueue, circuit: BreakerState) -> None:
-        if circuit.status is BreakerStatus.HALF_OPEN and circuit.probe is None:
-            circuit.probe = self._one(pool, [slot for slot in pool.workers if len(slot.leases) < slot.window])
+    def _probe(self, pool: StepQueue, breaker: BreakerState) -> None:
+        if breaker.status is BreakerStatus.HALF_OPEN and breaker.probe is None:
+            breaker.probe = self._one(pool, [slot for slot in pool.workers if len(slot.leases) < slot.window])
 
     def _one(self, pool: StepQueue, slots: Iterable[WorkerSlot]) -> Delivery | None:
         """Give out a single delivery to one of these; which one it was. A suspect runs alone on its worker."""
         open_ = [slot for slot in slots if not slot.closed]
         idle = next((slot for slot in open_ if not slot.leases), None)
-        free = next((slot for slot in open_ if not slot.is_at_trial), None)
-        for queue, slot in ((pool.suspects, idle), (pool.ready, free)):
+        free = next((slot for slot in open_ if not slot.is_on_probation), None)
+        for queue, slot in ((pool.quarantine, idle), (pool.ready, free)):
             while slot is not None and queue:
                 delivery = queue.popleft()
-                if delivery.status is READY and slot.leases and delivery.is_suspect:
-                    pool.suspects.append(delivery)
+                if delivery.status is READY and slot.leases and delivery.is_quarantined:
+                    pool.quarantine.append(delivery)
                 elif delivery.status is READY and self._lease(slot, [delivery]):
                     return delivery
         return None
 
     def _fail_pending(self, pool: StepQueue, reason: str) -> None:
         """No worker of a step starts: what waits for it fails and says why, rather than wait for ever."""
-        waiting = (*pool.suspects, *pool.ready)
-        pool.suspects.clear()
+        waiting = (*pool.quarantine, *pool.ready)
+        pool.quarantine.clear()
         pool.ready.clear()
         for delivery in waiting:
             if delivery.status is READY:
-                results.give_up(self._book, delivery, Failure(FailureKind.PERMANENT, "StepBroken", reason))
-                self._book.settle(delivery.run)
+                results.give_up(self._builder, delivery, Failure(FailureKind.PERMANENT, "StepBroken", reason))
+                self._builder.settle(delivery.run)
 
     def _lease(self, slot: WorkerSlot, deliveries: list[Delivery]) -> bool:
         """Record attempts and send their deliveries; False where there was none that could be sent."""
-        book = self._book
-        now_us = book.now_us
+        builder = self._builder
+        now_us = builder.now_us
         token = self._token
         items: list[list[Any]] = []
         for delivery in deliveries:
@@ -161,11 +161,11 @@ class Leasing:
             slot.leases[token] = delivery
             slot.leased_bytes += size
             ids = results.input_ids(delivery) if number == 1 else []
-            book.record(delivery.run, [ATTEMPT, delivery.number, delivery.step.name, number, now_us, ids])
+            builder.record(delivery.run, [ATTEMPT, delivery.number, delivery.step.name, number, now_us, ids])
             items.append(item_of(delivery, token))
         self._token = token
         if items:
-            book.decision.deliver.append(Deliver(slot.worker, items))
+            builder.decision.deliver.append(Deliver(slot.worker, items))
             if not self._asking:
                 self._asking = True
                 self.inquire_at_us = now_us + self._every_us
@@ -174,14 +174,14 @@ class Leasing:
     def _is_late(self, delivery: Delivery) -> bool:
         """Whether it was held back beyond its deadline: then the step gives up in the place of another attempt."""
         retry = delivery.step.step.retry
-        if not retry.is_too_late((self._book.now_us - delivery.first_us) / 1e6, 0.0):
+        if not retry.is_too_late((self._builder.now_us - delivery.first_us) / 1e6, 0.0):
             return False
         text = f"attempt {delivery.attempt + 1} was held back{retry.deadline_note}"
-        results.give_up(self._book, delivery, Failure(FailureKind.TIMEOUT, "DeadlineExceeded", text))
-        self._book.settle(delivery.run)
+        results.give_up(self._builder, delivery, Failure(FailureKind.TIMEOUT, "DeadlineExceeded", text))
+        self._builder.settle(delivery.run)
         return True
 
     def _refuse(self, delivery: Delivery, size: int) -> None:
         text = f"{size:,} bytes of events for one call are over the limit of {_MOST_DELIVERED_BYTES:,}: gather less"
-        results.give_up(self._book, delivery, Failure(FailureKind.PERMANENT, "CodecError", text))
-        self._book.settle(delivery.run)
+        results.give_up(self._builder, delivery, Failure(FailureKind.PERMANENT, "CodecError", text))
+        self._builder.settle(delivery.run)

@@ -18,6 +18,6 @@ class Limits:
     runs: int = 250_000
     size_bytes: int = 1 << 30
     crashes: int = 3
-    lost: int = 5
+    engine_losses: int = 5
     backlog: int = 10_000
     inquiry_seconds: float = 5.0

@@ -38,12 +38,12 @@ class OperatorDecisions:
     def __init__(
         self,
         plans: Mapping[str, Plan],
-        book: DecisionBuilder,
+        builder: DecisionBuilder,
         stop: Callable[[Run], None],
         busy: Callable[[bytes], bool],
     ) -> None:
         self._plans = plans
-        self._book = book
+        self._builder = builder
         self._stop = stop
         self._busy = busy
         self._revived: dict[bytes, int] = {}
@@ -53,32 +53,32 @@ class OperatorDecisions:
 
         A pivot that is done makes the cancel void: the run goes forward.
         """
-        run = self._book.state.runs.get(entry.run_id)
+        run = self._builder.state.runs.get(entry.run_id)
         error: EnsueError | None = None
         if run is None:
             error = RunUnknown(f"no run {format_id(entry.run_id)} is in flight")
         elif run.pivoted:
             error = RunPastPivot(f"run {format_id(entry.run_id)} is past its pivot: it only goes forward")
-        elif run.phase is RunPhase.UNDOING:
+        elif run.phase is RunPhase.COMPENSATING:
             error = RunFinished(f"run {format_id(entry.run_id)} is being undone already")
         else:
             self._end(run, entry)
         self._answer(entry.reply, error)
 
     def _end(self, run: Run, entry: Cancel) -> None:
-        book = self._book
-        book.decision.audit.append(Audited(entry.who, "run cancel", format_id(run.run_id)))
+        builder = self._builder
+        builder.decision.audit.append(Audited(entry.who, "run cancel", format_id(run.run_id)))
         self._stop(run)
-        if not run.undos and not _has_to_come_to_its_end(run):
-            book.end(run, Status.CANCELLED)
+        if not run.compensations and not _has_to_come_to_its_end(run):
+            builder.mark_ended(run, Status.CANCELLED)
             return
-        book.record(run, [_CANCELLING, book.now_us, entry.who])
-        transitions.cancel(book.state, run)
-        book.settle(run)
+        builder.record(run, [_CANCELLING, builder.now_us, entry.who])
+        transitions.cancel(builder.state, run)
+        builder.settle(run)
 
     def revive(self, entry: Revive) -> None:
         """Retry all that failed of a run that is over."""
-        if entry.run_id in self._book.state.runs:
+        if entry.run_id in self._builder.state.runs:
             error: EnsueError | None = RunFinished(
                 f"run {format_id(entry.run_id)} is in flight: there is nothing to retry"
             )
@@ -87,7 +87,7 @@ class OperatorDecisions:
         self._answer(entry.reply, error)
 
     def _retry(self, entry: Revive) -> EnsueError | None:
-        book = self._book
+        builder = self._builder
         run = self._fold(entry)
         if isinstance(run, EnsueError):
             return run
@@ -97,17 +97,17 @@ class OperatorDecisions:
             return RunFinished(f"run {format_id(entry.run_id)} has nothing left to retry{why}")
         for delivery in run.deliveries.values():
             if delivery.number in entry.letters:
-                letters.settle(book.decision, run.run_id, delivery.number, letters.LetterTurn.REDRIVE)
-        book.decision.audit.append(Audited(entry.who, "run retry", format_id(entry.run_id)))
+                letters.settle(builder.decision, run.run_id, delivery.number, letters.LetterTurn.REDRIVE)
+        builder.decision.audit.append(Audited(entry.who, "run retry", format_id(entry.run_id)))
         self._bring_back(run)
-        book.record_keyed(run, [_REVIVED, book.now_us, discarded])
-        transitions.revive(book.state, run, discarded)
-        book.change(run, Status.RUNNING)
+        builder.record_keyed(run, [_REVIVED, builder.now_us, discarded])
+        transitions.revive(builder.state, run, discarded)
+        builder.change(run, Status.RUNNING)
         return None
 
     def redrive(self, entry: Redrive) -> None:
         """Run a dead letter again, or let it go."""
-        run = self._book.state.runs.get(entry.run_id)
+        run = self._builder.state.runs.get(entry.run_id)
         error: EnsueError | None = None
         if run is not None:
             error = self._decide(entry, run)
@@ -126,16 +126,16 @@ class OperatorDecisions:
         if not entry.discard:
             return self._run_again(entry, run, delivery)
         self._note(entry)
-        blocks = delivery is run.undoing
-        self._book.record(run, [_SETTLED, delivery.number, self._book.now_us, entry.who])
-        transitions.discard(self._book.state, delivery)
+        blocks = delivery is run.compensating
+        self._builder.record(run, [_SETTLED, delivery.number, self._builder.now_us, entry.who])
+        transitions.discard(self._builder.state, delivery)
         if blocks:
-            self._book.change(run, Status.RUNNING)
-            self._book.settle(run)
+            self._builder.change(run, Status.RUNNING)
+            self._builder.settle(run)
         return None
 
     def _note(self, entry: Redrive) -> None:
-        decision = self._book.decision
+        decision = self._builder.decision
         turn = letters.LetterTurn.DISCARD if entry.discard else letters.LetterTurn.REDRIVE
         letters.settle(decision, entry.run_id, entry.delivery, turn)
         action = "letter discard" if entry.discard else "letter edit" if entry.edited else "letter redrive"
@@ -148,26 +148,26 @@ class OperatorDecisions:
         if error is not None:
             return error
         self._note(entry)
-        book = self._book
+        builder = self._builder
         edited = None if entry.edited is None else transitions.edited(delivery, entry.edited)
         fields = [None] * 6 if entry.edited is None else [*entry.edited, _event_id(delivery)]
         discarded = _discarded(run, entry.discarded)
-        if run.run_id not in book.state.runs:
+        if run.run_id not in builder.state.runs:
             self._bring_back(run)
-        record: Record = [_REDRIVEN, delivery.number, book.now_us, entry.who, *fields, discarded]
-        book.record_keyed(run, record)
-        transitions.redrive(book.state, run, delivery, edited, discarded)
-        book.change(run, Status.RUNNING)
+        record: Record = [_REDRIVEN, delivery.number, builder.now_us, entry.who, *fields, discarded]
+        builder.record_keyed(run, record)
+        transitions.redrive(builder.state, run, delivery, edited, discarded)
+        builder.change(run, Status.RUNNING)
         return None
 
     def _fold(self, entry: Revive | Redrive) -> Run | EnsueError:
         """A run that is over, from its records; its deliveries get new places in the order of the partition."""
-        book = self._book
+        builder = self._builder
         if entry.as_of <= self._revived.get(entry.run_id, -1):
             return RunFinished(f"run {format_id(entry.run_id)} was brought back meanwhile: look again")
         if self._busy(entry.run_id):
             return RunFinished(f"run {format_id(entry.run_id)} is still being stopped: try it again in a moment")
-        scratch = State(order=book.state.order)
+        scratch = State(order=builder.state.order)
         runs: dict[int, Run] = {}
         for records in entry.entries:
             fold(scratch, self._plans, runs, entry.number, records)
@@ -180,18 +180,18 @@ class OperatorDecisions:
             return RunFinished(f"run {format_id(entry.run_id)} has only just ended: try it again")
         if run.status is Status.COMPENSATED:
             return RunFinished(f"run {format_id(entry.run_id)} was undone: start a new one")
-        book.state.order = scratch.order
+        builder.state.order = scratch.order
         return run
 
     def _bring_back(self, run: Run) -> None:
         """What was read of the log before this is no ground for another decision about the run."""
-        self._revived[run.run_id] = self._book.next_offset
+        self._revived[run.run_id] = self._builder.next_offset
         while len(self._revived) > _MOST_REVIVED:
             del self._revived[next(iter(self._revived))]
 
     def _answer(self, reply: object, error: EnsueError | None) -> None:
         if reply is not None:
-            self._book.decision.answers.append(Answer(reply, error))
+            self._builder.decision.answers.append(Answer(reply, error))
 
 
 def _discarded(run: Run, numbers: Collection[int]) -> list[int]:

@@ -16,7 +16,7 @@ def no_letter(run: Run, delivery: Delivery | None) -> EnsueError | None:
     """Why nothing can be decided about a delivery: it is no open letter."""
     if delivery is None or delivery.status is not DeliveryStatus.FAILED:
         return LetterClosed("this dead letter is settled already: its delivery is under way or done")
-    if delivery is not run.undoing and not delivery.buried:
+    if delivery is not run.compensating and not delivery.is_dead_letter:
         return LetterUnknown("this delivery is no dead letter yet: its run is still coming to its end")
     return None
 
@@ -25,7 +25,7 @@ def not_again(entry: Redrive, run: Run, delivery: Delivery) -> EnsueError | None
     """Why a dead letter is not run again."""
     if entry.edited is not None and (error := not_edited(delivery)) is not None:
         return error
-    if delivery is run.undoing:
+    if delivery is run.compensating:
         return None
     name = format_id(run.run_id)
     if run.status is Status.CANCELLED:

@@ -26,20 +26,20 @@ _MOST_QUOTED_BYTES = MAX_EVENT_BYTES // 2
 """A larger input is not quoted in the `StepFailed` about it, which has to fit into an event itself."""
 
 
-def done(book: DecisionBuilder, delivery: Delivery, item: Completion) -> None:
+def done(builder: DecisionBuilder, delivery: Delivery, item: Completion) -> None:
     """An attempt returned: `item` is [DONE, token, duration_us, outputs, as a list]."""
     many = bool(item[4])
     if item[3]:
-        emitted(book, delivery, 0, item[3], many=many)
-    record: Record = [DONE, delivery.number, delivery.attempt, delivery.emitted, book.now_us, item[2], many]
+        emitted(builder, delivery, 0, item[3], many=many)
+    record: Record = [DONE, delivery.number, delivery.attempt, delivery.emitted, builder.now_us, item[2], many]
     if delivery.step.pivot:  # deliveries with keys may run again, in the order of the log
-        book.record_keyed(delivery.run, record)
+        builder.record_keyed(delivery.run, record)
     else:
-        book.record(delivery.run, record)
-    transitions.complete(book.state, delivery, many=many)
+        builder.record(delivery.run, record)
+    transitions.complete(builder.state, delivery, many=many)
 
 
-def emitted(book: DecisionBuilder, delivery: Delivery, first: int, outputs: list[list[Any]], *, many: bool) -> None:
+def emitted(builder: DecisionBuilder, delivery: Delivery, first: int, outputs: list[list[Any]], *, many: bool) -> None:
     """Record and route what a delivery emitted; what an earlier attempt emitted already is passed over."""
     run = delivery.run
     cause = _cause(delivery)
@@ -47,65 +47,65 @@ def emitted(book: DecisionBuilder, delivery: Delivery, first: int, outputs: list
         if index < delivery.emitted:
             continue
         ref = Ref(_derived(delivery, cause, index), type_, version, data, key, None)
-        record = event_record(ref, cause, delivery.number, index, book.now_us, many=many)
+        record = event_record(ref, cause, delivery.number, index, builder.now_us, many=many)
         if key is None:
-            book.record(run, record)
+            builder.record(run, record)
         else:
-            book.record_keyed(run, record)
-        transitions.emitted(book.state, delivery, ref, many=many)
+            builder.record_keyed(run, record)
+        transitions.emitted(builder.state, delivery, ref, many=many)
 
 
-def failed(book: DecisionBuilder, delivery: Delivery, failure: Failure, wait_seconds: float | None) -> None:
+def failed(builder: DecisionBuilder, delivery: Delivery, failure: Failure, wait_seconds: float | None) -> None:
     """An attempt failed: it is tried again after the wait, or given up where there is none."""
     if wait_seconds is None:
-        give_up(book, delivery, failure)
+        give_up(builder, delivery, failure)
         return
-    due_us = book.now_us + int(min(wait_seconds, _MOST_WAIT_SECONDS) * _SECOND_US)
-    book.record(delivery.run, _failed_record(delivery, failure, book.now_us, due_us))
-    book.wait(delivery, due_us)
+    due_us = builder.now_us + int(min(wait_seconds, _MOST_WAIT_SECONDS) * _SECOND_US)
+    builder.record(delivery.run, _failed_record(delivery, failure, builder.now_us, due_us))
+    builder.wait(delivery, due_us)
 
 
-def give_up(book: DecisionBuilder, delivery: Delivery, failure: Failure) -> None:
+def give_up(builder: DecisionBuilder, delivery: Delivery, failure: Failure) -> None:
     """No more attempts: the failure becomes an event, and the run goes on where something hears it."""
     run = delivery.run
-    book.record(run, _failed_record(delivery, failure, book.now_us, None))
+    builder.record(run, _failed_record(delivery, failure, builder.now_us, None))
     transitions.blame(delivery, failure)
     ref = _failure_event(delivery, failure)
-    book.record(run, event_record(ref, _cause(delivery), delivery.number, FAILURE_INDEX, book.now_us, many=False))
-    transitions.failed(book.state, delivery, ref)
-    if delivery is run.undoing:
-        book.announce(letters.block(book.decision, delivery, failure))
-        book.change(run, Status.WAITING)
+    builder.record(run, event_record(ref, _cause(delivery), delivery.number, FAILURE_INDEX, builder.now_us, many=False))
+    transitions.failed(builder.state, delivery, ref)
+    if delivery is run.compensating:
+        builder.announce(letters.block(builder.decision, delivery, failure))
+        builder.change(run, Status.WAITING)
 
 
-def released(book: DecisionBuilder, delivery: Delivery) -> None:
+def released(builder: DecisionBuilder, delivery: Delivery) -> None:
     """An attempt was handed back unrun, or was cut short by an end that was not its fault: it does not count."""
-    book.record(delivery.run, [RELEASED, delivery.number, delivery.attempt, book.now_us])
+    builder.record(delivery.run, [RELEASED, delivery.number, delivery.attempt, builder.now_us])
     delivery.attempt -= 1
     keys.release(delivery, DeliveryStatus.READY)
-    keys.ready(book.state, delivery)
+    keys.ready(builder.state, delivery)
 
 
-def timed_out(book: DecisionBuilder, delivery: Delivery) -> None:
+def timed_out(builder: DecisionBuilder, delivery: Delivery) -> None:
     """An attempt ran out of time and could be stopped only by ending its process."""
     step = delivery.step.step
     text = f"did not return within {step.timeout_seconds:g} s; its process was ended"
-    wait, note = _outlook(book, delivery, TimeoutError)
-    failed(book, delivery, Failure(FailureKind.TIMEOUT, "TimeoutError", text + note), wait)
+    wait, note = _outlook(builder, delivery, TimeoutError)
+    failed(builder, delivery, Failure(FailureKind.TIMEOUT, "TimeoutError", text + note), wait)
 
 
-def crashed(book: DecisionBuilder, delivery: Delivery, message: str, most: int) -> None:
+def crashed(builder: DecisionBuilder, delivery: Delivery, message: str, most: int) -> None:
     """The process died with an attempt in it; `most` deaths are enough."""
     crashes = delivery.crashes + 1
-    wait, note = _outlook(book, delivery)
+    wait, note = _outlook(builder, delivery)
     if crashes >= most or wait is None:
         text = f"{message} ({crashes} of its attempts ended with the process){note}"
-        give_up(book, delivery, Failure(FailureKind.UNKNOWN, "WorkerDied", text))
+        give_up(builder, delivery, Failure(FailureKind.UNKNOWN, "WorkerDied", text))
         return
-    due_us = book.now_us + int(min(wait, _CRASH_WAIT_SECONDS) * _SECOND_US)
-    book.record(delivery.run, [CRASHED, delivery.number, delivery.attempt, message, book.now_us, due_us])
+    due_us = builder.now_us + int(min(wait, _CRASH_WAIT_SECONDS) * _SECOND_US)
+    builder.record(delivery.run, [CRASHED, delivery.number, delivery.attempt, message, builder.now_us, due_us])
     delivery.crashes = crashes
-    book.wait(delivery, due_us)
+    builder.wait(delivery, due_us)
 
 
 def event_record(ref: Ref, cause: bytes, delivery: int, index: int, now_us: int, *, many: bool) -> Record:
@@ -127,10 +127,10 @@ def input_ids(delivery: Delivery) -> list[bytes]:
 
 
 def _outlook(
-    book: DecisionBuilder, delivery: Delivery, kind: type[BaseException] | None = None
+    builder: DecisionBuilder, delivery: Delivery, kind: type[BaseException] | None = None
 ) -> tuple[float | None, str]:
     """The wait before the next attempt, or None and what the message ends with where it was the deadline."""
-    elapsed_seconds = (book.now_us - delivery.first_us) / _SECOND_US
+    elapsed_seconds = (builder.now_us - delivery.first_us) / _SECOND_US
     return delivery.step.step.retry.outlook(delivery.attempt, delivery.run.run_id, elapsed_seconds, kind)
 
 
@@ -174,5 +174,5 @@ def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
         "attempts": delivery.attempt,
         "data_omitted": omitted,
     }
-    event_id = _derived(delivery, _cause(delivery), FAILURE_INDEX - delivery.lives)
+    event_id = _derived(delivery, _cause(delivery), FAILURE_INDEX - delivery.redrives)
     return Ref(event_id, FAILED_TYPE, 1, pack(fields), None, None)

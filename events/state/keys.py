@@ -20,7 +20,7 @@ FAILED = DeliveryStatus.FAILED
 def ready(state: State, delivery: Delivery) -> None:
     """A delivery may run (again), unless its run stands still."""
     run = delivery.run
-    if run.phase and delivery is not run.undoing:
+    if run.phase and delivery is not run.compensating:
         park(state, delivery)
     else:
         delivery.status = READY
@@ -81,7 +81,7 @@ def free_key(state: State, delivery: Delivery) -> None:
     queue.popleft()
     while queue and queue[0].status is BLOCKED:
         head = queue[0]
-        if not head.run.phase or head is head.run.undoing:
+        if not head.run.phase or head is head.run.compensating:
             ready(state, head)
             return
         head.status = PARKED  # its run stands still: not by `park`, which would come back here for each of them

@@ -1,7 +1,7 @@
-"""Phases: which way a run goes, and what turns it round.
+"""Run phases: the direction in which a run moves, and the signals that change it.
 
-Law: a transition is a row of `PHASES`, and the picture in the documentation is drawn from it. A run that halts starts
-nothing new; once nothing of it runs any more, what it owes is undone, or it is over.
+Rules: a transition is a row of `PHASES`, and the diagram in the documentation is drawn from it. A run that halts
+starts nothing new; once none of its attempts is running, its compensations begin or the run ends.
 """
 
 from enum import IntEnum, StrEnum
@@ -10,20 +10,23 @@ __all__ = ["PHASES", "RunPhase", "RunSignal"]
 
 
 class RunPhase(IntEnum):
-    """Which way a run goes: FORWARD, HALTING (no new attempts, until what runs is over), UNDOING (its compensations)."""
+    """The direction of a run. The numbers are in snapshots."""
 
     FORWARD = 0
+    """Its deliveries run."""
     HALTING = 1
-    UNDOING = 2
+    """No new attempts start, until those that are running have ended."""
+    COMPENSATING = 2
+    """Its compensations run, the newest first."""
 
 
 class RunSignal(StrEnum):
-    """What turns a run round."""
+    """What changes the phase of a run."""
 
-    FAILED = "a step gives up, and no step hears of it"
-    CANCELLED = "an operator cancels it, and it owes compensations or runs a pivot or an attempt with a key"
-    STOPPED = "nothing runs any more, and it owes compensations"
-    PIVOTED = "a pivot is done although it was cancelled"
+    FAILED = "a step gives up, and no step handles it"
+    CANCELLED = "an operator cancels it, and it has compensations, a pivot under way or a running attempt with a key"
+    STOPPED = "no attempt is running any more, and it has compensations"
+    PIVOTED = "a pivot completes after the cancel"
     REVIVED = "an operator retries it, or redrives a dead letter"
 
 
@@ -32,8 +35,9 @@ PHASES: dict[tuple[RunPhase, RunSignal], RunPhase] = {
     (RunPhase.FORWARD, RunSignal.CANCELLED): RunPhase.HALTING,
     (RunPhase.HALTING, RunSignal.FAILED): RunPhase.HALTING,
     (RunPhase.HALTING, RunSignal.CANCELLED): RunPhase.HALTING,
-    (RunPhase.HALTING, RunSignal.STOPPED): RunPhase.UNDOING,
+    (RunPhase.HALTING, RunSignal.STOPPED): RunPhase.COMPENSATING,
     (RunPhase.HALTING, RunSignal.PIVOTED): RunPhase.FORWARD,
     (RunPhase.HALTING, RunSignal.REVIVED): RunPhase.FORWARD,
     (RunPhase.FORWARD, RunSignal.REVIVED): RunPhase.FORWARD,
 }
+"""The next phase, by phase and signal. A pair that is not here cannot occur."""

@@ -62,7 +62,7 @@ class RecordKind(IntEnum):
     ENDED = 7
     REVIVED = 8
     CANCELLING = 9
-    UNDOING = 10
+    COMPENSATING = 10
     REDRIVEN = 11
     SETTLED = 12
 

@@ -84,8 +84,8 @@ def _crashed(state: State, run: Run, record: Record) -> None:
 def _wait(state: State, delivery: Delivery, due_us: int) -> None:
     keys.release(delivery, DeliveryStatus.WAITING)
     delivery.due_us = due_us
-    delivery.lost = 0
-    if delivery.run.phase and delivery is not delivery.run.undoing:
+    delivery.engine_losses = 0
+    if delivery.run.phase and delivery is not delivery.run.compensating:
         keys.park(state, delivery)
 
 
@@ -103,7 +103,7 @@ def _cancelling(state: State, run: Run, _record: Record) -> None:
 
 
 def _undoing(state: State, run: Run, _record: Record) -> None:
-    transitions.begin_undoing(state, run)
+    transitions.begin_compensating(state, run)
 
 
 def _redriven(state: State, run: Run, record: Record) -> None:
@@ -128,7 +128,7 @@ _APPLY: dict[int, Callable[[State, Run, Record], None]] = {
     RecordKind.ENDED: _ended,
     RecordKind.REVIVED: _revived,
     RecordKind.CANCELLING: _cancelling,
-    RecordKind.UNDOING: _undoing,
+    RecordKind.COMPENSATING: _undoing,
     RecordKind.REDRIVEN: _redriven,
     RecordKind.SETTLED: _settled,
 }

@@ -14,7 +14,7 @@ from ..model.failure import Failure
 from ..pipelines.plan import Plan, StepPlan
 from .phases import RunPhase
 from .run_status import Status
-from .state import Delivery, DeliveryStatus, Group, RecordedError, Ref, Run, State, Undo
+from .state import Compensation, Delivery, DeliveryStatus, Group, RecordedError, Ref, Run, State
 
 __all__ = ["FORMAT", "dump", "load"]
 
@@ -76,13 +76,15 @@ class _Writer:
         deliveries = [self._delivery(d) for d in run.deliveries.values()]
         joins = [[index, [self._side(side) for side in join]] for index, join in (run.joins or {}).items()]
         results = [self._ref(ref) for ref in run.results or ()]
-        errors = [[fault.step, list(fault.failure), *fault[2:]] for fault in run.errors or ()]
-        undos = [[n, undo.step.index, [self._value(v) for v in undo.inputs]] for n, undo in (run.undos or {}).items()]
-        undoing = run.undoing.number if run.undoing else 0
+        errors = [[error.step, list(error.failure), *error[2:]] for error in run.errors or ()]
+        compensations = [
+            [n, undo.step.index, [self._value(v) for v in undo.inputs]] for n, undo in (run.compensations or {}).items()
+        ]
+        compensating = run.compensating.number if run.compensating else 0
         head = [run.run_id, run.number, run.plan.pipeline, run.plan.version, run.started_us, run.trigger_type]
         life = [run.serial, run.size_bytes, int(run.status), run.dead, int(run.phase), run.pivoted, run.cancelling]
         groups = [self._packed_group(group) for group in self._found]  # grows meanwhile: each may lead to others
-        rest = [deliveries, joins, results, errors, undos, undoing]
+        rest = [deliveries, joins, results, errors, compensations, compensating]
         return [*head, life, root, self._packed_refs, groups, *rest]
 
     def _delivery(self, d: Delivery) -> Packed:
@@ -92,12 +94,12 @@ class _Writer:
             int(d.status),
             d.attempt,
             d.crashes,
-            d.lost,
+            d.engine_losses,
             d.emitted,
             d.first_us,
             d.due_us,
-            d.lives,
-            d.buried,
+            d.redrives,
+            d.is_dead_letter,
             d.edited,
             d.discarded,
         ]
@@ -136,7 +138,7 @@ class _Reader:
 
     def __init__(self, packed: Packed, plan: Plan) -> None:
         run_id, number, _, _, started_us, trigger_type, life, root, refs, groups = packed[:10]
-        deliveries, joins, results, errors, undos, undoing = packed[10:]
+        deliveries, joins, results, errors, compensations, compensating = packed[10:]
         self._plan = plan
         self._groups = [Group(None, None, bool(g[2]), dict(g[3])) for g in groups]
         self._refs = [Ref(r[0], r[1], r[2], r[3], r[4], self._group(r[5])) for r in refs]
@@ -158,8 +160,10 @@ class _Reader:
         self.run.joins = {index: [self._side(side) for side in join] for index, join in joins} or None
         self.run.results = [self._refs[r] for r in results] or None
         self.run.errors = [RecordedError(e[0], Failure(*e[1]), *e[2:]) for e in errors] or None
-        self.run.undos = {n: Undo(plan.steps[i], tuple(self._value(v) for v in vs)) for n, i, vs in undos} or None
-        self.run.undoing = self.run.deliveries.get(undoing)
+        self.run.compensations = {
+            n: Compensation(plan.steps[i], tuple(self._value(v) for v in vs)) for n, i, vs in compensations
+        } or None
+        self.run.compensating = self.run.deliveries.get(compensating)
 
     def _delivery(self, packed: Packed) -> Delivery:
         number, order, _, inputs, scope, group, key, status, *life = packed
@@ -167,10 +171,15 @@ class _Reader:
         values = tuple(self._value(value) for value in inputs)
         delivery = Delivery(self.run, number, order, step, values, self._group(scope), key)
         delivery.status = DeliveryStatus(status)
-        delivery.attempt, delivery.crashes, delivery.lost, delivery.emitted, delivery.first_us, delivery.due_us = life[
-            :6
-        ]
-        delivery.lives, delivery.buried, delivery.edited, delivery.discarded = life[6:]
+        (
+            delivery.attempt,
+            delivery.crashes,
+            delivery.engine_losses,
+            delivery.emitted,
+            delivery.first_us,
+            delivery.due_us,
+        ) = life[:6]
+        delivery.redrives, delivery.is_dead_letter, delivery.edited, delivery.discarded = life[6:]
         delivery.group = self._group(group)
         return delivery
 

@@ -15,7 +15,18 @@ from .phases import RunPhase
 from .records import Record
 from .run_status import Status
 
-__all__ = ["Delivery", "DeliveryStatus", "Group", "Inputs", "Join", "RecordedError", "Ref", "Run", "State", "Undo"]
+__all__ = [
+    "Compensation",
+    "Delivery",
+    "DeliveryStatus",
+    "Group",
+    "Inputs",
+    "Join",
+    "RecordedError",
+    "Ref",
+    "Run",
+    "State",
+]
 
 
 class DeliveryStatus(IntEnum):
@@ -97,21 +108,23 @@ class Delivery:
     status: DeliveryStatus = DeliveryStatus.READY
     attempt: int = 0
     crashes: int = 0
-    lost: int = 0
+    engine_losses: int = 0
     emitted: int = 0
     group: Group | None = None
     first_us: int = 0
     due_us: int = 0
-    lives: int = 0
-    buried: bool = False
+    redrives: int = 0
+    is_dead_letter: bool = False
     discarded: bool = False
     edited: bool = False
-    death: SharedCrash | None = None
+    shared_crash: SharedCrash | None = None
 
     @property
-    def is_suspect(self) -> bool:
+    def is_quarantined(self) -> bool:
         """Whether it runs at a trial: its process ended once, and others are not known to have ended it, or more often."""
-        return self.crashes > 1 or (self.crashes == 1 and not (self.death is not None and self.death.solved))
+        return self.crashes > 1 or (
+            self.crashes == 1 and not (self.shared_crash is not None and self.shared_crash.solved)
+        )
 
     @property
     def last_ref(self) -> Ref | None:
@@ -133,7 +146,7 @@ class RecordedError(NamedTuple):
     handled: bool
 
 
-class Undo(NamedTuple):
+class Compensation(NamedTuple):
     """A compensation that is owed: its step, and the events that the step took whose effect it undoes."""
 
     step: StepPlan
@@ -167,8 +180,8 @@ class Run:
     joins: dict[int, Join] | None = None
     results: list[Ref] | None = None
     errors: list[RecordedError] | None = None
-    undos: dict[int, Undo] | None = None
-    undoing: Delivery | None = None
+    compensations: dict[int, Compensation] | None = None
+    compensating: Delivery | None = None
     records: list[Record] | None = None
 
 

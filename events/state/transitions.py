@@ -14,13 +14,13 @@ from .joins import offer
 from .keys import enqueue, free_key, park, ready, release
 from .phases import PHASES, RunSignal
 from .run_status import Status
-from .state import Delivery, DeliveryStatus, Group, Inputs, RecordedError, Ref, Run, State, Undo
+from .state import Compensation, Delivery, DeliveryStatus, Group, Inputs, RecordedError, Ref, Run, State
 
 __all__ = [
     "TRACES_KEPT",
     "attempt",
     "begin",
-    "begin_undoing",
+    "begin_compensating",
     "blame",
     "cancel",
     "complete",
@@ -90,11 +90,11 @@ def blame(delivery: Delivery, failure: Failure) -> None:
     handled = bool(run.plan.handlers_of(delivery.step))
     if handled and run.errors is not None and len(run.errors) >= TRACES_KEPT:
         failure = failure._replace(trace="")
-    fault = RecordedError(
+    error = RecordedError(
         delivery.step.name, failure, delivery.number, delivery.attempt, last.event_id if last else b"", handled
     )
     run.errors = run.errors or []
-    run.errors.append(fault)
+    run.errors.append(error)
 
 
 def failed(state: State, delivery: Delivery, ref: Ref) -> None:
@@ -104,7 +104,7 @@ def failed(state: State, delivery: Delivery, ref: Ref) -> None:
     """
     ref.scope = delivery.scope
     run = delivery.run
-    if delivery is run.undoing:
+    if delivery is run.compensating:
         _bury(delivery)
     elif hear(state, run, ref, delivery.step):
         complete(state, delivery, gave_up=True)
@@ -117,7 +117,7 @@ def failed(state: State, delivery: Delivery, ref: Ref) -> None:
 def attempt(delivery: Delivery, number: int, time_us: int) -> None:
     """An attempt begins; with the first one the step's compensation is owed."""
     if delivery.status is LEASED:
-        delivery.lost += 1
+        delivery.engine_losses += 1
     else:
         delivery.run.leased += 1
     delivery.status = LEASED
@@ -125,7 +125,7 @@ def attempt(delivery: Delivery, number: int, time_us: int) -> None:
     if not delivery.first_us:
         delivery.first_us = time_us
         if delivery.step.undo is not None:
-            _owe(delivery.run, delivery, delivery.step.undo)
+            _register(delivery.run, delivery, delivery.step.undo)
 
 
 def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: bool = False) -> None:
@@ -137,8 +137,8 @@ def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: b
     if delivery.key is not None:
         free_key(state, delivery)
     if step.undoes:
-        run.undoing = None
-        _undo_next(state, run)
+        run.compensating = None
+        _compensate_next(state, run)
         return
     if step.pivot and not gave_up:
         _pivot(state, run)
@@ -160,10 +160,10 @@ def cancel(state: State, run: Run) -> None:
     _halt(state, run, RunSignal.CANCELLED)
 
 
-def begin_undoing(state: State, run: Run) -> None:
+def begin_compensating(state: State, run: Run) -> None:
     """Nothing of a run that failed or was cancelled runs any more: its compensations begin."""
     run.phase = PHASES[run.phase, RunSignal.STOPPED]
-    _undo_next(state, run)
+    _compensate_next(state, run)
 
 
 def finish(state: State, run: Run, status: Status) -> None:
@@ -176,7 +176,7 @@ def finish(state: State, run: Run, status: Status) -> None:
         if delivery.status is not FAILED:
             delivery.status = OVER
         else:
-            delivery.buried = delivery.buried or status is Status.FAILED
+            delivery.is_dead_letter = delivery.is_dead_letter or status is Status.FAILED
     for delivery in run.deliveries.values():
         free_key(state, delivery)
 
@@ -187,7 +187,7 @@ def revive(state: State, run: Run, discarded: Collection[int] = ()) -> None:
     What was discarded stays failed, and so does its error.
     """
     _bring_back(state, run)
-    run.errors = [fault for fault in run.errors or () if fault.handled or fault.delivery in discarded] or None
+    run.errors = [error for error in run.errors or () if error.handled or error.delivery in discarded] or None
     for number, delivery in list(run.deliveries.items()):
         if number in discarded:
             delivery.discarded = True
@@ -213,7 +213,7 @@ def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None, dis
         if not delivery.step.undoes:
             delivery.key = instead.key
     number = delivery.number
-    run.errors = [fault for fault in run.errors or () if fault.delivery != number] or None
+    run.errors = [error for error in run.errors or () if error.delivery != number] or None
     if run.run_id not in state.runs:
         _bring_back(state, run)
         for other in list(run.deliveries.values()):
@@ -227,7 +227,7 @@ def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None, dis
 
 def discard(state: State, delivery: Delivery) -> None:
     """An operator lets a dead letter go; a compensation which gave up is settled by that, and the next one begins."""
-    if delivery is delivery.run.undoing:
+    if delivery is delivery.run.compensating:
         delivery.run.dead -= 1
         complete(state, delivery)
     else:
@@ -245,10 +245,10 @@ def _renew(state: State, delivery: Delivery) -> None:
     """Ready again, its attempts forgotten."""
     if delivery.status is FAILED:
         delivery.run.dead -= 1
-        delivery.buried = delivery.discarded = False
-        delivery.lives += 1
+        delivery.is_dead_letter = delivery.discarded = False
+        delivery.redrives += 1
     release(delivery, READY)
-    delivery.attempt = delivery.crashes = delivery.lost = 0
+    delivery.attempt = delivery.crashes = delivery.engine_losses = 0
     delivery.first_us = 0
     enqueue(state, delivery)
 
@@ -259,10 +259,10 @@ def _bury(delivery: Delivery) -> None:
     delivery.run.dead += 1
 
 
-def _halt(state: State, run: Run, turn: RunSignal) -> None:
+def _halt(state: State, run: Run, signal: RunSignal) -> None:
     """What is not running stands still."""
     stands_still = run.phase
-    run.phase = PHASES[run.phase, turn]
+    run.phase = PHASES[run.phase, signal]
     if stands_still:
         return  # all of it was parked before, and what came since
     for delivery in run.deliveries.values():
@@ -273,7 +273,7 @@ def _halt(state: State, run: Run, turn: RunSignal) -> None:
 def _pivot(state: State, run: Run) -> None:
     """The point of no return: from here the run only goes forward, even where an operator had just cancelled it."""
     run.pivoted = True
-    run.undos = None
+    run.compensations = None
     if run.cancelling:
         run.cancelling = False
         if not run.dead:
@@ -283,23 +283,23 @@ def _pivot(state: State, run: Run) -> None:
                     enqueue(state, delivery)
 
 
-def _owe(run: Run, delivery: Delivery, undo: StepPlan) -> None:
+def _register(run: Run, delivery: Delivery, undo: StepPlan) -> None:
     """Register a compensation, once, unless the run is past its pivot."""
     if not run.pivoted:
-        run.undos = run.undos or {}
-        run.undos.setdefault(delivery.number, Undo(undo, delivery.inputs))
+        run.compensations = run.compensations or {}
+        run.compensations.setdefault(delivery.number, Compensation(undo, delivery.inputs))
 
 
-def _undo_next(state: State, run: Run) -> None:
+def _compensate_next(state: State, run: Run) -> None:
     """Begin the newest compensation that is owed; none is under way where none is left."""
-    if not run.undos:
+    if not run.compensations:
         return
-    _, undo = run.undos.popitem()
+    _, undo = run.compensations.popitem()
     run.serial += 1
     state.order += 1
-    run.undoing = Delivery(run, run.serial, state.order, undo.step, undo.inputs, None, None)
-    run.deliveries[run.serial] = run.undoing
-    ready(state, run.undoing)
+    run.compensating = Delivery(run, run.serial, state.order, undo.step, undo.inputs, None, None)
+    run.deliveries[run.serial] = run.compensating
+    ready(state, run.compensating)
 
 
 def _scope_of(delivery: Delivery, *, many: bool) -> Group | None:

@@ -77,7 +77,7 @@ class RunHistory:
             results=self._results(heard),
             errors=list(self._errors.values()),
             steps=list(self.steps.values()),
-            undoing=self._undo_from > 0,
+            compensating=self._undo_from > 0,
             blocked=tuple(self._blocked()),
         )
 
@@ -222,7 +222,7 @@ _FOLDS: Mapping[int, Callable[[RunHistory, int, Record], None]] = {
     RecordKind.CRASHED: RunHistory._crashed,  # noqa: SLF001
     RecordKind.ENDED: RunHistory._ended,  # noqa: SLF001
     RecordKind.REVIVED: RunHistory._revived,  # noqa: SLF001
-    RecordKind.UNDOING: RunHistory._undoing,  # noqa: SLF001
+    RecordKind.COMPENSATING: RunHistory._undoing,  # noqa: SLF001
     RecordKind.REDRIVEN: RunHistory._redriven,  # noqa: SLF001
     RecordKind.SETTLED: RunHistory._settled,  # noqa: SLF001
 }

@@ -90,7 +90,7 @@ class RunView:
     results: list[EventView]
     errors: list[ErrorView]
     steps: list[StepView]
-    undoing: bool = False
+    compensating: bool = False
     blocked: tuple[ErrorView, ...] = ()
 
 

@@ -235,7 +235,7 @@ class RunDetailOut(RunOut):
             trigger=None if view.trigger is None else TriggerOut.of(view.trigger),
             events=[EventOut.of(event) for event in view.results],
             errors=[ErrorOut.of(error) for error in view.errors],
-            undoing=view.undoing,
+            undoing=view.compensating,
             blocked=[BlockedOut.of_run(row.run_id, error) for error in view.blocked],
             steps=[StepOut.of(step) for step in view.steps],
         )

@@ -106,7 +106,7 @@ class StandInEngine:
             0,
             [RecordKind.RUN, run_id, pipeline, "v1", source, sender_id],
             [RecordKind.EVENT, event_id, name, version, encode(event), key, b"", 0, 0, now_us],
-            start=RunStart(self.log.end(), run_id, pipeline, "v1", name, now_us),
+            start=RunStart(self.log.next_offset(), run_id, pipeline, "v1", name, now_us),
             seen=[] if sender_id is None else [Seen(source, sender_id, digest, run_id, event_id, now_us)],
         )
         self.accepted.append((pipeline, event, key))
@@ -185,7 +185,7 @@ class StandInEngine:
         seen: Sequence[Seen] = (),
     ) -> int:
         """Write records of a run (0: a new one); returns the run's number."""
-        offset = self.log.end()
+        offset = self.log.next_offset()
         entry = Entry(offset, run or offset, len(records), pack_records(list(records)))
         self.log.commit(Batch(self._epoch, [entry], [start] if start else [], list(changed), list(seen)))
         return entry.run

@@ -101,8 +101,8 @@ def test_no_caller_is_answered_before_its_event_was_synced(tmp_path: Path) -> No
     try:
         with closing(open_log(f"sqlite:///{tmp_path / 'ensue.db'}")) as log:
             epoch = log.acquire("test")
-            core = recover(log, epoch, {flow.name: compile_plan(flow, "1")}).core
-            partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=ManualClock())
+            decider = recover(log, epoch, {flow.name: compile_plan(flow, "1")}).decider
+            partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())
             disk.before = noted
             for n in range(1, 4):
                 ids = uuid7(n, bytes(10)), uuid7(n, b"1" * 10)

@@ -3,7 +3,7 @@
 Seen: DBOS 804, 742: an executor that was told to stop went on taking from its queues, and one that had been given up
 for dead came back and took what its successor was working on.
 
-Mutant: `if self.draining: return` dropped from `Core._dispatch` (events/decide/core.py); tried 2026-11-21: red.
+Mutant: `if self.draining: return` dropped from `Decider._dispatch` (events/decide/core.py); tried 2026-11-21: red.
 Mutant: `_check_epoch` compares nothing (cluster/log/sqlite/log.py); tried 2026-11-21: red.
 Mutant: `_carry_out` (actors/partition/loop.py) sends its deliveries before it commits; tried 2026-11-21: red.
 Mutant: `WHERE epoch = ?` of `SqliteLog.release` is `WHERE epoch <> ?`; tried 2026-11-21: red.
@@ -60,8 +60,8 @@ def order(number: int) -> Emit:
 def owner(log: Log, desk: Desk, name: str = "owner") -> Partition:
     """Whoever takes the log over now, with a worker a step."""
     epoch = log.acquire(name)
-    core = recover(log, epoch, {"owned": compile_plan(flow, "1")}).core
-    partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=ManualClock())
+    decider = recover(log, epoch, {"owned": compile_plan(flow, "1")}).decider
+    partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())
     partition.resume()
     partition.post_all([WorkerUp(0, "owned", "work", 9), WorkerUp(1, "owned", "ship", 9)])
     partition.turn()
@@ -79,7 +79,7 @@ def test_an_owner_that_drains_leases_nothing_more_and_leaves_it_to_the_next(stor
         old.post_all([order(1), order(2)])
         old.turn()
         finished, returned = (item[0] for item in desk.sent[0])
-        old.core.draining = True
+        old.decider.draining = True
         emitted = order(3)
         emitted.reply = "caller"
         old.post_all(
@@ -92,7 +92,7 @@ def test_an_owner_that_drains_leases_nothing_more_and_leaves_it_to_the_next(stor
         )
         old.turn()
         assert {worker: len(items) for worker, items in desk.sent.items()} == {0: 2}
-        assert old.core.backlog == 2
+        assert old.decider.backlog == 2
         assert [type(answer.value) for answer in desk.answers] == [Overloaded]
         log.release(old.epoch)
         after = Desk()
@@ -120,7 +120,7 @@ def test_an_owner_that_was_replaced_commits_nothing_and_sends_nothing_whatever_i
         old = owner(old_log, old_desk, "old")
         old.post_all([order(1)])
         old.turn()
-        old.core.workers[0][0].window = 0  # the others wait until another worker comes
+        old.decider.workers[0][0].window = 0  # the others wait until another worker comes
         old.post_all([order(2)])
         old.turn()
         heard = claims(old_desk)[claim]

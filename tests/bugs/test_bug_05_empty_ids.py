@@ -85,7 +85,7 @@ async def test_a_sender_id_that_is_none_is_refused_at_every_entrance_and_nothing
         return
     refused = [(422, "event-invalid"), *([(401, "unauthorized")] if entrance in HOOKS else [])]
     assert problem_of(response) in refused
-    assert (engine.accepted, engine.log.end()) == ([], 1)
+    assert (engine.accepted, engine.log.next_offset()) == ([], 1)
 
 
 @pytest.mark.parametrize("entrance", [*EVENTS, *HOOKS])
@@ -105,11 +105,11 @@ async def test_a_run_id_that_is_none_leads_to_no_run_over_http(
     client: httpx.AsyncClient, engine: StandInEngine, method: str, rest: str, run_id: str
 ) -> None:
     await client.post("/events", json=PLAIN)
-    before = engine.log.end()
+    before = engine.log.next_offset()
     url = httpx.URL("http://127.0.0.1").copy_with(raw_path=f"/runs/{quote(run_id, safe='')}{rest}".encode())
     response = await client.request(method, url)
     assert response.status_code in (307, 404), response.text  # 307: to /runs, where /runs/ is asked for
-    assert engine.log.end() == before
+    assert engine.log.next_offset() == before
 
 
 class Order(Event):
@@ -129,11 +129,11 @@ async def test_a_run_id_that_is_none_leads_to_no_run_in_python(run_id: str) -> N
     async with LocalEngine(flow) as local:
         await local.emit(Order())
         await local.idle()
-        end = local.reader().end()
+        end = local.reader().next_offset()
         for ask in (local.run, local.cancel, local.retry, local.redrive, local.discard):
             with pytest.raises(EnsueError):
                 await ask(run_id)
-        assert local.reader().end() == end
+        assert local.reader().next_offset() == end
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_accept_refuses_a_sender_id_that_is_none(sender_id: str) -> None:
     async with LocalEngine(flow) as local:
         with pytest.raises(EventInvalid):
             await local.accept("ids", Order(), source="shop", sender_id=sender_id)
-        assert local.reader().end() == 1
+        assert local.reader().next_offset() == 1
 
 
 @pytest.fixture

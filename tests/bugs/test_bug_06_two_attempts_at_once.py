@@ -4,10 +4,10 @@ Seen: Ray PRs 47659, 59872: a call was given to a new actor while the old one, d
 of the old one counted.
 
 Mutant: `SeenDeliveries.fresh` (actors/worker/seen_deliveries.py) returns the items as they are; tried 2026-11-21: red.
-Mutant: `Core._worker_down` (events/decide/core.py) keeps the worker (`self.workers.get` for `pop`); tried 2026-11-21: red.
-Mutant: `del leases[token]` of `Core._completed` (events/decide/core.py) dropped; tried 2026-11-21: red.
+Mutant: `Decider._worker_down` (events/decide/core.py) keeps the worker (`self.workers.get` for `pop`); tried 2026-11-21: red.
+Mutant: `del leases[token]` of `Decider._completed` (events/decide/core.py) dropped; tried 2026-11-21: red.
 Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) does not remember what it called missing; tried 2026-11-21: red.
-Mutant: `slot.leases.pop` of `Core._missing` (events/decide/core.py) is `get`; tried 2026-11-21: red.
+Mutant: `slot.leases.pop` of `Decider._missing` (events/decide/core.py) is `get`; tried 2026-11-21: red.
 Mutant, of two lines, since each is enough: `end(member.mark)` dropped from `StepSupervisor._kill`, `is_gone(...)` from
 its `_tend` (actors/supervision/step_supervisor.py); tried 2026-11-21: red.
 """
@@ -106,7 +106,7 @@ def work(event: Order) -> Item:
 
 def partition_on(log: Log, desk: Desk) -> Partition:
     epoch = log.acquire("test")
-    core = recover(log, epoch, {"late": compile_plan(flow, "1")}).core
+    core = recover(log, epoch, {"late": compile_plan(flow, "1")}).decider
     partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=ManualClock())
     partition.post_all(
         [
@@ -177,7 +177,7 @@ def test_a_delivery_is_with_one_worker_at_a_time_however_often_it_is_called_miss
             partition.turn()
         given = [item[0] for items in desk.sent.values() for item in items]
         assert len(given) == len(set(given)) == 2
-        leased = [token for slot, _ in partition.core.workers.values() for token in slot.leases]
+        leased = [token for slot, _ in partition.decider.workers.values() for token in slot.leases]
         assert leased == [token for token in given if token != first]
 
 

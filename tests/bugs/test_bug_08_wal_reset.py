@@ -35,7 +35,7 @@ from ensue.cluster.log.protocol import DeadFilter
 from ensue.cluster.log.open import open_reader
 
 reader = open_reader(sys.argv[1])
-print(reader.end(), len(reader.runs()), len(reader.scan(1, 1000)), len(reader.dead(DeadFilter())))
+print(reader.next_offset(), len(reader.runs()), len(reader.scan(1, 1000)), len(reader.dead(DeadFilter())))
 reader.close()
 """
 WRITER = """
@@ -112,7 +112,7 @@ def test_a_reader_that_is_the_last_to_close_moves_nothing_out_of_the_write_ahead
     assert done.stdout.split() == [str(RUNS + 1), str(RUNS), str(RUNS), "0"]
     assert files(killed) == before
     with closing(SqliteLog(str(killed))) as log:
-        assert log.end() == RUNS + 1
+        assert log.next_offset() == RUNS + 1
 
 
 def test_readers_that_come_and_go_beside_a_writer_leave_both_files_to_it(path: Path) -> None:
@@ -123,7 +123,7 @@ def test_readers_that_come_and_go_beside_a_writer_leave_both_files_to_it(path: P
             commit_run(log, epoch)
             before = files(path)
             with closing(log.reader()) as reader:
-                assert reader.end() == log.end()
+                assert reader.next_offset() == log.next_offset()
                 assert reader.dead(DeadFilter()) == []
                 assert len(list(log.live())) == len(reader.runs())  # a stream has a connection of its own
             assert files(path) == before

@@ -135,7 +135,7 @@ def letter(number: int, pipeline: str = "orders", step: str = "charge", time_us:
 
 def commit_run(log: Log, epoch: int, status: Status = Status.RUNNING, pipeline: str = "orders") -> int:
     """One run of one entry in one commit; returns its number."""
-    run = log.end()
+    run = log.next_offset()
     changed = [] if status is Status.RUNNING else [RunChange(run, status, None if status in LIVE else NOW_US)]
     log.commit(Batch(epoch, [entry(run)], [start(run, pipeline)], changed))
     return run
@@ -144,7 +144,7 @@ def commit_run(log: Log, epoch: int, status: Status = Status.RUNNING, pipeline: 
 def observed(log: Log) -> tuple[object, ...]:
     """Everything that can be seen of a log."""
     reader = log.reader()
-    rows = (log.end(), reader.scan(0, 1000), reader.runs(limit=1000), reader.counts(), list(log.live()))
+    rows = (log.next_offset(), reader.scan(0, 1000), reader.runs(limit=1000), reader.counts(), list(log.live()))
     operations = (reader.facts("breaker"), reader.dead(DeadFilter(state=None)), reader.dead_depth(), reader.audit())
     owner = reader.owner()
     reader.close()

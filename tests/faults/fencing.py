@@ -97,7 +97,7 @@ async def _take_over(store: str, stopped: int) -> int:
     """Where the log ended when it was taken over; then the new owner works, and goes on working when the old one wakes."""
     with closing(open_log(store)) as log:
         log.acquire("the one that comes after")
-        taken_at = log.end()
+        taken_at = log.next_offset()
     async with LocalEngine(flow, store=store) as engine:
         for n in range(_OURS, _OURS + _EVENTS):
             await (await engine.emit(Order(n=n))).result(20)

@@ -142,7 +142,7 @@ def write(log: SqliteLog, story: Story, random: Random, batches: int = 20) -> No
 
 def check(log: SqliteLog, story: Story, durability: Durability, tally: Tally, where: str) -> Story:
     """What a log holds, beside what its writer knew; the story of the next writer."""
-    end = log.end()
+    end = log.next_offset()
     borders = [*story.ends, *([story.unsure] if story.unsure else [])]
     if end not in borders:
         tally.wrong.append(f"{where}: the log ends at {end}, in the middle of a batch")

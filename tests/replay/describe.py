@@ -1,4 +1,4 @@
-"""What a store says, as plain JSON: its runs, the state of those that are unfinished, and what is stored beside them."""
+"""What a store says, as plain JSON: its runs, the state of unfinished ones, and what is stored beside them."""
 
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ def _live(log: Log) -> dict[str, Any]:
     """The state twice: from the newest snapshot and what follows it, and from the log alone."""
     plans = {flow.name: compile_plan(flow, version_of(flow)) for flow in _FLOWS.values()}
     epoch = log.acquire("describe")
-    from_snapshot = _state(recover(log, epoch, plans).core)
-    from_log = _state(recover(_WithoutSnapshots(log), epoch, plans).core)  # type: ignore[arg-type]  # all but one method
+    from_snapshot = _state(recover(log, epoch, plans).decider)
+    from_log = _state(recover(_WithoutSnapshots(log), epoch, plans).decider)  # type: ignore[arg-type]  # all but one method
     assert from_snapshot == from_log
     return from_log
 
@@ -80,21 +80,21 @@ class _WithoutSnapshots:
         return []
 
 
-def _state(core: Decider) -> dict[str, Any]:
+def _state(decider: Decider) -> dict[str, Any]:
     queues = {
-        "/".join(name): [[d.run.number, d.number] for d in queue] for name, queue in core.state.key_queues.items()
+        "/".join(name): [[d.run.number, d.number] for d in queue] for name, queue in decider.state.key_queues.items()
     }
-    return {"runs": {str(run.number): _live_run(run) for run in core.state.runs.values()}, "key_queues": queues}
+    return {"runs": {str(run.number): _live_run(run) for run in decider.state.runs.values()}, "key_queues": queues}
 
 
 def _live_run(run: Run) -> dict[str, Any]:
-    undoing = run.undoing
+    undoing = run.compensating
     return {
         "id": run.run_id.hex(),
         "pipeline": run.plan.pipeline,
         "started_us": run.started_us,
         "trigger": run.trigger_type,
-        "phase": run.phase.name,
+        "phase": int(run.phase),
         "pivoted": run.pivoted,
         "cancelling": run.cancelling,
         "failed": run.dead,
@@ -102,7 +102,7 @@ def _live_run(run: Run) -> dict[str, Any]:
         "joins": {str(i): [sum(map(len, side.values())) for side in join] for i, join in (run.joins or {}).items()},
         "results": [_event(ref) for ref in run.results or ()],
         "errors": [[e.step, *e.failure, e.delivery, e.attempts, e.event_id.hex(), e.handled] for e in run.errors or ()],
-        "compensations": [[number, undo.step.name] for number, undo in (run.undos or {}).items()],
+        "compensations": [[number, undo.step.name] for number, undo in (run.compensations or {}).items()],
         "compensating": None if undoing is None else undoing.number,
     }
 
@@ -117,8 +117,8 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
         "crashes": delivery.crashes,
         "emitted": delivery.emitted,
         "first_us": delivery.first_us,
-        "redrives": delivery.lives,
-        "is_dead_letter": delivery.buried,
+        "redrives": delivery.redrives,
+        "is_dead_letter": delivery.is_dead_letter,
         "discarded": delivery.discarded,
         "edited": delivery.edited,
         "inputs": [_event(v) if isinstance(v, Ref) else [_event(ref) for ref in v] for v in delivery.inputs],
@@ -144,7 +144,7 @@ def _run(reader: Reader, number: int) -> dict[str, Any]:
         "steps": {
             step.name: [step.attempts, step.done, step.failed, step.retried, step.emitted] for step in view.steps
         },
-        "undoing": view.undoing,
+        "undoing": view.compensating,
         "blocked": len(view.blocked),
     }
 

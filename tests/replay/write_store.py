@@ -48,8 +48,8 @@ class _Desk:
         self._said: list[tuple[int, bytes]] = []
         self._workers = 0
         self.held: dict[int, tuple[str, list[list[Any]]]] = {}
-        core = recover(self.log, epoch, _PLANS).core
-        self.partition = Partition(core, self.log, epoch, links=self, watcher=self, clock=self)
+        decider = recover(self.log, epoch, _PLANS).decider
+        self.partition = Partition(decider, self.log, epoch, links=self, watcher=self, clock=self)
         for plan in _PLANS.values():
             for step in plan.steps:
                 self.add_worker(plan.pipeline, step.name)

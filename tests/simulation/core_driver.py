@@ -23,8 +23,8 @@ class CoreDriver:
     def __init__(self, pipeline: Pipeline, concurrency: int = 4) -> None:
         self.pipeline = pipeline
         self.plans: dict[str, Plan] = {pipeline.name: compile_plan(pipeline, "v1")}
-        self.book = DecisionBuilder(1)
-        self.core = Decider(self.plans, self.book)
+        self.builder = DecisionBuilder(1)
+        self.decider = Decider(self.plans, self.builder)
         self.now_us = 1_000_000
         self.log: list[Entry] = []
         self.held: dict[int, list[list[Any]]] = {}
@@ -49,7 +49,7 @@ class CoreDriver:
     def tell(self, *inputs: Input, seconds: float = 0.0) -> Decision:
         """Give the core inputs, after some time."""
         self.now_us += int(seconds * 1e6)
-        return self._note(self.core.decide(inputs, self.now_us))
+        return self._note(self.decider.decide(inputs, self.now_us))
 
     def _note(self, decision: Decision) -> Decision:
         self.log += decision.entries
@@ -109,12 +109,12 @@ class CoreDriver:
     def restart(self) -> None:
         """The engine ends at once, and begins again from the log."""
         state = self.replayed()
-        self.book = DecisionBuilder(self.core.next_offset)
-        self.book.state = state
-        self.core = Decider(self.plans, self.book, facts=self.facts)
+        self.builder = DecisionBuilder(self.decider.next_offset)
+        self.builder.state = state
+        self.decider = Decider(self.plans, self.builder, facts=self.facts)
         self.held = {}
         self.steps = {}
-        self._note(self.core.resume(self.now_us))
+        self._note(self.decider.resume(self.now_us))
         for step in self.pipeline.steps:
             self.add_worker(step)
 

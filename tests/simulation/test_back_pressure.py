@@ -32,7 +32,7 @@ def _pipeline() -> Pipeline:
 
 def test_a_generator_gets_credit_only_while_little_waits_for_workers() -> None:
     driver = CoreDriver(_pipeline(), concurrency=1)
-    driver.core = Decider(driver.plans, driver.book, Limits(backlog=3))
+    driver.decider = Decider(driver.plans, driver.builder, Limits(backlog=3))
     driver.held.clear()
     reader, loader = driver.add_worker("read"), driver.add_worker("load")
     driver.emit(Start())

@@ -18,7 +18,7 @@ from .core_driver import CoreDriver, picture
 
 def status(driver: CoreDriver) -> str:
     """The state of the first breaker."""
-    return driver.core.breakers(driver.now_us)[0].status
+    return driver.decider.breakers(driver.now_us)[0].status
 
 
 def test_a_run_with_thousands_of_events_of_one_key_halts_when_one_fails() -> None:
@@ -38,7 +38,7 @@ def test_a_run_with_thousands_of_events_of_one_key_halts_when_one_fails() -> Non
     fails(driver, "work")
     assert ends(driver) == ["failed"]
     assert held(driver, "work") == []
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def test_the_errors_that_travel_with_a_delivery_are_the_newest_that_fit() -> None:
@@ -185,7 +185,7 @@ def test_generators_that_emit_as_probes_and_then_fail_never_close_the_breaker(pr
     for opens in range(1, 6):
         streams(driver)
         driver.answer(*one(driver, "count"), CompletionKind.FAIL, *TRANSIENT)
-        [view] = driver.core.breakers(driver.now_us)
+        [view] = driver.decider.breakers(driver.now_us)
         assert (view.status, view.opens) == (BreakerStatus.OPEN, opens)
         assert held(driver, "count") + held(driver, "take") == []
         driver.tell(seconds=301)
@@ -193,14 +193,14 @@ def test_generators_that_emit_as_probes_and_then_fail_never_close_the_breaker(pr
 
 def test_a_generator_that_is_a_probe_goes_on_however_much_waits_for_it() -> None:
     driver = CoreDriver(counting(), 1)
-    driver.core = Decider(driver.plans, driver.book, Limits(backlog=1))
+    driver.decider = Decider(driver.plans, driver.builder, Limits(backlog=1))
     driver.held.clear()
     driver.steps.clear()
     for step in driver.pipeline.steps:
         driver.add_worker(step)
     half_open(driver)
     assert [len(streams(driver, index).credit) for index in range(4)] == [1, 1, 1, 1]
-    assert driver.core.backlog == 4
+    assert driver.decider.backlog == 4
 
 
 def test_what_workers_were_sent_ahead_is_recalled_when_their_breaker_opens_and_loses_no_attempt() -> None:
@@ -230,7 +230,7 @@ def test_what_workers_were_sent_ahead_is_recalled_when_their_breaker_opens_and_l
     driver.tell(Force("bank", False, "ann"))
     assert [item[3] for _, item in held(driver, "call") + held(driver, "check")] == [1] * 10
     assert len(held(driver, "note")) == 6
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def test_an_operator_who_opens_a_breaker_recalls_what_workers_were_sent_ahead() -> None:
@@ -265,4 +265,4 @@ def test_after_a_resource_ran_out_nothing_goes_out_for_a_while_and_then_one_at_a
     returns(driver, "write")
     assert len(held(driver, "write")) >= 4
     driver.answer(*one(driver, "write"), CompletionKind.FAIL, *FULL)
-    assert driver.core.pools["disk", "write"].strained_until_us == driver.now_us + 1_000_000
+    assert driver.decider.pools["disk", "write"].exhausted_until_us == driver.now_us + 1_000_000

@@ -40,12 +40,12 @@ def test_a_worker_that_comes_late_gets_what_still_has_time_and_nothing_else() ->
     driver.emit(Order(n=9))
     driver.add_worker("call")
     assert ends(driver) == ["failed"] * 9
-    assert [(died.fault.attempts, died.fault.failure.kind) for died in driver.dead] == [(1, "timeout")] * 9
-    assert {died.fault.failure.message for died in driver.dead} == {f"attempt 2 was held back {NOTE}"}
+    assert [(died.error.attempts, died.error.failure.kind) for died in driver.dead] == [(1, "timeout")] * 9
+    assert {died.error.failure.message for died in driver.dead} == {f"attempt 2 was held back {NOTE}"}
     assert [item[3] for _, item in held(driver, "call")] == [1]
     returns(driver, "call")
     assert ends(driver)[-1] == "completed"
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def test_a_probe_goes_to_one_that_still_has_time() -> None:
@@ -99,7 +99,7 @@ def test_the_next_of_a_key_goes_on_where_the_first_is_late() -> None:
     driver.add_worker("call")
     assert ends(driver) == ["failed"]
     assert [item[3] for _, item in held(driver, "call")] == [1]
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 @pytest.mark.parametrize(("seconds", "ended"), [(9.0, []), (11.0, ["failed"])])
@@ -111,7 +111,7 @@ def test_an_attempt_that_an_engine_died_with_is_not_repeated_after_the_deadline(
     driver.now_us += int(seconds * 1e6)
     driver.restart()
     assert ends(driver) == ended
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def test_a_first_attempt_that_was_handed_back_begins_whenever_it_can() -> None:
@@ -148,4 +148,4 @@ def test_a_time_out_that_cost_the_process_is_tried_again_as_the_policy_says_of_t
         driver.tell(WorkerDown(worker, "killed", expected=True))
         driver.add_worker("call")
     [died] = driver.dead
-    assert (died.fault.attempts, died.fault.failure.error) == (attempts, "TimeoutError")
+    assert (died.error.attempts, died.error.failure.error) == (attempts, "TimeoutError")

@@ -17,7 +17,7 @@ from .test_core_operators import answer, redrive, settled, two_letters
 def retry(driver: CoreDriver, run_id: bytes, *, discarded: frozenset[int] = frozenset()) -> object:
     """An operator retries a run, these of whose letters were discarded; the answer."""
     revive = Revive(run_id, driver.number_of(run_id), driver.entries_of(run_id), object())
-    revive.as_of, revive.letters, revive.discarded = driver.core.next_offset, frozenset(), discarded
+    revive.as_of, revive.letters, revive.discarded = driver.decider.next_offset, frozenset(), discarded
     return answer(driver.tell(revive))
 
 
@@ -26,7 +26,7 @@ def test_what_was_discarded_is_not_run_again_when_its_run_is_retried() -> None:
     redrive(driver, run_id, 2, discard=True)
     assert retry(driver, run_id, discarded=frozenset({2})) is None
     assert (len(held(driver, "first")), len(held(driver, "second"))) == (1, 0)
-    assert picture(driver.replayed()) == picture(reloaded(driver.core.state, driver.plans))
+    assert picture(driver.replayed()) == picture(reloaded(driver.decider.state, driver.plans))
     returns(driver, "first", Item(n=1), many=True)
     returns(driver, "third")
     assert ends(driver) == ["failed", "failed"]
@@ -49,7 +49,7 @@ def test_a_run_of_which_all_was_discarded_has_nothing_to_retry() -> None:
     found = retry(driver, run_id, discarded=frozenset({1, 2}))
     assert isinstance(found, RunFinished)
     assert "discarded" in str(found)
-    assert driver.core.state.runs == {}
+    assert driver.decider.state.runs == {}
 
 
 def test_what_was_discarded_stays_so_over_a_restart_and_another_retry() -> None:
@@ -71,7 +71,7 @@ def test_a_letter_of_a_cancelled_run_is_not_run_again_by_itself() -> None:
     found = answer(decision)
     assert isinstance(found, RunCancelled)
     assert f"ensue runs retry {format_id(run_id)}" in str(found)
-    assert (decision.settled, decision.audit, driver.core.state.runs) == ([], [], {})
+    assert (decision.settled, decision.audit, driver.decider.state.runs) == ([], [], {})
     assert retry(driver, run_id) is None
     assert (len(held(driver, "first")), len(held(driver, "second"))) == (1, 1)
 
@@ -163,7 +163,7 @@ def test_a_letter_that_was_discarded_before_its_run_came_back_is_not_discarded_a
     fails(driver, "second")
     redrive(driver, run_id, 2, discard=True)
     redrive(driver, run_id, 1, discarded=frozenset({2}))
-    assert picture(driver.replayed()) == picture(reloaded(driver.core.state, driver.plans))
+    assert picture(driver.replayed()) == picture(reloaded(driver.decider.state, driver.plans))
     returns(driver, "first", Item())
     fails(driver, "third")
     decision = returns(driver, "undo")

@@ -19,7 +19,11 @@ from .core_driver import CoreDriver, picture
 
 def redrive(driver: CoreDriver, run_id: bytes, delivery: int, **changes: Any) -> Decision:
     """An operator decides on a dead letter, on what the log says now unless told otherwise."""
-    known: dict[str, Any] = {"entries": driver.entries_of(run_id), "as_of": driver.core.next_offset, "reply": object()}
+    known: dict[str, Any] = {
+        "entries": driver.entries_of(run_id),
+        "as_of": driver.decider.next_offset,
+        "reply": object(),
+    }
     return driver.tell(Redrive(run_id, driver.number_of(run_id), delivery, "ann", **(known | changes)))
 
 
@@ -119,7 +123,7 @@ def test_a_decision_on_what_the_log_said_before_the_run_came_back_is_refused() -
     driver = CoreDriver(flow)
     run_id = driver.emit(Order())
     fails(driver, "work")
-    stale: dict[str, Any] = {"entries": driver.entries_of(run_id), "as_of": driver.core.next_offset}
+    stale: dict[str, Any] = {"entries": driver.entries_of(run_id), "as_of": driver.decider.next_offset}
     redrive(driver, run_id, 1)
     returns(driver, "work")
     assert ends(driver) == ["failed", "completed"]
@@ -138,12 +142,12 @@ def test_a_retry_on_what_the_log_said_before_the_run_came_back_is_refused() -> N
     driver = CoreDriver(flow)
     run_id = driver.emit(Order())
     fails(driver, "work")
-    stale, as_of = driver.entries_of(run_id), driver.core.next_offset
+    stale, as_of = driver.entries_of(run_id), driver.decider.next_offset
     redrive(driver, run_id, 1)
     fails(driver, "work")
     number = driver.number_of(run_id)
     assert isinstance(answer(driver.tell(Revive(run_id, number, stale, object(), as_of=as_of))), RunFinished)
-    fresh = Revive(run_id, number, driver.entries_of(run_id), object(), as_of=driver.core.next_offset)
+    fresh = Revive(run_id, number, driver.entries_of(run_id), object(), as_of=driver.decider.next_offset)
     assert answer(driver.tell(fresh)) is None
     assert len(held(driver, "work")) == 1
 
@@ -192,7 +196,7 @@ def test_a_letter_of_a_run_that_is_over_is_discarded_without_its_records() -> No
 def test_a_retry_settles_only_the_letters_that_the_store_has() -> None:
     driver, run_id = two_letters()
     revive = Revive(run_id, driver.number_of(run_id), driver.entries_of(run_id), object())
-    revive.as_of, revive.letters = driver.core.next_offset, frozenset({2})
+    revive.as_of, revive.letters = driver.decider.next_offset, frozenset({2})
     decision = driver.tell(revive)
     assert answer(decision) is None
     assert settled(decision) == [(letter_id(run_id, 2), "redriven")]
@@ -242,7 +246,7 @@ def test_a_failing_run_that_owes_compensations_can_be_cancelled_while_it_halts()
     driver.answer(worker, item, CompletionKind.RELEASE)
     returns(driver, "release")
     assert ends(driver) == ["compensated"]
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def pivot_alone() -> tuple[CoreDriver, bytes]:
@@ -273,7 +277,7 @@ def test_a_pivot_is_not_interrupted_by_a_cancel_and_where_it_is_done_its_run_goe
     assert held(driver, "pack") == []
     returns(driver, "pay", Paid())
     assert isinstance(answer(driver.tell(Cancel(run_id, object(), "ann"))), RunPastPivot)
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
     returns(driver, "pack")
     returns(driver, "send")
     assert ends(driver) == ["completed"]

@@ -132,8 +132,8 @@ def _act(driver: CoreDriver, dice: random.Random) -> None:
     if roll < 0.12 or not busy:
         driver.emit(Order(customer=dice.choice("ab"), items=2), key=dice.choice(["a", "b", None]))
         driver.tell(seconds=dice.choice([0, 2, 200]))
-    elif roll < 0.15 and driver.core.state.runs:
-        driver.tell(Cancel(dice.choice(list(driver.core.state.runs))))
+    elif roll < 0.15 and driver.decider.state.runs:
+        driver.tell(Cancel(dice.choice(list(driver.decider.state.runs))))
     elif roll < 0.19:
         driver.die(dice.choice(list(driver.held)))
     elif roll < 0.23:
@@ -151,7 +151,7 @@ def _operate(driver: CoreDriver, dice: random.Random) -> None:
         return
     if dice.random() < 0.3 and driver.ended:
         run_id = dice.choice(driver.ended)[0].run_id
-        as_of, number = driver.core.next_offset, driver.number_of(run_id)
+        as_of, number = driver.decider.next_offset, driver.number_of(run_id)
         driver.tell(Revive(run_id, number, driver.entries_of(run_id), None, "ann", as_of))
         return
     letters = [died for died in driver.dead if died.run.run_id]
@@ -168,7 +168,7 @@ def _operate(driver: CoreDriver, dice: random.Random) -> None:
                 dice.random() < 0.3,
                 edited,
                 driver.entries_of(run_id),
-                as_of=driver.core.next_offset,
+                as_of=driver.decider.next_offset,
                 blocked=died.blocked,
             )
         )
@@ -185,14 +185,14 @@ def _answer(driver: CoreDriver, worker: int, item: list[Any], dice: random.Rando
     elif model is None:
         driver.done(worker, item, [], many=False)
     elif many and roll < 0.4:
-        first = driver.core.workers[worker][0].leases[item[0]].emitted
+        first = driver.decider.workers[worker][0].leases[item[0]].emitted
         event = _make(model, dice)
         driver.answer(
             worker, item, CompletionKind.STREAM, first, [[type(event).__event_type__, 1, b"\x81\xa1n\x01", None]]
         )
     else:
         count = dice.randrange(4) if many else dice.randrange(2)
-        streamed = driver.core.workers[worker][0].leases[item[0]].emitted
+        streamed = driver.decider.workers[worker][0].leases[item[0]].emitted
         outputs = [] if many and streamed else [_make(model, dice) for _ in range(count)]
         driver.done(worker, item, outputs, many=many)
 
@@ -204,8 +204,8 @@ def test_the_log_and_a_snapshot_lead_to_the_state_that_was(seed: int, undone: bo
     driver = CoreDriver(_pipeline(undone=undone), concurrency=dice.choice([1, 4]))
     for _ in range(dice.randrange(5, 80)):
         _act(driver, dice)
-        assert picture(driver.replayed()) == picture(driver.core.state)
-    assert picture(reloaded(driver.core.state, driver.plans)) == picture(driver.core.state)
+        assert picture(driver.replayed()) == picture(driver.decider.state)
+    assert picture(reloaded(driver.decider.state, driver.plans)) == picture(driver.decider.state)
 
 
 @given(st.integers(0, 2**32), st.booleans())
@@ -217,7 +217,7 @@ def test_every_run_ends_once_faults_stop(seed: int, undone: bool) -> None:
         _act(driver, dice)
         if dice.random() < 0.05:
             driver.restart()
-    for view in driver.core.breakers(driver.now_us):
+    for view in driver.decider.breakers(driver.now_us):
         driver.tell(Force(view.name, opens=False, who="ann"))
     for _ in range(5000):
         driver.tell(seconds=300)
@@ -228,16 +228,16 @@ def test_every_run_ends_once_faults_stop(seed: int, undone: bool) -> None:
         worker = busy[0]
         item = driver.held[worker][0]
         model, many = OUTPUTS[driver.steps[worker]]
-        streamed = driver.core.workers[worker][0].leases[item[0]].emitted
+        streamed = driver.decider.workers[worker][0].leases[item[0]].emitted
         driver.done(worker, item, [] if streamed or model is None else [_make(model, dice)], many=many)
-    assert not driver.core.state.runs
-    assert not driver.core.state.key_queues
+    assert not driver.decider.state.runs
+    assert not driver.decider.state.key_queues
 
 
 def _settle_what_is_blocked(driver: CoreDriver) -> None:
-    for run in list(driver.core.state.runs.values()):
-        if run.undoing is not None and run.undoing.status is DeliveryStatus.FAILED:
-            driver.tell(Redrive(run.run_id, run.number, run.undoing.number, "ann", discard=True))
+    for run in list(driver.decider.state.runs.values()):
+        if run.compensating is not None and run.compensating.status is DeliveryStatus.FAILED:
+            driver.tell(Redrive(run.run_id, run.number, run.compensating.number, "ann", discard=True))
 
 
 def test_offsets_have_no_gap() -> None:

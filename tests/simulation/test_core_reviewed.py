@@ -46,7 +46,7 @@ def redrive(driver: CoreDriver, run_id: bytes, instead: list[Any] | None = None)
 def redriven(driver: CoreDriver, run_id: bytes, instead: list[Any] | None = None) -> object:
     """What an operator hears who has the first delivery of a run go again, perhaps with another event."""
     order = Redrive(run_id, driver.number_of(run_id), 1, "ann", edited=instead and [bytes(16), *instead])
-    order.entries, order.as_of, order.reply = driver.entries_of(run_id), driver.core.next_offset, object()
+    order.entries, order.as_of, order.reply = driver.entries_of(run_id), driver.decider.next_offset, object()
     [answer] = driver.tell(order).answers
     return answer.value
 
@@ -75,7 +75,7 @@ def test_the_order_in_which_code_declares_steps_changes_nothing_of_what_is_under
         for entry in driver.log:
             assert fold(state, plans, runs, entry.run, unpack_records(entry.body))
     else:
-        state = load(unpack(dump(driver.core.state)), plans)[0]
+        state = load(unpack(dump(driver.decider.state)), plans)[0]
     [run] = state.runs.values()
     assert [delivery.step.name for delivery in run.deliveries.values()] == ["mail"]
 
@@ -93,7 +93,7 @@ def test_thousands_that_wait_for_a_key_of_a_step_without_workers_fail_with_it() 
         driver.emit(Keyed(name="k", n=n), "k")
     driver.tell(StepBroken("queue", "work", "cannot import"))
     assert ends(driver) == ["failed"] * 1_500
-    assert driver.core.state.key_queues == {}
+    assert driver.decider.state.key_queues == {}
 
 
 def test_the_next_event_of_a_key_waits_until_a_cancelled_attempt_has_stopped() -> None:
@@ -112,7 +112,7 @@ def test_the_next_event_of_a_key_waits_until_a_cancelled_attempt_has_stopped() -
     driver.answer(worker, item, CompletionKind.RELEASE)
     assert numbers(driver, "work") == [2]
     assert ends(driver) == ["cancelled"]
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def test_a_step_of_which_one_worker_is_at_work_is_not_broken() -> None:
@@ -150,12 +150,12 @@ def test_a_letter_of_a_generator_that_had_emitted_is_run_again_as_it_is_and_not_
         returns(driver, "take")
     other = [Order.__event_type__, 1, encode(Order(n=2)), None]
     assert isinstance(redriven(driver, run_id, other), EventInvalid)
-    assert driver.core.state.runs == {}
+    assert driver.decider.state.runs == {}
     redrive(driver, run_id)
     worker, item = one(driver, "read")
     driver.answer(worker, item, CompletionKind.STREAM, 2, [keyed_item(12, None)])
     assert numbers(driver, "take") == [12]
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def test_a_letter_with_another_event_waits_behind_those_of_its_new_key() -> None:
@@ -172,7 +172,7 @@ def test_a_letter_with_another_event_waits_behind_those_of_its_new_key() -> None
     assert numbers(driver, "work") == [2]
     returns(driver, "work")
     assert numbers(driver, "work") == [3]
-    assert picture(driver.core.state) == picture(driver.replayed())
+    assert picture(driver.decider.state) == picture(driver.replayed())
 
 
 def test_letters_and_events_of_one_key_keep_their_order_over_a_restart() -> None:
@@ -190,11 +190,11 @@ def test_letters_and_events_of_one_key_keep_their_order_over_a_restart() -> None
     fails(driver, "second")
     for worker in list(driver.steps):
         driver.tell(WorkerDown(worker, "gone", True))
-    entries, as_of, number = driver.entries_of(run_id), driver.core.next_offset, driver.number_of(run_id)
+    entries, as_of, number = driver.entries_of(run_id), driver.decider.next_offset, driver.number_of(run_id)
     letters = [Redrive(run_id, number, delivery, "ann", entries=entries, as_of=as_of) for delivery in (1, 2)]
     between = Emit("queue", b"r" * 16, b"e" * 16, Keyed.__event_type__, 1, encode(Keyed(name="a")), "a")
     driver.tell(letters[0], between, letters[1])
-    queues = [_queued(driver.core.state, step) for step in ("first", "second")]
+    queues = [_queued(driver.decider.state, step) for step in ("first", "second")]
     assert queues == [[run_id, b"r" * 16], [b"r" * 16, run_id]]
     assert [_queued(driver.replayed(), step) for step in ("first", "second")] == queues
 
@@ -228,7 +228,7 @@ def test_what_goes_on_after_a_pivot_keeps_its_place_among_those_of_its_key_over_
     paying, pay_item = one(driver, "pay")
     between = Emit("pivot", b"r" * 16, b"e" * 16, Keyed.__event_type__, 1, encode(Keyed(name="a")), "a")
     driver.tell(Cancel(doubted), between, Completed(paying, [[CompletionKind.DONE, pay_item[0], 10, [], False]]))
-    assert _queued(driver.core.state, "work") == [first, b"r" * 16, doubted]
+    assert _queued(driver.decider.state, "work") == [first, b"r" * 16, doubted]
     assert _queued(driver.replayed(), "work") == [first, b"r" * 16, doubted]
 
 
@@ -262,7 +262,7 @@ def test_a_suspect_that_probes_a_circuit_goes_to_an_idle_worker() -> None:
 
 def _suspects(driver: CoreDriver) -> list[int]:
     """The tokens of suspects that are with workers."""
-    slots = [slot for slot, _ in driver.core.workers.values()]
+    slots = [slot for slot, _ in driver.decider.workers.values()]
     return [token for slot in slots for token, delivery in slot.leases.items() if delivery.crashes]
 
 
@@ -277,7 +277,7 @@ def test_timers_of_cancelled_runs_are_forgotten() -> None:
         run_id = driver.emit(Order())
         driver.answer(*one(driver, "call"), CompletionKind.FAIL, *TRANSIENT[:4], 3_600.0, False)
         driver.tell(Cancel(run_id))
-    assert len(driver.book._timers) < 200
+    assert len(driver.builder._timers) < 200
     driver.emit(Order())
     driver.answer(*one(driver, "call"), CompletionKind.FAIL, *TRANSIENT[:4], 3_600.0, False)
     driver.tell(seconds=3_601)
@@ -299,4 +299,4 @@ def test_a_step_without_a_breaker_is_closed_after_the_time_for_which_it_was_forc
     for worker, item in held(driver, "call"):
         driver.held[worker].remove(item)
         driver.tell(Completed(worker, [[CompletionKind.FAIL, item[0], *TRANSIENT]]))
-    assert driver.core.breakers(driver.now_us)[0].status == BreakerStatus.CLOSED
+    assert driver.decider.breakers(driver.now_us)[0].status == BreakerStatus.CLOSED

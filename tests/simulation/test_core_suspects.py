@@ -23,7 +23,7 @@ def one_step(attempts: int = 5, replicas: int = 1) -> Pipeline:
 
 def running(driver: CoreDriver) -> list[int]:
     """The numbers of the runs whose deliveries are with workers."""
-    slots = [slot for slot, _ in driver.core.workers.values()]
+    slots = [slot for slot, _ in driver.decider.workers.values()]
     return sorted(delivery.run.number for slot in slots for delivery in slot.leases.values())
 
 
@@ -160,7 +160,7 @@ def test_whoever_ends_no_process_completes_and_whoever_does_is_given_up(
         if not held(driver, "work"):
             break
         worker, item = held(driver, "work")[late[turn % len(late)] % len(held(driver, "work"))]
-        [slot] = [slot for slot, _ in driver.core.workers.values() if slot.worker == worker]
+        [slot] = [slot for slot, _ in driver.decider.workers.values() if slot.worker == worker]
         if any(delivery.run.number in poison for delivery in slot.leases.values()):
             driver.die(worker)
         else:

@@ -18,7 +18,7 @@ from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
 from ensue.cluster.log.protocol import Seen
 from ensue.events.decide import core as decide
 from ensue.events.decide import leasing, results
-from ensue.events.decide.circuits import Breakers
+from ensue.events.decide.breakers import Breakers
 from ensue.events.decide.commands import Decision
 from ensue.events.decide.decision_builder import DecisionBuilder
 from ensue.events.state import keys, transitions
@@ -58,8 +58,8 @@ def recovers_all_runs_but_one(patch: Patch) -> None:
 
     def recover(*arguments: Any) -> recovery.Recovered:
         recovered = real(*arguments)
-        for run_id in list(recovered.core.state.runs)[:1]:
-            del recovered.core.state.runs[run_id]
+        for run_id in list(recovered.decider.state.runs)[:1]:
+            del recovered.decider.state.runs[run_id]
         return recovered
 
     patch.setattr(owner, "recover", recover)
@@ -123,8 +123,8 @@ def records_no_attempt(patch: Patch) -> None:
 def passes_over_a_gap_in_a_stream(patch: Patch) -> None:
     def finished(self: decide.Decider, delivery: Delivery, item: list[Any]) -> None:
         if item[0] == 0:
-            results.done(self._book, delivery, item)
-            self._book.settle(delivery.run)
+            results.done(self._builder, delivery, item)
+            self._builder.settle(delivery.run)
         else:
             real(self, delivery, item)
 
@@ -142,20 +142,20 @@ def forgets_what_was_with_workers(patch: Patch) -> None:
 
 
 def undoes_the_oldest_first(patch: Patch) -> None:
-    def undo_next(state: State, run: Any) -> None:
-        if run.undos:
-            run.undos = dict(reversed(list(run.undos.items())))
+    def compensate_next(state: State, run: Any) -> None:
+        if run.compensations:
+            run.compensations = dict(reversed(list(run.compensations.items())))
         real(state, run)
 
-    real = transitions._undo_next
-    patch.setattr(transitions, "_undo_next", undo_next)
+    real = transitions._compensate_next
+    patch.setattr(transitions, "_compensate_next", compensate_next)
 
 
 def forgets_open_breakers(patch: Patch) -> None:
     real = Breakers.__init__
 
-    def init(self: Breakers, plans: Any, pools: Any, book: Any, _facts: Any) -> None:
-        real(self, plans, pools, book, {})
+    def init(self: Breakers, plans: Any, pools: Any, builder: Any, _facts: Any) -> None:
+        real(self, plans, pools, builder, {})
 
     patch.setattr(Breakers, "__init__", init)
 

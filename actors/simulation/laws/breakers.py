@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import attrgetter
 
-from ....events.decide.circuits import FACT, circuit_name
+from ....events.decide.breakers import BREAKER_FACT, breaker_name
 from ....events.pipelines.plan import Plan
 from ....events.policies.breaker import Breaker, BreakerState, BreakerStatus
 from ....events.state.records import RecordKind
@@ -26,7 +26,7 @@ def breakers_hold(history: History) -> Iterator[str]:
     names = {plan.pipeline: _names(plan) for plan in history.plans.values()}
     moves: dict[int, list[BreakerMoved]] = defaultdict(list)
     for seen in history.observations:
-        if isinstance(seen, BreakerMoved) and seen.kind == FACT:
+        if isinstance(seen, BreakerMoved) and seen.kind == BREAKER_FACT:
             moves[seen.commit].append(seen)
     epochs = [seen.epoch for seen in history.observations if isinstance(seen, Committed)]
     batches = {commit: list(rows) for commit, rows in groupby(history.rows, attrgetter("commit"))}
@@ -60,11 +60,11 @@ def _forget(probes: dict[str, tuple[int, int]], batch: list[LogRow]) -> None:
 
 
 def _names(plan: Plan) -> dict[str, str]:
-    return {step.name: circuit_name(plan.pipeline, step) for step in plan.steps}
+    return {step.name: breaker_name(plan.pipeline, step) for step in plan.steps}
 
 
 def _status(moved: BreakerMoved) -> BreakerStatus:
-    circuit = BreakerState(moved.name, Breaker())
+    breaker = BreakerState(moved.name, Breaker())
     if moved.body is not None:
-        circuit.restore(moved.body)
-    return circuit.status
+        breaker.restore(moved.body)
+    return breaker.status

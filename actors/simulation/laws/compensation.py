@@ -36,7 +36,7 @@ def _follow(history: History, run: int, debts: _Debts, record: Record) -> Iterat
     kind = record[0]
     if kind == RecordKind.ATTEMPT:
         yield from _attempt(history, run, debts, record)
-    elif kind == RecordKind.UNDOING:
+    elif kind == RecordKind.COMPENSATING:
         debts.is_undoing = True
         if not debts.owed:
             yield "it is undone, and owes nothing"

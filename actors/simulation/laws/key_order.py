@@ -16,7 +16,7 @@ __all__ = ["keys_in_order"]
 
 Queue = tuple[str, str]
 """The name of a step, and a key."""
-_HALTS = (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.UNDOING, RecordKind.ENDED)
+_HALTS = (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.COMPENSATING, RecordKind.ENDED)
 _HANDED_BACK = (RecordKind.FAILED, RecordKind.RELEASED, RecordKind.CRASHED)
 
 

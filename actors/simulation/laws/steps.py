@@ -110,7 +110,7 @@ def events_heard(history: History) -> Iterator[str]:
         if record[0] == RecordKind.ATTEMPT:
             steps[run, record[1]] = record[2]
             attempted[run].update((record[2], event_id) for event_id in record[5])
-        elif record[0] in (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.UNDOING):
+        elif record[0] in (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.COMPENSATING):
             changed.add(run)
     for offset, _, run, record in history.rows:
         row = history.store.runs[run]

@@ -45,7 +45,7 @@ class MemoryStore:
     lock: Lock = field(default_factory=Lock)
     epoch: int = 0
     owner: str = ""
-    end: int = 1
+    next_offset: int = 1
     entries: list[Entry] = field(default_factory=list[Entry])
     by_run: dict[int, list[Entry]] = field(default_factory=dict[int, list[Entry]])
     runs: dict[int, RunRow] = field(default_factory=dict[int, RunRow])
@@ -111,8 +111,8 @@ class MemoryReader:
         with store.lock:
             return dict(Counter((row.pipeline, row.status) for row in store.runs.values()))
 
-    def end(self) -> int:
-        return self._open().end
+    def next_offset(self) -> int:
+        return self._open().next_offset
 
     def facts(self, kind: str) -> list[Fact]:
         store = self._open()
@@ -198,7 +198,7 @@ class MemoryLog:
         store = self._open()
         with store.lock:
             _check_epoch(store, batch.epoch)
-            end = end_after(batch.entries, store.end)
+            end = end_after(batch.entries, store.next_offset)
             _check_runs(store, batch)
             _check_seen(store, batch.seen)
             store.operations.check(batch)
@@ -208,8 +208,8 @@ class MemoryLog:
             store.seen.update(((row.source, row.sender_id), row) for row in batch.seen)
             store.operations.write(batch)
 
-    def end(self) -> int:
-        return self._open().end
+    def next_offset(self) -> int:
+        return self._open().next_offset
 
     def lookup(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Seen]:
         seen = self._open().seen
@@ -238,8 +238,10 @@ class MemoryLog:
         store = self._open()
         with store.lock:
             _check_epoch(store, self._epoch)
-            if snapshot.offset > store.end:
-                raise LogCorrupt(f"A snapshot as of offset {snapshot.offset} was refused: the log ends at {store.end}.")
+            if snapshot.offset > store.next_offset:
+                raise LogCorrupt(
+                    f"A snapshot as of offset {snapshot.offset} was refused: the log ends at {store.next_offset}."
+                )
             store.snapshots[snapshot.offset] = (snapshot_digest(snapshot), snapshot.body)
             for offset in sorted(store.snapshots)[:-2]:
                 del store.snapshots[offset]
@@ -305,7 +307,7 @@ def _append(store: MemoryStore, entries: Sequence[Entry], end: int) -> None:
     store.entries.extend(entries)
     for entry in entries:
         store.by_run.setdefault(entry.run, []).append(entry)
-    store.end = end
+    store.next_offset = end
 
 
 def _start(store: MemoryStore, started: Sequence[RunStart]) -> None:

@@ -118,7 +118,7 @@ class SqliteLog:
             if batch.facts or batch.dead or batch.settled or batch.audit:
                 write_operations(connection, batch, self._path)
 
-    def end(self) -> int:
+    def next_offset(self) -> int:
         with translating(self._path):
             return self._head(self._open())[1]
 

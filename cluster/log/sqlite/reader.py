@@ -87,7 +87,7 @@ class SqliteReader:
     def counts(self) -> dict[tuple[str, int], int]:
         return _with_completed(self._rows(_COUNTS))
 
-    def end(self) -> int:
+    def next_offset(self) -> int:
         rows = self._rows(_END)
         return int(rows[0][0]) if rows else 1
 

@@ -90,7 +90,7 @@ def fill_store(store: str, **fields: Any) -> list[str]:
     """A store with three dead letters, as an engine leaves it that has stopped in order; their ids."""
     log = open_log(store)
     epoch = log.acquire("an engine")
-    ids = fill(log.commit, epoch, log.end(), **fields)
+    ids = fill(log.commit, epoch, log.next_offset(), **fields)
     log.define("orders", "v1", make_pipeline().graph().to_json().encode(), 1)
     log.release(epoch)
     log.close()

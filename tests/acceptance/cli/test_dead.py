@@ -28,7 +28,7 @@ def anywhere(request: pytest.FixtureRequest) -> tuple[tuple[str, str], list[str]
         ids = request.getfixturevalue("filled")()
         return ("--store", request.getfixturevalue("store")), ids
     engine: StandInEngine = request.getfixturevalue("engine")
-    ids = fill(engine.log.commit, 1, engine.log.end())
+    ids = fill(engine.log.commit, 1, engine.log.next_offset())
     return ("--url", request.getfixturevalue("url")), ids
 
 
@@ -121,7 +121,7 @@ def test_a_letter_is_redriven_and_the_audit_names_the_user(
     ensue: Ensue, engine: StandInEngine, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "alice")
-    first, second, _ = fill(engine.log.commit, 1, engine.log.end())
+    first, second, _ = fill(engine.log.commit, 1, engine.log.next_offset())
     code, out, _ = ensue("dead", "redrive", first, "--url", url)
     assert (code, out.startswith(f"dead letter {first} is redriven: run ")) == (0, True)
     data = {"order_id": "o-9", "amount": 1.0}
@@ -137,7 +137,7 @@ def test_a_letter_is_redriven_and_the_audit_names_the_user(
 def test_data_is_read_from_a_file_and_checked_by_the_model(
     ensue: Ensue, engine: StandInEngine, url: str, tmp_path: Path
 ) -> None:
-    letter_id = fill(engine.log.commit, 1, engine.log.end())[0]
+    letter_id = fill(engine.log.commit, 1, engine.log.next_offset())[0]
     (tmp_path / "data.json").write_text('{"order_id": "o-1"}')
     code, out, err = ensue("dead", "redrive", letter_id, "--data", f"@{tmp_path}/data.json", "--url", url)
     assert (code, out) == (2, "")
@@ -145,7 +145,7 @@ def test_data_is_read_from_a_file_and_checked_by_the_model(
 
 
 def test_many_are_redriven_or_discarded_by_a_filter(ensue: Ensue, engine: StandInEngine, url: str) -> None:
-    fill(engine.log.commit, 1, engine.log.end())
+    fill(engine.log.commit, 1, engine.log.next_offset())
     where = ("--url", url)
     assert ensue("dead", "redrive", "--since", "2h", "--yes", *where)[:2] == (0, "2 dead letters redriven\n")
     assert json.loads(ensue("dead", "discard", "--all", "-y", "--json", *where)[1]) == {"decided": 1, "refused": []}

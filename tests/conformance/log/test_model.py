@@ -174,7 +174,7 @@ def test_any_commits_leave_what_the_model_says(
 def assert_same(log: Log, model: Model) -> None:
     reader = log.reader()
     live = {run for run, row in model.runs.items() if row.status in LIVE}
-    assert log.end() == reader.end() == model.end
+    assert log.next_offset() == reader.next_offset() == model.end
     assert reader.scan(0, 10_000) == model.entries
     assert list(log.live()) == [found for found in model.entries if found.run in live]
     assert [row.run for row in log.live_runs()] == sorted(live)

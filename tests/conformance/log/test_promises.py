@@ -17,10 +17,10 @@ __all__ = ["log", "reader", "store"]
 
 def test_offsets_begin_at_one_and_an_entry_takes_as_many_as_it_has_records(log: Log, reader: Reader) -> None:
     epoch = log.acquire("a")
-    assert (log.end(), reader.end()) == (1, 1)
+    assert (log.next_offset(), reader.next_offset()) == (1, 1)
     entries = [entry(1, count=3), entry(4, run=1, count=2), entry(6)]
     log.commit(Batch(epoch, entries, [start(1), start(6)]))
-    assert (log.end(), reader.end()) == (7, 7)
+    assert (log.next_offset(), reader.next_offset()) == (7, 7)
     assert reader.scan(1, 10) == entries
 
 
@@ -52,7 +52,7 @@ def test_a_gap_behind_what_is_there_is_refused(log: Log) -> None:
     for offset in (1, 5, 7):
         with pytest.raises(LogCorrupt, match="offset 6"):
             log.commit(Batch(epoch, [entry(offset)]))
-    assert log.end() == 6
+    assert log.next_offset() == 6
 
 
 def test_a_commit_without_entries_moves_nothing_but_its_rows(log: Log, reader: Reader) -> None:
@@ -60,7 +60,7 @@ def test_a_commit_without_entries_moves_nothing_but_its_rows(log: Log, reader: R
     run = commit_run(log, epoch)
     log.commit(Batch(epoch, changed=[RunChange(run, Status.COMPLETED, NOW_US)]))
     log.commit(Batch(epoch))
-    assert log.end() == 2
+    assert log.next_offset() == 2
     assert reader.counts() == {("orders", Status.COMPLETED): 1}
 
 
@@ -95,7 +95,7 @@ def test_a_batch_that_contradicts_the_log_leaves_nothing(log: Log, bad: Batch) -
 def test_nobody_commits_before_the_log_is_acquired(log: Log) -> None:
     with pytest.raises(StaleEpoch):
         log.commit(Batch(0, [entry(1)], [start(1)]))
-    assert log.end() == 1
+    assert log.next_offset() == 1
 
 
 def test_a_stale_owner_commits_nothing_once_another_has_acquired(store: Store) -> None:
@@ -203,7 +203,7 @@ def test_the_two_newest_snapshots_are_kept(log: Log) -> None:
     saved: list[Snapshot] = []
     for _ in range(4):
         commit_run(log, epoch)
-        saved.append(Snapshot(log.end(), b"state as of %d" % log.end()))
+        saved.append(Snapshot(log.next_offset(), b"state as of %d" % log.next_offset()))
         log.save_snapshot(saved[-1])
     assert list(log.snapshots()) == [saved[3], saved[2]]
     assert log.damaged_snapshots == 0
@@ -213,7 +213,7 @@ def test_a_damaged_snapshot_is_skipped_and_counted(store: Store, log: Log) -> No
     epoch = log.acquire("a")
     for _ in range(2):
         commit_run(log, epoch)
-        log.save_snapshot(Snapshot(log.end(), b"state"))
+        log.save_snapshot(Snapshot(log.next_offset(), b"state"))
     store.damage_snapshot(3)
     assert list(log.snapshots()) == [Snapshot(2, b"state")]
     assert log.damaged_snapshots == 1
@@ -259,7 +259,7 @@ def test_a_closed_log_and_a_closed_reader_say_so_and_close_twice(log: Log, reade
         thing.close()
         thing.close()
         with pytest.raises(LogUnavailable, match="closed"):
-            thing.end()
+            thing.next_offset()
 
 
 # Readers

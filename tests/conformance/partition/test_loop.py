@@ -56,8 +56,8 @@ def test_two_of_one_key_whose_records_changed_places_in_their_commit_still_go_on
     def own() -> Partition:
         log = MemoryLog(store)
         epoch = log.acquire("test")
-        core = recover(log, epoch, plans).core
-        partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=clock)
+        decider = recover(log, epoch, plans).decider
+        partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=clock)
         partition.resume()
         return partition
 
@@ -105,7 +105,7 @@ class Deaf(Desk):
 def owned(log: Log, desk: Desk, clock: ManualClock, *pipelines: Pipeline) -> Partition:
     plans = {pipeline.name: compile_plan(pipeline, "1") for pipeline in pipelines}
     epoch = log.acquire("test")
-    return Partition(recover(log, epoch, plans).core, log, epoch, links=desk, watcher=desk, clock=clock)
+    return Partition(recover(log, epoch, plans).decider, log, epoch, links=desk, watcher=desk, clock=clock)
 
 
 def test_what_a_worker_says_that_cannot_be_heard_fails_no_turn(caplog: pytest.LogCaptureFixture) -> None:
@@ -120,7 +120,7 @@ def test_what_a_worker_says_that_cannot_be_heard_fails_no_turn(caplog: pytest.Lo
     desk.said = [(1, pack([int(Tag.ASK), "no question"])), (1, pack([int(Tag.LOG), None]))]
     partition.post(Emit("heard", uuid7(1, bytes(10)), uuid7(2, bytes(10)), "Order", 1, pack({"n": 1})))
     assert partition.turn()
-    assert (desk.heard, len(partition.core.state.runs)) == (2, 1)
+    assert (desk.heard, len(partition.decider.state.runs)) == (2, 1)
     assert "no such record" in caplog.text
 
 

@@ -49,8 +49,8 @@ def emit(number: int) -> Emit:
 
 def own(log: Log, desk: Desk) -> Partition:
     epoch = log.acquire("test")
-    core = recover(log, epoch, {"sound": compile_plan(flow, "1")}).core
-    partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=ManualClock())
+    decider = recover(log, epoch, {"sound": compile_plan(flow, "1")}).decider
+    partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())
     partition.resume()
     return partition
 
@@ -70,7 +70,7 @@ def test_after_a_turn_that_failed_no_snapshot_is_kept_and_the_next_owner_has_wha
     partition.save_snapshot()
     assert list(log.snapshots()) == []
     second = own(MemoryLog(store), desk)
-    assert list(second.core.state.runs) == [uuid7(1, bytes(10))]
+    assert list(second.decider.state.runs) == [uuid7(1, bytes(10))]
 
 
 def test_a_snapshot_that_fails_fails_no_turn(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,4 +93,4 @@ def test_after_a_turn_that_was_committed_a_snapshot_is_kept() -> None:
     partition.post(emit(1))
     partition.turn()
     partition.save_snapshot()
-    assert [snapshot.offset for snapshot in log.snapshots()] == [log.end()]
+    assert [snapshot.offset for snapshot in log.snapshots()] == [log.next_offset()]

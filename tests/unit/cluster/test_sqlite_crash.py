@@ -31,7 +31,7 @@ def letter(run):
 log = SqliteLog(sys.argv[1], sys.argv[2])
 epoch = log.acquire("child")
 while True:
-    end = log.end()
+    end = log.next_offset()
     runs = range(end, end + 5)
     started = [RunStart(run, run.to_bytes(16, "big"), "orders", "v1", "OrderPlaced", run) for run in runs]
     batch = Batch(epoch, [Entry(run, run, 1, bytes(2000)) for run in runs], started)
@@ -40,9 +40,9 @@ while True:
     batch.settled = [LetterSettled(batch.dead[0].letter_id, "redriven")]
     batch.audit = [AuditRow(run, "ada", "did", "it", "") for run in runs]
     log.commit(batch)
-    print(log.end(), flush=True)
+    print(log.next_offset(), flush=True)
     if end % 100 == 1:
-        log.save_snapshot(Snapshot(log.end(), bytes(5000)))
+        log.save_snapshot(Snapshot(log.next_offset(), bytes(5000)))
         log.checkpoint()
 """
 
@@ -82,11 +82,16 @@ def test_a_full_database_refuses_the_batch_whole_and_goes_on_when_there_is_room(
         big.audit.append(AuditRow(1, "ada", "did", "it", ""))
         with pytest.raises(LogUnavailable, match=r"has no room left.*free some disk space"):
             log.commit(big)
-        assert (log.end(), reader.end(), len(reader.runs()), log.lookup([("hook", "1")])) == (2, 2, 1, {})
+        assert (log.next_offset(), reader.next_offset(), len(reader.runs()), log.lookup([("hook", "1")])) == (
+            2,
+            2,
+            1,
+            {},
+        )
         assert (reader.facts("breaker"), reader.audit()) == ([], [])
         log._open().pragma("max_page_count", 1_000_000)
         log.commit(big)
-        assert (log.end(), reader.end(), len(reader.runs())) == (3, 3, 2)
+        assert (log.next_offset(), reader.next_offset(), len(reader.runs())) == (3, 3, 2)
 
 
 def test_a_disk_that_takes_no_more_bytes_refuses_the_batch_whole_and_goes_on_when_it_does(path: Path) -> None:
@@ -105,9 +110,9 @@ def test_a_disk_that_takes_no_more_bytes_refuses_the_batch_whole_and_goes_on_whe
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, before)
-        assert (log.end(), reader.end(), list(log.snapshots())) == (2, 2, [])
+        assert (log.next_offset(), reader.next_offset(), list(log.snapshots())) == (2, 2, [])
         log.commit(one_run(epoch, 2, bytes(500_000)))
-        assert (log.end(), reader.end()) == (3, 3)
+        assert (log.next_offset(), reader.next_offset()) == (3, 3)
 
 
 def test_an_interrupt_in_the_middle_of_a_commit_leaves_nothing_of_it(path: Path) -> None:
@@ -121,7 +126,7 @@ def test_an_interrupt_in_the_middle_of_a_commit_leaves_nothing_of_it(path: Path)
         batch.seen = Interrupting()
         with pytest.raises(KeyboardInterrupt):
             log.commit(batch)
-        assert log.end() == 1
+        assert log.next_offset() == 1
         log.commit(one_run(epoch, 1))
 
 
@@ -211,10 +216,10 @@ def test_a_disk_that_fails_in_a_commit_leaves_nothing_of_it(
                 log.commit(one_run(epoch, 2))
         with pytest.raises(LogUnavailable):
             log.acquire("b")
-        assert (log.end(), reader.end(), len(reader.runs())) == (2, 2, 1)
+        assert (log.next_offset(), reader.next_offset(), len(reader.runs())) == (2, 2, 1)
         disk.fault.clear()
         log.commit(one_run(epoch, 2))
-        assert (log.end(), reader.end(), len(reader.runs())) == (3, 3, 2)
+        assert (log.next_offset(), reader.next_offset(), len(reader.runs())) == (3, 3, 2)
 
 
 # Kill -9
@@ -234,14 +239,18 @@ def test_what_a_killed_writer_acknowledged_is_there_without_a_gap(
         ends += [int(line) for line in child.stdout if line.endswith("\n")]
     with closing(SqliteLog(str(path))) as log, closing(log.reader()) as reader:
         assert log.acquire("next") == 2
-        assert log.end() >= ends[-1]
-        assert (log.end() - 1) % 5 == 0
-        assert [entry.offset for entry in reader.scan(0, 10**6)] == list(range(1, log.end()))
-        assert len(reader.runs(limit=10**6)) == log.end() - 1
-        assert len(reader.audit(limit=10**6)) == len(reader.dead(DeadFilter(state=None), limit=10**6)) == log.end() - 1
-        assert reader.dead_depth()["orders", "charge"][0] == (log.end() - 1) // 5 * 4
-        assert [fact.body for fact in reader.facts("breaker")] == [b"%d" % (log.end() - 1)]
-        assert all(snapshot.offset <= log.end() for snapshot in log.snapshots())
+        assert log.next_offset() >= ends[-1]
+        assert (log.next_offset() - 1) % 5 == 0
+        assert [entry.offset for entry in reader.scan(0, 10**6)] == list(range(1, log.next_offset()))
+        assert len(reader.runs(limit=10**6)) == log.next_offset() - 1
+        assert (
+            len(reader.audit(limit=10**6))
+            == len(reader.dead(DeadFilter(state=None), limit=10**6))
+            == log.next_offset() - 1
+        )
+        assert reader.dead_depth()["orders", "charge"][0] == (log.next_offset() - 1) // 5 * 4
+        assert [fact.body for fact in reader.facts("breaker")] == [b"%d" % (log.next_offset() - 1)]
+        assert all(snapshot.offset <= log.next_offset() for snapshot in log.snapshots())
         assert log.damaged_snapshots == 0
         with closing(apsw.Connection(str(path))) as connection:
             assert connection.pragma("integrity_check") == "ok"

@@ -112,7 +112,7 @@ def test_an_empty_file_becomes_a_store(path: Path) -> None:
     path.touch()
     make(path)
     with closing(open_reader(f"sqlite:///{path}")) as reader:
-        assert reader.end() == 2
+        assert reader.next_offset() == 2
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,11 +313,11 @@ def test_a_reader_can_write_nothing(path: Path) -> None:
 def test_a_reader_goes_on_while_the_writer_closes_and_opens_again(path: Path) -> None:
     make(path)
     with closing(open_reader(f"sqlite:///{path}")) as reader:
-        assert reader.end() == 2
+        assert reader.next_offset() == 2
         with closing(SqliteLog(str(path))) as log:
             log.commit(one_run(log.acquire("b"), 2))
-            assert reader.end() == 3
-        assert reader.end() == 3
+            assert reader.next_offset() == 3
+        assert reader.next_offset() == 3
 
 
 @pytest.mark.parametrize("page", [2, 3, 5])

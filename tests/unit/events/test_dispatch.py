@@ -222,15 +222,15 @@ def test_the_bell_rings_once_until_the_outbox_is_emptied() -> None:
 
 
 def test_an_entry_of_the_log_that_could_not_be_read_back_is_written_as_several() -> None:
-    book = DecisionBuilder(10)
+    builder = DecisionBuilder(10)
     run = Run(bytes(16), PLAN, 0, "Order")
-    book.open(0)
+    builder.open(0)
     for number in range(40):
-        book.record(run, [1, number, bytes(3 * MIB)])
-    entries = book.close().entries
+        builder.record(run, [1, number, bytes(3 * MIB)])
+    entries = builder.close().entries
     assert len(entries) > 1
     assert all(len(entry.body) <= MAX_ENTRY_BYTES for entry in entries)
     assert [entry.run for entry in entries] == [10] * len(entries)
     assert [record[1] for entry in entries for record in unpack_records(entry.body)] == list(range(40))
     assert [entry.offset for entry in entries[1:]] == [entry.offset + entry.count for entry in entries[:-1]]
-    assert book.next_offset == 50
+    assert builder.next_offset == 50

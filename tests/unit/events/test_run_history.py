@@ -177,7 +177,7 @@ def test_what_a_compensation_emits_is_a_result_although_a_step_hears_its_type() 
         [RecordKind.DONE, 1, 1, 1, 150, 40, False],
         _attempt(2, "ship", SECOND),
         _failed(2, 1, None),
-        [RecordKind.UNDOING, 160],
+        [RecordKind.COMPENSATING, 160],
         _attempt(3, "refund", FIRST),
         _event(THIRD, "Charged", FIRST, 3),
         [RecordKind.DONE, 3, 1, 1, 190, 60, False],

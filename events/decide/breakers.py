@@ -17,13 +17,13 @@ from .decision_builder import DecisionBuilder
 from .dispatch import StepQueue
 from .inputs import Force
 
-__all__ = ["FACT", "Breakers", "circuit_name"]
+__all__ = ["BREAKER_FACT", "Breakers", "breaker_name"]
 
-FACT = "breaker"
+BREAKER_FACT = "breaker"
 Pools = Mapping[tuple[str, str], StepQueue]
 
 
-def circuit_name(pipeline: str, step: StepPlan) -> str:
+def breaker_name(pipeline: str, step: StepPlan) -> str:
     """The name of the circuit that guards a step: the dependency's, or `pipeline/step`."""
     breaker = step.step.breaker
     return breaker.name if breaker is not None and breaker.name is not None else f"{pipeline}/{step.name}"
@@ -32,26 +32,28 @@ def circuit_name(pipeline: str, step: StepPlan) -> str:
 class Breakers:
     """All circuits by name. `facts`: what the log remembers of them."""
 
-    def __init__(self, plans: Iterable[Plan], pools: Pools, book: DecisionBuilder, facts: Mapping[str, bytes]) -> None:
-        self._book = book
+    def __init__(
+        self, plans: Iterable[Plan], pools: Pools, builder: DecisionBuilder, facts: Mapping[str, bytes]
+    ) -> None:
+        self._builder = builder
         self._by_name: dict[str, BreakerState] = {}
         self._pools: dict[str, list[StepQueue]] = {}
         self._moving: set[str] = set()
         for plan in plans:
             for step in plan.steps:
-                self._guard(pools[plan.pipeline, step.name], circuit_name(plan.pipeline, step), step)
+                self._guard(pools[plan.pipeline, step.name], breaker_name(plan.pipeline, step), step)
         for name, body in facts.items():
-            circuit = self._by_name.get(name)
-            if circuit is not None:
-                circuit.restore(body)
-                self._watch(circuit)
+            breaker = self._by_name.get(name)
+            if breaker is not None:
+                breaker.restore(body)
+                self._watch(breaker)
 
     def _guard(self, pool: StepQueue, name: str, step: StepPlan) -> None:
-        circuit = self._by_name.get(name)
-        if circuit is None:
-            circuit = self._by_name[name] = BreakerState(name, step.step.breaker)
-        pool.circuit = circuit
-        pool.slow_us = circuit.policy.slow_seconds * 1e6
+        breaker = self._by_name.get(name)
+        if breaker is None:
+            breaker = self._by_name[name] = BreakerState(name, step.step.breaker)
+        pool.breaker = breaker
+        pool.slow_us = breaker.policy.slow_seconds * 1e6
         self._pools.setdefault(name, []).append(pool)
 
     @property
@@ -75,82 +77,82 @@ class Breakers:
         if not self._moving:
             return
         for name in sorted(self._moving):
-            circuit = self._by_name[name]
-            signal = circuit.due(self._book.now_us)
+            breaker = self._by_name[name]
+            signal = breaker.due(self._builder.now_us)
             if signal is not None:
-                self._move(circuit, signal)
+                self._move(breaker, signal)
 
-    def succeeded(self, circuit: BreakerState, calls: int, slow: int) -> None:
+    def succeeded(self, breaker: BreakerState, calls: int, slow: int) -> None:
         """Calls came back (while half-open: the probe)."""
-        signal = circuit.succeeded(calls, slow, self._book.now_us)
+        signal = breaker.succeeded(calls, slow, self._builder.now_us)
         if signal is not None:
-            self._move(circuit, signal)
+            self._move(breaker, signal)
 
-    def failed(self, circuit: BreakerState, delivery: Delivery, reason: str) -> None:
+    def failed(self, breaker: BreakerState, delivery: Delivery, reason: str) -> None:
         """A call failed in a way that counts; while half-open only that of the probe does."""
-        if circuit.status is BreakerStatus.HALF_OPEN and circuit.probe is not delivery:
+        if breaker.status is BreakerStatus.HALF_OPEN and breaker.probe is not delivery:
             return
-        signal = circuit.failed(reason, self._book.now_us)
+        signal = breaker.failed(reason, self._builder.now_us)
         if signal is not None:
-            self._move(circuit, signal)
+            self._move(breaker, signal)
 
     def force(self, entry: Force) -> None:
         """An operator opens or closes one."""
-        circuit = self._by_name.get(entry.breaker)
+        breaker = self._by_name.get(entry.breaker)
         error = None
-        if circuit is None:
+        if breaker is None:
             known = ", ".join(sorted(self._by_name)) or "none"
             error = BreakerUnknown(f"no breaker is named {entry.breaker!r} (known: {known})")
         else:
             signal = BreakerSignal.FORCED_OPEN if entry.opens else BreakerSignal.FORCED_CLOSED
-            circuit.reason = f"opened by {entry.who}" if entry.opens else ""
-            self._move(circuit, signal, by=entry.who, seconds=entry.seconds)
+            breaker.reason = f"opened by {entry.who}" if entry.opens else ""
+            self._move(breaker, signal, by=entry.who, seconds=entry.seconds)
             action = "breaker open" if entry.opens else "breaker close"
             detail = f"for {entry.seconds:g} s" if entry.opens and entry.seconds is not None else ""
-            self._book.decision.audit.append(Audited(entry.who, action, circuit.name, detail))
+            self._builder.decision.audit.append(Audited(entry.who, action, breaker.name, detail))
         if entry.reply is not None:
-            self._book.decision.answers.append(Answer(entry.reply, error))
+            self._builder.decision.answers.append(Answer(entry.reply, error))
 
     def views(self, now_us: int) -> list[BreakerView]:
         """All circuits as operators see them, by name."""
         return [
-            circuit.view(
+            breaker.view(
                 tuple(f"{pool.pipeline}/{pool.step}" for pool in self._pools[name]),
                 sum(pool.waiting for pool in self._pools[name]),
                 now_us,
             )
-            for name, circuit in sorted(self._by_name.items())
+            for name, breaker in sorted(self._by_name.items())
         ]
 
     def _move(
-        self, circuit: BreakerState, signal: BreakerSignal, *, by: str = "engine", seconds: float | None = None
+        self, breaker: BreakerState, signal: BreakerSignal, *, by: str = "engine", seconds: float | None = None
     ) -> None:
-        now_us = self._book.now_us
-        if not circuit.move(signal, now_us, seconds=seconds):
+        now_us = self._builder.now_us
+        if not breaker.move(signal, now_us, seconds=seconds):
             return
-        self._watch(circuit)
-        self._book.decision.facts.append(Remembered(FACT, circuit.name, circuit.pack()))
-        pool = self._pools[circuit.name][0]
-        about = [(guarded.pipeline, guarded.step) for guarded in self._pools[circuit.name]]
-        where = {"pipeline": pool.pipeline, "step": pool.step, "breaker": circuit.name}
-        if circuit.status is BreakerStatus.OPEN:
-            self._recall(circuit)
-            pause = (circuit.until_us - now_us) / 1e6 if circuit.until_us is not None else 0.0
-            self._book.announce(BreakerOpened(**where, reason=circuit.reason, open_seconds=pause, by=by), about)
-        elif circuit.status is BreakerStatus.HALF_OPEN:
-            self._book.announce(BreakerHalfOpen(**where), about)
+        self._watch(breaker)
+        self._builder.decision.facts.append(Remembered(BREAKER_FACT, breaker.name, breaker.pack()))
+        pool = self._pools[breaker.name][0]
+        about = [(guarded.pipeline, guarded.step) for guarded in self._pools[breaker.name]]
+        where = {"pipeline": pool.pipeline, "step": pool.step, "breaker": breaker.name}
+        if breaker.status is BreakerStatus.OPEN:
+            self._recall(breaker)
+            pause = (breaker.until_us - now_us) / 1e6 if breaker.until_us is not None else 0.0
+            self._builder.announce(BreakerOpened(**where, reason=breaker.reason, open_seconds=pause, by=by), about)
+        elif breaker.status is BreakerStatus.HALF_OPEN:
+            self._builder.announce(BreakerHalfOpen(**where), about)
         else:
-            self._book.announce(BreakerClosed(**where, by=by), about)
+            self._builder.announce(BreakerClosed(**where, by=by), about)
 
-    def _recall(self, circuit: BreakerState) -> None:
+    def _recall(self, breaker: BreakerState) -> None:
         """What workers have and have not begun waits with the rest; an attempt that never began is none."""
-        for pool in self._pools[circuit.name]:
+        for pool in self._pools[breaker.name]:
             for slot in pool.workers:
                 if slot.leases:
-                    self._book.decision.recall.append(Recall(slot.worker, list(slot.leases)))
+                    self._builder.decision.recall.append(Recall(slot.worker, list(slot.leases)))
 
-    def _watch(self, circuit: BreakerState) -> None:
-        if circuit.status is BreakerStatus.CLOSED:
-            self._moving.discard(circuit.name)
+    def _watch(self, breaker: BreakerState) -> None:
+        if breaker.status is BreakerStatus.CLOSED:
+            self._moving.discard(breaker.name)
         else:
-            self._moving.add(circuit.name)
+            self._moving.add(breaker.name)
