@@ -22,8 +22,8 @@ class StepPlan:
 
     hears: the event types of each parameter. lists: which parameters take a whole fan-out. single: exactly one
     parameter, and no list. feeds: indices of the gathering steps that this one can lead to. closes: indices of the
-    gathering steps that end a fan-out made by this one. undo: the step that compensates this one. undoes: whether it
-    is such a step, which hears nothing and whose events nobody hears. pivot: once it is done its run only goes forward.
+    gathering steps that end a fan-out made by this one. compensation: the step that compensates
+    this one. is_compensation: whether it is such a step, which hears nothing and whose events nobody hears. pivot: once it is done its run only goes forward.
     """
 
     index: int
@@ -34,8 +34,8 @@ class StepPlan:
     single: bool
     feeds: tuple[int, ...] = ()
     closes: frozenset[int] = frozenset()
-    undo: "StepPlan | None" = None
-    undoes: bool = False
+    compensation: "StepPlan | None" = None
+    is_compensation: bool = False
     pivot: bool = False
 
     @property
@@ -69,7 +69,7 @@ class Plan:
 
     def handlers_of(self, failed: StepPlan) -> tuple[tuple[StepPlan, int], ...]:
         """The subscriptions that hear the failure of a step; that of a compensation is for the operator."""
-        if failed.undoes:
+        if failed.is_compensation:
             return ()
         heard = self.subscriptions.get(FAILED_TYPE, ())
         return tuple((step, parameter) for step, parameter in heard if step.handles_failure_of(failed))
@@ -79,7 +79,7 @@ def compile_plan(pipeline: Pipeline, version: str) -> Plan:
     """The plan of a pipeline. Deliveries are numbered in the order of its steps: by name, however the code has them."""
     steps = tuple(_step_plan(index, pipeline.steps[name]) for index, name in enumerate(sorted(pipeline.steps)))
     by_name = {step.name: step for step in steps}
-    forward = tuple(step for step in steps if not step.undoes)
+    forward = tuple(step for step in steps if not step.is_compensation)
     gathering = any(step.gathers for step in forward)
     joining = any(len(step.hears) > 1 for step in forward)
     fanning = any(step.step.emission.many for step in forward)
@@ -88,7 +88,7 @@ def compile_plan(pipeline: Pipeline, version: str) -> Plan:
         step.closes = frozenset(_closers(step, forward))
     for step in steps:
         if step.step.compensates is not None:
-            by_name[step.step.compensates].undo = step
+            by_name[step.step.compensates].compensation = step
     return Plan(
         pipeline=pipeline.name,
         version=version,
@@ -103,8 +103,8 @@ def compile_plan(pipeline: Pipeline, version: str) -> Plan:
 def _step_plan(index: int, step: Step) -> StepPlan:
     hears = tuple(frozenset(m.__event_type__ for m in p.models) for p in step.parameters)
     lists = tuple(p.is_list for p in step.parameters)
-    undoes = step.compensates is not None
-    return StepPlan(index, step.name, step, hears, lists, step.is_single, undoes=undoes, pivot=step.pivot)
+    compensates = step.compensates is not None
+    return StepPlan(index, step.name, step, hears, lists, step.is_single, is_compensation=compensates, pivot=step.pivot)
 
 
 def _subscriptions(steps: Iterable[StepPlan]) -> dict[str, tuple[tuple[StepPlan, int], ...]]:

@@ -78,7 +78,7 @@ def emitted(state: State, delivery: Delivery, ref: Ref, *, many: bool) -> None:
     if run.root is not None:
         ref.scope = _scope_of(delivery, many=many)
     delivery.emitted += 1
-    if delivery.step.undoes or not hear(state, run, ref):
+    if delivery.step.is_compensation or not hear(state, run, ref):
         run.results = run.results or []
         run.results.append(ref)
 
@@ -124,8 +124,8 @@ def attempt(delivery: Delivery, number: int, time_us: int) -> None:
     delivery.attempt = number
     if not delivery.first_us:
         delivery.first_us = time_us
-        if delivery.step.undo is not None:
-            _register(delivery.run, delivery, delivery.step.undo)
+        if delivery.step.compensation is not None:
+            _register(delivery.run, delivery, delivery.step.compensation)
 
 
 def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: bool = False) -> None:
@@ -136,7 +136,7 @@ def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: b
     del run.deliveries[delivery.number]
     if delivery.key is not None:
         free_key(state, delivery)
-    if step.undoes:
+    if step.is_compensation:
         run.compensating = None
         _compensate_next(state, run)
         return
@@ -210,7 +210,7 @@ def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None, dis
         delivery.inputs = (instead,)
         delivery.edited = True
         delivery.emitted = 0  # what it emitted before is not of this event
-        if not delivery.step.undoes:
+        if not delivery.step.is_compensation:
             delivery.key = instead.key
     number = delivery.number
     run.errors = [error for error in run.errors or () if error.delivery != number] or None

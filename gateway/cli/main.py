@@ -91,7 +91,9 @@ def run(  # noqa: PLR0917 - options, which are given by name
     """Run one event to its end on an engine of its own, and print the outcome."""
     from .commands import run as cli_run
 
-    raise typer.Exit(cli_run.run(cli_run.RunOptions(target, event, data, store, address, timeout, as_json, _Flags.debug)))
+    raise typer.Exit(
+        cli_run.run(cli_run.RunOptions(target, event, data, store, address, timeout, as_json, _Flags.debug))
+    )
 
 
 @app.command(short_help="Serve pipelines over HTTP: webhooks, events, runs.")

@@ -57,9 +57,9 @@ def _attempt(history: History, run: int, debts: _Debts, record: Record) -> Itera
     _, number, name, attempt, _, event_ids = record[:6]
     step = history.plan_of(run).by_name[name]
     debts.steps[number] = name
-    if step.undo is not None and not debts.is_pivoted and attempt == 1:
-        debts.owed.setdefault(number, (step.undo.name, tuple(event_ids)))
-    if not step.undoes:
+    if step.compensation is not None and not debts.is_pivoted and attempt == 1:
+        debts.owed.setdefault(number, (step.compensation.name, tuple(event_ids)))
+    if not step.is_compensation:
         if debts.is_undoing:
             yield f"{name} #{number} was tried, while the run is being undone"
     elif number != debts.under_way:

@@ -112,7 +112,7 @@ class _Watch:
         if (run, number) in self._held:
             return self._held[run, number]
         plan = self._history.plan_of(run).by_name[step]
-        if not plan.single or plan.undoes or not event_ids:
+        if not plan.single or plan.is_compensation or not event_ids:
             return None
         key = self._keys.get((run, event_ids[0]))
         return None if key is None else (step, key)
