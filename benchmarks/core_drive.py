@@ -14,8 +14,8 @@ from ensue.events.decide.core import Decider
 from ensue.events.decide.decision_builder import DecisionBuilder
 from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Input, WorkerUp
 from ensue.events.model.codec import encode
-from ensue.events.pipelines.graph import version_of
 from ensue.events.pipelines.plan import Plan, compile_plan
+from ensue.events.pipelines.version import version_of
 
 from .pipelines import LOADS, PAYLOAD, Booked, Done, Priced, chain
 
@@ -32,7 +32,7 @@ _OUTPUTS = {
 
 def chain_plan() -> Plan:
     """W1, as the loop sees it."""
-    return compile_plan(chain, version_of(chain))
+    return compile_plan(chain.declaration, version_of(chain.declaration))
 
 
 class CoreDrive:

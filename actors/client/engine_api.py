@@ -19,9 +19,9 @@ from ...events.ids import format_id
 from ...events.model.event import Event
 from ...events.model.registry import Registry
 from ...events.pipelines.check import Finding
-from ...events.pipelines.graph import version_of
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.plan import Plan, compile_plan
+from ...events.pipelines.version import version_of
 from ...events.state.run_status import LIVE
 from .admission import EngineAdmission, check_pipelines
 from .handles import Outcome, RunHandle, outcome_of
@@ -49,9 +49,9 @@ class EngineApi(OperatorApi):
         self._clock = clock
         self._ids = ids or IdSource(clock)
         self._intake = EngineAdmission(self.pipelines, self._ids)
-        self._versions = {name: version_of(pipeline) for name, pipeline in self.pipelines.items()}
+        self._versions = {name: version_of(pipeline.declaration) for name, pipeline in self.pipelines.items()}
         self._plans: dict[str, Plan] = {
-            name: compile_plan(pipeline, self._versions[name]) for name, pipeline in self.pipelines.items()
+            name: compile_plan(pipeline.declaration, self._versions[name]) for name, pipeline in self.pipelines.items()
         }
         self._state = "new"
         self._handles = WeakValueDictionary()

@@ -15,10 +15,10 @@ from ...events.decide.limits import Limits
 from ...events.errors import StaleEpoch
 from ...events.model.codec import decode
 from ...events.model.event import Event
-from ...events.pipelines.graph import version_of
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.plan import compile_plan
 from ...events.pipelines.step import Step
+from ...events.pipelines.version import version_of
 from ...events.state.run_status import LIVE, Status
 from ..client.admission import EngineAdmission
 from ..client.run_queries import earlier_events
@@ -63,7 +63,7 @@ class World:
         self.loop = VirtualLoop(faults.lasting_seconds + within_seconds, _MOST_TURNS)
         self.wall = WallClock(self.loop, _START_US)
         self.network = Network(self.loop, self.dice)
-        plans = {pipeline.name: compile_plan(pipeline, version_of(pipeline))}
+        plans = {pipeline.name: compile_plan(pipeline.declaration, version_of(pipeline.declaration))}
         self.history = History(MemoryStore(), plans, pipeline)
         intake = EngineAdmission({pipeline.name: pipeline}, SimIds(self.wall, self.dice))
         self.clients = Clients(self, intake, pipeline.name, events)

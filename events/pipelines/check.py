@@ -1,24 +1,24 @@
-"""The checks of a pipeline's graph: what can be known to be wrong, or looks it, before anything runs.
+"""The checks of a pipeline's graph: what is wrong or suspicious in it, found before anything runs.
 
-Rules: an error is a certainty (a join that can never complete, a loop that can never end), so it stops a start; a
-warning is legal and suspicious. What depends on a condition in the code is left alone: a legitimate pipeline has no
-findings. Every message says what is wrong and every hint what to do.
+Rules: an error is a certainty (a join that can never complete, a loop that can never end), so it refuses a start; a
+warning is legal and suspicious. What depends on a condition in the code is not reported: a legitimate pipeline has no
+findings. Every message says what is wrong, and every hint what to do.
 
     code                   severity  what it says
     no-steps               error     the pipeline has no step
-    ambiguous-join         error     two parameters of one step hear the same type
+    ambiguous-join         error     two parameters of one step accept the same type
     join-never-completes   error     no single trigger leads to all events of a join, or only on branches that exclude
                                      each other, or only as items of different fan-outs
     loop-without-exit      error     a circle of steps each of which always emits something that keeps it going
-    unreachable-step       warning   what it hears comes only from steps that cannot act
-    nobody-emits           warning   in a pipeline with webhooks, a step hears what no webhook and no step emits
-    dead-end               warning   a webhook emits what no step hears, or nothing at all
+    unreachable-step       warning   its events come only from steps that cannot act
+    nobody-emits           warning   in a pipeline with webhooks, a step receives what no webhook and no step emits
+    dead-end               warning   a webhook emits what no step receives, or nothing at all
     list-without-fan-out   warning   a list parameter that can never hold more than one event
-    insecure-webhook       warning   an endpoint that believes anybody
+    insecure-webhook       warning   a webhook that verifies nothing
 
 A loop with a way out (`| None`, another event, a list that may be empty) is legitimate and has no finding. An event
-that nothing hears is a result of the run, not a dead end. In a pipeline without webhooks whatever no step emits comes
-from outside (`engine.emit`, POST /events), and so does what starts a loop that nothing else leads into.
+that no step receives is a result of the run, not a dead end. In a pipeline without webhooks, events that no step emits
+come from outside (`engine.emit`, POST /events), and so do those that start a loop into which no other step leads.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,8 +26,18 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from .pipeline import Pipeline
-from .reachability import FAILED, MANY, Flow, Subscriptions, accepted_by, closure, entries_of, flow_of, wire
+from .declaration import Declaration
+from .reachability import (
+    FAILED,
+    MANY,
+    Reachability,
+    Subscriptions,
+    accepted_by,
+    closure,
+    entry_events,
+    reachability,
+    subscriptions_of,
+)
 from .signature import Parameter
 from .step import Step
 
@@ -53,70 +63,79 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A pipeline under check: its wiring, and what can happen after each trigger that it could have."""
+    """A pipeline under check.
 
-    pipeline: Pipeline
-    wiring: Subscriptions
-    flows: tuple[Flow, ...]
+    declaration: the pipeline.
+    subscriptions: its subscriptions.
+    by_trigger: what can happen after each event that could start a run.
+    reached: the steps that can act in a run that begins as it is meant to.
+    """
+
+    declaration: Declaration
+    subscriptions: Subscriptions
+    by_trigger: tuple[Reachability, ...]
     reached: frozenset[str]
 
 
-def check(pipeline: Pipeline) -> list[Finding]:
+def check(declaration: Declaration) -> list[Finding]:
     """All findings, errors first, otherwise in the order of the rules above and of the steps."""
-    wiring = wire(pipeline)
-    flows = tuple(flow_of(wiring, name) for name in sorted({*wiring.hearers, *wiring.hooked} - {FAILED}))
-    entries = entries_of(wiring)
-    reached = frozenset(step for flow in flows if flow.trigger in entries for step in flow.acting)
-    case = _Case(pipeline, wiring, flows, reached)
+    subscriptions = subscriptions_of(declaration)
+    triggers = sorted({*subscriptions.subscribers, *subscriptions.webhook_events} - {FAILED})
+    by_trigger = tuple(reachability(subscriptions, name) for name in triggers)
+    entries = entry_events(subscriptions)
+    reached = frozenset(step for after in by_trigger if after.trigger in entries for step in after.steps)
+    case = _Case(declaration, subscriptions, by_trigger, reached)
     return [finding for rule in _RULES for finding in rule(case)]
 
 
 def _no_steps(case: _Case) -> Iterator[Finding]:
-    if not case.wiring.steps:
-        name = case.pipeline.name
+    if not case.subscriptions.steps:
+        name = case.declaration.name
         yield Finding("no-steps", "error", f"pipeline {name} has no step", "add one with @pipeline.step")
 
 
 def _ambiguous_joins(case: _Case) -> Iterator[Finding]:
-    for step in case.wiring.steps.values():
+    for step in case.subscriptions.steps.values():
         for first, second in combinations(step.parameters, 2):
             for event in sorted(accepted_by([first]) & accepted_by([second])):
-                message = (
-                    f"step {step.name}: {first.name!r} and {second.name!r} both hear {event}, so which gets which?"
-                )
-                hint = f"hear them as one parameter, list[{event}], or give the two a type each"
+                message = f"step {step.name}: {first.name!r} and {second.name!r} both accept {event}, so it is not clear which gets which"
+                hint = f"take them as one parameter, list[{event}], or give the two a type each"
                 yield Finding("ambiguous-join", "error", message, hint, step.name, event)
 
 
 def _joins_that_never_complete(case: _Case) -> Iterator[Finding]:
-    for step in case.wiring.steps.values():
-        if len(step.parameters) > 1 and not any(step.name in flow.acting for flow in case.flows):
+    for step in case.subscriptions.steps.values():
+        if len(step.parameters) > 1 and not any(step.name in after.steps for after in case.by_trigger):
             yield _never(case, step)
 
 
 def _never(case: _Case, step: Step) -> Finding:
     wanted = " and ".join(_types(parameter) for parameter in step.parameters)
-    lacking = [p for p in step.parameters if not any((step.name, p.name) in flow.arrivals for flow in case.flows)]
-    meeting = [flow for flow in case.flows if all((step.name, p.name) in flow.arrivals for p in step.parameters)]
+    lacking = [
+        p for p in step.parameters if not any((step.name, p.name) in after.arrivals for after in case.by_trigger)
+    ]
+    meeting = [
+        after for after in case.by_trigger if all((step.name, p.name) in after.arrivals for p in step.parameters)
+    ]
     chooser = _chooser(meeting[0], step) if meeting else None
     if lacking:
         message = f"step {step.name} can never act: nothing that can happen leads to {_types(lacking[0])}"
         hint = f"let a step that can act emit it, or take {lacking[0].name!r} out of the signature"
     elif chooser is not None:
         message = f"step {step.name} waits for {wanted}, but {chooser} emits one or the other, never both in one run"
-        hint = f"hear them as one parameter ({wanted.replace(' and ', ' | ')}), or let two steps emit one each"
+        hint = f"take them as one parameter ({wanted.replace(' and ', ' | ')}), or let two steps emit one each"
     elif meeting:
         message = f"step {step.name} waits for {wanted}, which come as items of different fan-outs and never meet"
         hint = "gather them first (list[...]), or let both ensue from the same item"
     else:
         message = f"step {step.name} waits for {wanted}, but no single trigger leads to all of them in one run"
-        hint = "let them ensue from one event, or hear them in separate steps"
+        hint = "let them ensue from one event, or receive them in separate steps"
     return Finding("join-never-completes", "error", message, hint, step.name)
 
 
-def _chooser(flow: Flow, step: Step) -> str | None:
-    """The first step whose choice would have to fall on two sides at once."""
-    choices = [flow.arrivals[step.name, parameter.name].choices for parameter in step.parameters]
+def _chooser(after: Reachability, step: Step) -> str | None:
+    """The first step that would have to choose two alternatives at once."""
+    choices = [after.arrivals[step.name, parameter.name].choices for parameter in step.parameters]
     pairs = (
         (name, one[name] & other[name]) for one, other in combinations(choices, 2) for name in one if name in other
     )
@@ -124,14 +143,18 @@ def _chooser(flow: Flow, step: Step) -> str | None:
 
 
 def _loops_without_exit(case: _Case) -> Iterator[Finding]:
-    endless = _endless(case.wiring)
-    onward = {name: [other for other in case.wiring.onward[name] if other in endless] for name in endless}
+    endless = _endless(case.subscriptions)
+    successors = {
+        name: [other for other in case.subscriptions.successors[name] if other in endless] for name in endless
+    }
     seen: set[str] = set()
-    for name in case.wiring.steps:
-        if name in seen or name not in closure(onward, name):
+    for name in case.subscriptions.steps:
+        if name in seen or name not in closure(successors, name):
             continue
         loop = [
-            other for other in case.wiring.steps if other in closure(onward, name) and name in closure(onward, other)
+            other
+            for other in case.subscriptions.steps
+            if other in closure(successors, name) and name in closure(successors, other)
         ]
         seen.update(loop)
         names = " -> ".join((*loop, loop[0])) if len(loop) < 3 else ", ".join(loop)  # noqa: PLR2004 - a pair has one order
@@ -140,60 +163,64 @@ def _loops_without_exit(case: _Case) -> Iterator[Finding]:
         yield Finding("loop-without-exit", "error", message, hint, name)
 
 
-def _endless(wiring: Subscriptions) -> set[str]:
-    """The steps after which, whatever they choose, something always follows."""
-    endless = {name for name, step in wiring.steps.items() if not _may_stop(step)}
+def _endless(subscriptions: Subscriptions) -> set[str]:
+    """The steps that some step always follows, whatever they choose."""
+    endless = {name for name, step in subscriptions.steps.items() if not _may_stop(step)}
     changed = True
     while changed:
-        ending = {name for name in endless if _has_exit(wiring, wiring.steps[name], endless)}
+        ending = {name for name in endless if _has_exit(subscriptions, subscriptions.steps[name], endless)}
         endless -= ending
         changed = bool(ending)
     return endless
 
 
 def _may_stop(step: Step) -> bool:
-    """Whether a step may emit nothing: a list may be empty, and a join is not called by every event that it hears."""
+    """Whether a step may emit nothing: a list may be empty, and a join is not called for every event that it receives."""
     emission = step.emission
     return len(step.parameters) > 1 or emission.optional or bool(emission.many) or not emission.models
 
 
-def _has_exit(wiring: Subscriptions, step: Step, endless: set[str]) -> bool:
-    return any(endless.isdisjoint(wiring.hearers.get(model.__event_type__, ())) for model in step.emission.models)
+def _has_exit(subscriptions: Subscriptions, step: Step, endless: set[str]) -> bool:
+    return any(
+        endless.isdisjoint(subscriptions.subscribers.get(model.__event_type__, ())) for model in step.emission.models
+    )
 
 
 def _unreachable_steps(case: _Case) -> Iterator[Finding]:
-    for name, step in case.wiring.steps.items():
-        own_fault = len(step.parameters) > 1 and not any(name in flow.acting for flow in case.flows)
+    for name, step in case.subscriptions.steps.items():
+        own_fault = len(step.parameters) > 1 and not any(name in after.steps for after in case.by_trigger)
         if name not in case.reached and not own_fault:
             wanted = " and ".join(_types(parameter) for parameter in step.parameters)
             message = f"step {name} is unreachable: {wanted} comes only from steps that cannot act"
             yield Finding("unreachable-step", "warning", message, "connect it to an event that comes in", name)
 
 
-def _heard_and_never_emitted(case: _Case) -> Iterator[Finding]:
-    wiring = case.wiring
-    for event, hearers in wiring.hearers.items() if wiring.hooked else ():
-        if event != FAILED and event not in wiring.hooked and event not in wiring.emitters:
-            message = f"step {hearers[0]} hears {event}, which no webhook and no step emits"
-            hint = "emit it, or take no notice where it is sent to POST /events"
-            yield Finding("nobody-emits", "warning", message, hint, hearers[0], event)
+def _received_and_never_emitted(case: _Case) -> Iterator[Finding]:
+    subscriptions = case.subscriptions
+    for event, receivers in subscriptions.subscribers.items() if subscriptions.webhook_events else ():
+        if event != FAILED and event not in subscriptions.webhook_events and event not in subscriptions.emitters:
+            message = f"step {receivers[0]} receives {event}, which no webhook and no step emits"
+            hint = "emit it, or ignore this if it is sent to POST /events"
+            yield Finding("nobody-emits", "warning", message, hint, receivers[0], event)
 
 
 def _dead_ends(case: _Case) -> Iterator[Finding]:
-    for endpoint in case.pipeline.endpoints.values():
+    for endpoint in case.declaration.endpoints.values():
         if not endpoint.models:
             message = f"webhook {endpoint.name} emits nothing, so its deliveries are lost"
             yield Finding("dead-end", "warning", message, "annotate the event that it returns")
         for model in endpoint.models:
             event = model.__event_type__
-            if event not in case.wiring.hearers:
-                message = f"webhook {endpoint.name} emits {event}, which no step hears"
-                yield Finding("dead-end", "warning", message, "add a step that hears it, or return None", None, event)
+            if event not in case.subscriptions.subscribers:
+                message = f"webhook {endpoint.name} emits {event}, which no step receives"
+                yield Finding(
+                    "dead-end", "warning", message, "add a step that receives it, or return None", None, event
+                )
 
 
 def _lists_without_fan_out(case: _Case) -> Iterator[Finding]:
-    for step, parameter in _list_parameters(case.wiring):
-        arrivals = [flow.arrivals.get((step.name, parameter.name)) for flow in case.flows]
+    for step, parameter in _list_parameters(case.subscriptions):
+        arrivals = [after.arrivals.get((step.name, parameter.name)) for after in case.by_trigger]
         counts = [arrival.count for arrival in arrivals if arrival is not None]
         if counts and max(counts) < MANY:
             event = _types(parameter)
@@ -203,16 +230,18 @@ def _lists_without_fan_out(case: _Case) -> Iterator[Finding]:
 
 
 def _insecure_webhooks(case: _Case) -> Iterator[Finding]:
-    for endpoint in case.pipeline.endpoints.values():
+    for endpoint in case.declaration.endpoints.values():
         if endpoint.verify.scheme == "insecure":
-            message = f"webhook {endpoint.name} verifies nothing: whoever reaches it can start runs"
+            message = f"webhook {endpoint.name} verifies nothing: anyone who reaches it can start runs"
             yield Finding(
                 "insecure-webhook", "warning", message, "give it the sender's scheme, e.g. verify=hooks.GitHub(...)"
             )
 
 
-def _list_parameters(wiring: Subscriptions) -> Iterable[tuple[Step, Parameter]]:
-    return ((step, parameter) for step in wiring.steps.values() for parameter in step.parameters if parameter.is_list)
+def _list_parameters(subscriptions: Subscriptions) -> Iterable[tuple[Step, Parameter]]:
+    return (
+        (step, parameter) for step in subscriptions.steps.values() for parameter in step.parameters if parameter.is_list
+    )
 
 
 def _types(parameter: Parameter) -> str:
@@ -225,7 +254,7 @@ _RULES: tuple[Callable[[_Case], Iterator[Finding]], ...] = (
     _joins_that_never_complete,
     _loops_without_exit,
     _unreachable_steps,
-    _heard_and_never_emitted,
+    _received_and_never_emitted,
     _dead_ends,
     _lists_without_fan_out,
     _insecure_webhooks,

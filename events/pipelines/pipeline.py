@@ -1,14 +1,15 @@
 """Pipeline: a named set of steps with their policies. No order is declared: it ensues from the signatures.
 
-Rules: everything that can be known to be wrong is an error at the line that declares it; what needs the whole graph
-is found by `check()`, before anything runs.
+Rules: what can be known to be wrong is an error at the line that declares it; what needs the whole graph is found by
+`check()`, before anything runs.
 """
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
 
 from ..errors import PipelineInvalid
 from ..model.event import Event
@@ -16,28 +17,44 @@ from ..model.failure import StepFailed
 from ..model.registry import Registry
 from ..model.webhook import Endpoint, Verifier, Webhook
 from ..policies.breaker import Breaker, declared_breakers
-from ..policies.retry import NO_RETRY, UNTIL_DONE, Retry
+from ..policies.retry import UNTIL_DONE, Retry
 from ..supervision.supervisor import PIPELINE_SUPERVISION, STEP_SUPERVISION, Supervision
-from .signature import Signature, read_emission, read_hints, read_signature
-from .step import DEFAULT_TIMEOUT_SECONDS, CallStyle, Resources, Step, call_style
-
-if TYPE_CHECKING:
-    from .check import Finding
-    from .graph import Graph
+from .check import Finding, check
+from .declaration import Declaration
+from .declaration_rules import (
+    check_compensation,
+    check_failures,
+    check_name,
+    check_step_name,
+    check_stream,
+    default_concurrency,
+    endpoint_models,
+    function_of,
+    retry_policy,
+)
+from .graph import Graph
+from .graph_builder import graph_of
+from .signature import read_signature
+from .step import DEFAULT_TIMEOUT_SECONDS, Resources, Step, call_style
 
 __all__ = ["Pipeline"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 W = TypeVar("W", bound=Callable[[Webhook], Any])
-_NAME_LENGTH = 100
 
 
 class Pipeline:
-    """A named set of steps. `@pipeline.step` adds one; its signature is its subscription."""
+    """A named set of steps. `@pipeline.step` adds one; its signature is its subscription.
+
+    name: letters, digits, '-', '_' and '.', at most 100 of them.
+    description: one line for the reader of a graph.
+    supervision: how often a step's supervisor may be restarted before the pipeline is given up.
+
+    Raises: `PipelineInvalid` if the name does not fit into an address.
+    """
 
     def __init__(self, name: str, *, description: str = "", supervision: Supervision = PIPELINE_SUPERVISION) -> None:
-        """supervision: how its steps are looked after, where one restarts too often."""
-        _check_name("pipeline", name)
+        check_name("pipeline", name)
         self.name = name
         self.description = description
         self.supervision = supervision
@@ -86,14 +103,23 @@ class Pipeline:
         memory: int | None = None,
         resources: Mapping[str, float] | None = None,
     ) -> F | Callable[[F], F]:
-        """Add a function or a class with `__call__` as a step; it is returned as it was.
+        """Add a function, or a class with `__call__`, as a step; it is returned unchanged.
 
-        timeout: seconds from start to end of one attempt. retry: a `Retry`, or a number of attempts.
-        breaker: the step's circuit breaker: a `Breaker`, the name of the dependency that it guards together with other
-        steps, True for the defaults, False for one that only an operator opens. pivot: once this step is done its run
-        is not compensated any more. supervision: how its workers are restarted.
-        replicas: workers. concurrency: events at once in one worker (by default 1 where the step claims whole CPUs or
-        GPUs, 16 for a sync function, 256 for an async one). num_cpus, num_gpus, memory (bytes), resources: Ray's.
+        name: the step's name; by default that of the function or class.
+        retry: a `Retry`, or a number of attempts.
+        timeout: the limit of one attempt, in seconds.
+        breaker: the step's circuit breaker: a `Breaker`; the name of a dependency, whose breaker all steps that name
+            it share; True for a breaker with the defaults; False for one that only an operator opens.
+        pivot: after this step has succeeded, its run is not compensated any more.
+        supervision: how its workers are restarted.
+        replicas: the number of workers.
+        concurrency: how many events one worker works on at once. By default 1 if the step claims whole CPUs or any
+            GPU, 16 for a sync function, 256 for an async one.
+        num_cpus, num_gpus: what each worker claims from Ray; fractions are allowed.
+        memory: what each worker claims from Ray and must not exceed, in bytes.
+        resources: other resources that each worker claims, by Ray's names.
+
+        Raises: `PipelineInvalid` if the signature or an option is invalid; the message says what to write instead.
         """
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - resolves annotations of classes local to a function
         claims = Resources(num_cpus, num_gpus, memory, dict(resources or {}))
@@ -103,7 +129,7 @@ class Pipeline:
                 code,
                 local_names,
                 name=name,
-                retry=_retry(retry),
+                retry=retry_policy(retry),
                 timeout=timeout,
                 replicas=replicas,
                 concurrency=concurrency,
@@ -122,12 +148,23 @@ class Pipeline:
         retry: Retry | int | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> Callable[[F], F]:
-        """Add a step that hears `StepFailed` of the given steps (of all others, where none is given)."""
+        """Add a step that handles the failures of the given steps, or of all other steps if none is given.
+
+        One of its parameters is a `StepFailed`.
+
+        steps: functions, classes or names of steps of this pipeline.
+        retry: a `Retry`, or a number of attempts.
+        timeout: the limit of one attempt, in seconds.
+
+        Raises: `PipelineInvalid` if a step is unknown, or if the signature is invalid.
+        """
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
-        names = frozenset(name for step in steps for name in self._failing(step))
+        names = frozenset(name for step in steps for name in self._handled(step))
 
         def add(code: F) -> F:
-            self._add(code, local_names, retry=_retry(retry), timeout=timeout, failed_steps=names, breaker=Breaker())
+            self._add(
+                code, local_names, retry=retry_policy(retry), timeout=timeout, failed_steps=names, breaker=Breaker()
+            )
             return code
 
         return add
@@ -140,17 +177,24 @@ class Pipeline:
         retry: Retry | int | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> Callable[[F], F]:
-        """Add what undoes a step: it takes the same events, and runs when its run fails or is cancelled.
+        """Add the compensation of a step: it takes the same events, and runs if their run fails or is cancelled.
 
-        It has to accept that what it undoes never happened. By default it is tried again until it succeeds; one that
-        gives up (`GiveUp`, or the end of its own `retry`) waits for an operator, and is never skipped.
+        It must accept that the step's effect never happened. By default it is retried until it succeeds. If it gives
+        up (`GiveUp`, or the end of its own `retry`), its run waits for an operator; it is never skipped.
+
+        step: the function, class or name of the step to compensate.
+        name: the compensation's own name; by default that of its function.
+        retry: a `Retry`, or a number of attempts; by default it is retried until it succeeds.
+        timeout: the limit of one attempt, in seconds.
+
+        Raises: `PipelineInvalid` if the step is unknown or has a compensation, or if the signature differs.
         """
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
-        undone = self._undone(step)
+        compensated = self._compensated(step)
 
         def add(code: F) -> F:
-            policy = UNTIL_DONE if retry is None else _retry(retry)
-            self._add(code, local_names, name=name, retry=policy, timeout=timeout, compensates=undone)
+            policy = UNTIL_DONE if retry is None else retry_policy(retry)
+            self._add(code, local_names, name=name, retry=policy, timeout=timeout, compensates=compensated)
             return code
 
         return add
@@ -158,34 +202,48 @@ class Pipeline:
     def webhook(
         self, name: str, *, verify: Verifier, content_types: Iterable[str] = ("application/json",)
     ) -> Callable[[W], W]:
-        """Declare POST /hooks/{name}: a function from a verified `Webhook` to the event it stands for, or None.
+        """Declare POST /hooks/{name}: a function from a verified `Webhook` to the event that it stands for, or None.
 
-        The function runs in the gateway and must be quick; raise `EventInvalid` to refuse a body.
+        The function runs in the gateway and must be quick. It refuses a body with `EventInvalid`.
+
+        name: letters, digits, '-', '_' and '.', at most 100 of them.
+        verify: the scheme that verifies deliveries, from `ensue.hooks`.
+        content_types: the content types that it accepts.
+
+        Raises: `PipelineInvalid` if the name is taken or invalid, or if the return annotation is not of events.
         """
-        _check_name("webhook", name)
+        check_name("webhook", name)
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
 
         def add(function: W) -> W:
             if name in self.endpoints:
                 raise PipelineInvalid(f"pipeline {self.name} has two webhooks named {name!r}: rename one")
-            models = _endpoint_models(function, name, local_names)
+            models = endpoint_models(function, name, local_names)
             self._register(models)
             self.endpoints[name] = Endpoint(name, self.name, function, verify, models, tuple(content_types))
             return function
 
         return add
 
-    def check(self) -> "list[Finding]":
-        """All that is wrong or doubtful in the graph; errors stop a start, warnings are shown."""
-        from .check import check  # noqa: PLC0415 - the checks look at pipelines, so they import this module
+    @property
+    def declaration(self) -> Declaration:
+        """What has been declared so far, as frozen data."""
+        return Declaration(
+            self.name,
+            self.description,
+            self.supervision,
+            MappingProxyType(dict(self.steps)),
+            MappingProxyType(dict(self.endpoints)),
+            tuple(self.registry),
+        )
 
-        return check(self)
+    def check(self) -> list[Finding]:
+        """What is wrong or doubtful in the graph: errors refuse a start, warnings are shown."""
+        return check(self.declaration)
 
-    def graph(self) -> "Graph":
+    def graph(self) -> Graph:
         """The graph of steps and event types."""
-        from .graph import graph_of  # noqa: PLC0415 - as above
-
-        return graph_of(self)
+        return graph_of(self.declaration)
 
     def _add(
         self,
@@ -204,28 +262,29 @@ class Pipeline:
         compensates: str | None = None,
         supervision: Supervision = STEP_SUPERVISION,
     ) -> None:
-        title = name if name is not None else str(getattr(code, "__name__", type(code).__name__))
-        self._check_title(title)
-        function = _body(code, title)
-        signature = read_signature(function, title, local_names)
+        step_name = name if name is not None else str(getattr(code, "__name__", type(code).__name__))
+        check_step_name(step_name)
+        if step_name in self.steps:
+            raise PipelineInvalid(f"pipeline {self.name} has two steps named {step_name!r}: rename one, or pass name=")
+        function = function_of(code, step_name)
+        signature = read_signature(function, step_name, local_names)
         if failed_steps is not None and not any(StepFailed in p.models for p in signature.parameters):
-            raise PipelineInvalid(f"error handler {title}: annotate a parameter with StepFailed")
-        _check_failures(title, signature)
+            raise PipelineInvalid(f"error handler {step_name}: annotate a parameter with StepFailed")
+        check_failures(step_name, signature)
         style = call_style(function)
-        _check_stream(title, style, signature)
-        resources = claims or Resources()
-        at_once = concurrency if concurrency is not None else _default_concurrency(resources, style)
+        check_stream(step_name, style, signature)
         if compensates is not None:
-            _check_compensation(title, signature, self.steps[compensates])
+            check_compensation(step_name, signature, self.steps[compensates])
+        resources = claims or Resources()
         step = Step(
-            title,
+            step_name,
             code,
             signature,
             style,
             retry,
             timeout,
             replicas,
-            at_once,
+            concurrency if concurrency is not None else default_concurrency(resources, style),
             resources,
             failed_steps,
             breaker,
@@ -235,50 +294,45 @@ class Pipeline:
         )
         for models in (*(parameter.models for parameter in signature.parameters), signature.emission.models):
             self._register(models)
-        self.steps[title] = step
+        self.steps[step_name] = step
 
-    def _check_title(self, title: str) -> None:
-        if not 0 < len(title) <= _NAME_LENGTH or not title.isprintable():
-            raise PipelineInvalid(f"step name {title[:80]!r}: use 1 to {_NAME_LENGTH} printable characters")
-        if title in self.steps:
-            raise PipelineInvalid(f"pipeline {self.name} has two steps named {title!r}: rename one, or pass name=")
-
-    def _names_of(self, step: Callable[..., Any] | str, asked: str = "on_error") -> list[str]:
-        """The names that a step was added under (it may have been given another than its own, or several)."""
+    def _names_of(self, step: Callable[..., Any] | str, decorator: str = "on_error") -> list[str]:
+        """The names that a step was added under: not always that of its function, and sometimes several."""
         names = [name for name, known in self.steps.items() if step in (name, known.target)]
         if not names:
             shown = step if isinstance(step, str) else getattr(step, "__name__", repr(step))
-            msg = f"{asked}({shown}): pipeline {self.name} has no such step (known: {', '.join(self.steps) or 'none'})"
-            hint = f"; write @{self.name}.on_error() for the failures of all steps" if asked == "on_error" else ""
+            known = ", ".join(self.steps) or "none"
+            msg = f"{decorator}({shown}): pipeline {self.name} has no such step (known: {known})"
+            hint = f"; write @{self.name}.on_error() for the failures of all steps" if decorator == "on_error" else ""
             raise PipelineInvalid(f"{msg}{hint}")
         return names
 
-    def _failing(self, step: Callable[..., Any] | str) -> list[str]:
-        """The steps whose failures a handler hears. That of a compensation is for the operator, so none would come."""
+    def _handled(self, step: Callable[..., Any] | str) -> list[str]:
+        """The steps whose failures a handler receives; the failure of a compensation goes to an operator instead."""
         names = self._names_of(step)
-        undoing = next((name for name in names if self.steps[name].compensates is not None), None)
-        if undoing is not None:
+        compensation = next((name for name in names if self.steps[name].compensates is not None), None)
+        if compensation is not None:
             raise PipelineInvalid(
-                f"on_error({undoing}): that is a compensation, and its failure waits for an operator instead of being "
-                "handled: to be told of it, add a step with a parameter of CompensationBlocked"
+                f"on_error({compensation}): that is a compensation, and its failure waits for an operator instead of "
+                "being handled: to be told of it, add a step with a parameter of CompensationBlocked"
             )
         return names
 
-    def _undone(self, step: Callable[..., Any] | str) -> str:
-        """The one step that a compensation undoes."""
+    def _compensated(self, step: Callable[..., Any] | str) -> str:
+        """The one step that a compensation is for."""
         names = self._names_of(step, "compensate")
         if len(names) > 1:
             raise PipelineInvalid(f"compensate: {', '.join(names)} are one function: name the step, as a text")
-        undone = names[0]
-        if self.steps[undone].compensates is not None:
-            raise PipelineInvalid(f"compensate({undone}): that is a compensation itself; it is tried until it succeeds")
-        other = next((known.name for known in self.steps.values() if known.compensates == undone), None)
+        name = names[0]
+        if self.steps[name].compensates is not None:
+            raise PipelineInvalid(f"compensate({name}): that is a compensation itself; it is tried until it succeeds")
+        other = next((known.name for known in self.steps.values() if known.compensates == name), None)
         if other is not None:
-            raise PipelineInvalid(f"compensate({undone}): {other} undoes it already; do both in one")
-        return undone
+            raise PipelineInvalid(f"compensate({name}): {other} compensates it already; do both in one")
+        return name
 
     def _breaker(self, breaker: Breaker | str | bool) -> Breaker | None:  # noqa: FBT001 - what `step` was given
-        """A step's breaker; steps that name the same dependency share one, and so have to agree on it."""
+        """A step's breaker; steps that name the same dependency share one, so they must agree on its settings."""
         if isinstance(breaker, bool):
             return Breaker() if breaker else None
         made = Breaker(name=breaker) if isinstance(breaker, str) else breaker
@@ -286,9 +340,9 @@ class Pipeline:
         return made
 
     def sharing(self, breakers: Mapping[str, Breaker]) -> "Pipeline":
-        """This pipeline with these settings for the dependencies that its steps name; itself where it has them already."""
+        """This pipeline with these settings of the breakers that its steps name; itself if they are the same already."""
         made = copy(self)
-        made.steps = {name: _agreed(step, breakers) for name, step in self.steps.items()}
+        made.steps = {name: _with_breaker(step, breakers) for name, step in self.steps.items()}
         return self if made.steps == self.steps else made
 
     def _register(self, models: Iterable[type[Event]]) -> None:
@@ -296,73 +350,6 @@ class Pipeline:
             self.registry.add(model)
 
 
-def _agreed(step: Step, breakers: Mapping[str, Breaker]) -> Step:
+def _with_breaker(step: Step, breakers: Mapping[str, Breaker]) -> Step:
     named = step.breaker.name if step.breaker is not None else None
     return step if named is None else replace(step, breaker=breakers.get(named, step.breaker))
-
-
-def _check_name(what: str, name: str) -> None:
-    if not name or len(name) > _NAME_LENGTH or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise PipelineInvalid(f"{what} name {name!r}: use letters, digits, '-', '_' and '.', 1 to 100 of them")
-
-
-def _check_stream(name: str, style: CallStyle, signature: Signature) -> None:
-    emission = signature.emission
-    if style in (CallStyle.SYNC_STREAM, CallStyle.ASYNC_STREAM) and emission.single:
-        stream = "AsyncIterator" if style is CallStyle.ASYNC_STREAM else "Iterator"
-        event = emission.single[0].__name__
-        raise PipelineInvalid(f"step {name} yields: annotate what it yields, e.g. -> {stream}[{event}]")
-
-
-def _check_failures(name: str, signature: Signature) -> None:
-    """A failure counts as handled when a step hears it, so it must not wait for an event that may never come.
-
-    Lists alone are called in any case, once nothing more can come.
-    """
-    parameters = signature.parameters
-    hearing = next((p for p in parameters if StepFailed in p.models), None)
-    if hearing is not None and len(parameters) > 1 and not all(p.is_list for p in parameters):
-        raise PipelineInvalid(
-            f"step {name}: {hearing.name!r} hears failures beside another event, and where that never comes a failure "
-            "would be lost: hear StepFailed alone, emit an event of your own, and join that"
-        )
-
-
-def _check_compensation(name: str, signature: Signature, undone: Step) -> None:
-    wanted = [(set(p.models), p.is_list) for p in undone.parameters]
-    if [(set(p.models), p.is_list) for p in signature.parameters] != wanted:
-        text = ", ".join(f"{p.name}: {' | '.join(m.__name__ for m in p.models)}" for p in undone.parameters)
-        raise PipelineInvalid(
-            f"compensation {name}: it takes the same events as {undone.name}, in the same order ({text})"
-        )
-
-
-def _retry(retry: Retry | int | None) -> Retry:
-    if retry is None:
-        return Retry()
-    if isinstance(retry, int):
-        return NO_RETRY if retry == 1 else Retry(attempts=retry)
-    return retry
-
-
-def _body(code: Callable[..., Any], name: str) -> Callable[..., Any]:
-    if not isinstance(code, type):
-        return code
-    if "__call__" not in code.__dict__ and not any("__call__" in base.__dict__ for base in code.__mro__[:-1]):
-        raise PipelineInvalid(f"step class {name} has no __call__: write `def __call__(self, event: ...) -> ...`")
-    return code.__call__
-
-
-def _default_concurrency(claims: Resources, style: CallStyle) -> int:
-    if claims.cpus >= 1 or claims.gpus > 0:
-        return 1
-    return 16 if style in (CallStyle.SYNC, CallStyle.SYNC_STREAM) else 256
-
-
-def _endpoint_models(
-    function: Callable[..., Any], name: str, local_names: Mapping[str, Any]
-) -> tuple[type[Event], ...]:
-    hints = read_hints(function, f"webhook {name}", local_names)
-    if "return" not in hints:
-        raise PipelineInvalid(f"webhook {name} has no return annotation: write e.g. -> PullRequestOpened | None")
-    return read_emission(hints["return"], f"webhook {name}").models

@@ -1,14 +1,14 @@
 """Plan: a pipeline compiled for the loop, so that routing an event is one look-up.
 
-Rules: a plan never changes. What needs the whole graph is worked out here, once: which steps can still lead to a
-list that a step gathers (`feeds`), and which gathering steps close the fan-out of a step (`closers`).
+Rules: a plan never changes. What depends on the whole graph is computed here, once: which steps can still lead to a
+list that another step gathers (`feeds`), and which gathering steps close the fan-out of a step (`closes`).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..model.failure import StepFailed
-from .pipeline import Pipeline
+from .declaration import Declaration
 from .step import Step
 
 __all__ = ["FAILED_TYPE", "Plan", "StepPlan", "compile_plan"]
@@ -20,10 +20,15 @@ FAILED_TYPE = StepFailed.__event_type__
 class StepPlan:
     """One step as the loop sees it.
 
-    hears: the event types of each parameter. lists: which parameters take a whole fan-out. single: exactly one
-    parameter, and no list. feeds: indices of the gathering steps that this one can lead to. closes: indices of the
-    gathering steps that end a fan-out made by this one. compensation: the step that compensates
-    this one. is_compensation: whether it is such a step, which hears nothing and whose events nobody hears. pivot: once it is done its run only goes forward.
+    index: its place in the plan.
+    hears: the event types of each parameter.
+    lists: for each parameter, whether it takes a whole fan-out.
+    single: it has exactly one parameter, and that is not a list.
+    feeds: the indices of the gathering steps that this step can lead to.
+    closes: the indices of the gathering steps that close a fan-out of this step.
+    compensation: the step that compensates this one.
+    is_compensation: whether this is such a step, which has no subscriptions and whose events no step receives.
+    pivot: after it has succeeded, its run is not compensated any more.
     """
 
     index: int
@@ -44,7 +49,7 @@ class StepPlan:
         return any(self.lists)
 
     def handles_failure_of(self, failed: "StepPlan") -> bool:
-        """Whether this step hears the failure of that one: never its own, nor another handler's unless it names it."""
+        """Whether this step handles the failure of that one: never its own, and another handler's only by name."""
         named = self.step.failed_steps
         if named:
             return failed.name in named
@@ -55,8 +60,9 @@ class StepPlan:
 class Plan:
     """A pipeline, ready to route.
 
-    subscriptions: event type to the (step, parameter index) pairs that hear it. scoped: whether events have to carry
-    the fan-out that they belong to. by_item: whether each item of a fan-out has a scope of its own (joins need it).
+    subscriptions: for each event type, the (step, parameter index) pairs that receive it.
+    scoped: whether events have to carry the fan-out that they belong to.
+    by_item: whether each item of a fan-out has a scope of its own, as joins need it.
     """
 
     pipeline: str
@@ -68,16 +74,19 @@ class Plan:
     by_item: bool
 
     def handlers_of(self, failed: StepPlan) -> tuple[tuple[StepPlan, int], ...]:
-        """The subscriptions that hear the failure of a step; that of a compensation is for the operator."""
+        """The subscriptions that handle the failure of a step; the failure of a compensation is for an operator."""
         if failed.is_compensation:
             return ()
         heard = self.subscriptions.get(FAILED_TYPE, ())
         return tuple((step, parameter) for step, parameter in heard if step.handles_failure_of(failed))
 
 
-def compile_plan(pipeline: Pipeline, version: str) -> Plan:
-    """The plan of a pipeline. Deliveries are numbered in the order of its steps: by name, however the code has them."""
-    steps = tuple(_step_plan(index, pipeline.steps[name]) for index, name in enumerate(sorted(pipeline.steps)))
+def compile_plan(declaration: Declaration, version: str) -> Plan:
+    """The plan of a pipeline.
+
+    Its steps are sorted by name, whatever their order in the code, since deliveries are numbered in this order.
+    """
+    steps = tuple(_step_plan(index, declaration.steps[name]) for index, name in enumerate(sorted(declaration.steps)))
     by_name = {step.name: step for step in steps}
     forward = tuple(step for step in steps if not step.is_compensation)
     gathering = any(step.gathers for step in forward)
@@ -90,7 +99,7 @@ def compile_plan(pipeline: Pipeline, version: str) -> Plan:
         if step.step.compensates is not None:
             by_name[step.step.compensates].compensation = step
     return Plan(
-        pipeline=pipeline.name,
+        pipeline=declaration.name,
         version=version,
         steps=steps,
         by_name=by_name,
@@ -103,8 +112,16 @@ def compile_plan(pipeline: Pipeline, version: str) -> Plan:
 def _step_plan(index: int, step: Step) -> StepPlan:
     hears = tuple(frozenset(m.__event_type__ for m in p.models) for p in step.parameters)
     lists = tuple(p.is_list for p in step.parameters)
-    compensates = step.compensates is not None
-    return StepPlan(index, step.name, step, hears, lists, step.is_single, is_compensation=compensates, pivot=step.pivot)
+    return StepPlan(
+        index,
+        step.name,
+        step,
+        hears,
+        lists,
+        step.is_single,
+        is_compensation=step.compensates is not None,
+        pivot=step.pivot,
+    )
 
 
 def _subscriptions(steps: Iterable[StepPlan]) -> dict[str, tuple[tuple[StepPlan, int], ...]]:

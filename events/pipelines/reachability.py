@@ -1,20 +1,21 @@
-"""What can happen in a run: which steps can ever act, how often, and which branches exclude each other.
+"""Reachability: which steps can ever act in a run, how often, and which branches exclude each other.
 
-Rules: a run has one trigger, so every question is asked trigger by trigger. What is said to be impossible is
-impossible; what cannot be known (an exception, an empty list, a condition in the code) counts as possible. Steps and
-event types go by name here.
+Rules: a run has one trigger, so the analysis is done trigger by trigger. What it calls impossible is impossible; what
+cannot be known (an exception, an empty list, a condition in the code) counts as possible. Steps and event types are
+named by their names here.
 
-The answer is a least fixpoint. A step acts when each of its parameters can be given an event. For each step that acts
-it is known whether it acts at most once, and on which choices it depends: a step that acts once and returns `A | B`
-has chosen, so what needs its A and what needs its B never meet in one run. And each item of a fan-out has a scope of
-its own (see `joins`), written as the path of fan-outs that led to it: events meet where one path continues the other.
+The answer is a least fixpoint. A step can act when each of its parameters can receive an event. For each such step
+the analysis knows whether it acts at most once, and on which choices it depends: a step that acts once and returns
+`A | B` has chosen, so a step that needs its A and one that needs its B never meet in one run. Each item of a fan-out
+has a scope of its own (see `joins`), written as the path of fan-outs that led to it: events meet if one path continues
+the other.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ..model.failure import StepFailed
-from .pipeline import Pipeline
+from .declaration import Declaration
 from .signature import Parameter
 from .step import Step
 
@@ -24,45 +25,57 @@ __all__ = [
     "ONCE",
     "Arrival",
     "Choices",
-    "Flow",
+    "Reachability",
     "Scope",
     "Subscriptions",
     "accepted_by",
     "closure",
-    "entries_of",
-    "flow_of",
+    "entry_events",
     "handles",
-    "wire",
+    "reachability",
+    "subscriptions_of",
 ]
 
 FAILED = StepFailed.__event_type__
 ONCE = 1
 MANY = 2
 Choices = Mapping[str, frozenset[str]]
-"""For each step that has to have chosen: the event types of which it has to have emitted one."""
+"""For each step whose choice matters: the event types of which it must have emitted one."""
 Scope = tuple[tuple[str, str], ...]
-"""The fan-outs that an event is in, from the outside in: the step that fanned out, and the type of its item."""
+"""The fan-outs around an event, from the outside in: the step that fanned out, and the event type of its items."""
 _MOST_SCOPES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """Who hears what and who emits it. `onward` leads from a step to those that hear what it emits."""
+    """Which steps receive and which emit each event type; compensations are left out, since no event leads to them.
+
+    steps: the steps by name.
+    subscribers: the steps that receive an event type.
+    emitters: the steps that emit an event type.
+    webhook_events: the event types that a webhook may emit.
+    successors: the steps that receive what a step emits.
+    """
 
     steps: Mapping[str, Step]
-    hearers: Mapping[str, list[str]]
+    subscribers: Mapping[str, list[str]]
     emitters: Mapping[str, list[str]]
-    hooked: frozenset[str]
-    onward: Mapping[str, frozenset[str]]
+    webhook_events: frozenset[str]
+    successors: Mapping[str, frozenset[str]]
 
     def reach(self, start: str) -> frozenset[str]:
-        """The steps that can ensue from a step; itself only where a loop leads back to it."""
-        return closure(self.onward, start)
+        """The steps that can follow from a step; the step itself only if a loop leads back to it."""
+        return closure(self.successors, start)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How an event can come to a parameter: how often at most, after which choices, in which scopes (None: in any)."""
+    """How an event can arrive at a parameter.
+
+    count: how often at most, `ONCE` or `MANY`.
+    choices: the choices that it depends on.
+    scopes: the scopes that it can be in; None if it can be in any.
+    """
 
     count: int
     choices: Choices
@@ -70,117 +83,125 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
-    """What can happen after one trigger: the steps that can act, and for each parameter of any step its arrival."""
+class Reachability:
+    """What can happen after one trigger.
+
+    trigger: the event type that starts the run.
+    steps: the steps that can act, and how their events arrive.
+    arrivals: how an event arrives at each parameter, by step and parameter name.
+    """
 
     trigger: str
-    acting: Mapping[str, Arrival]
+    steps: Mapping[str, Arrival]
     arrivals: Mapping[tuple[str, str], Arrival]
 
 
-def wire(pipeline: Pipeline) -> Subscriptions:
-    """The wiring of a pipeline; compensations are no part of it, since no event leads to them."""
-    forward = {name: step for name, step in pipeline.steps.items() if step.compensates is None}
-    hearers: dict[str, list[str]] = {}
+def subscriptions_of(declaration: Declaration) -> Subscriptions:
+    """The subscriptions of a pipeline's steps."""
+    forward = {name: step for name, step in declaration.steps.items() if step.compensates is None}
+    subscribers: dict[str, list[str]] = {}
     emitters: dict[str, list[str]] = {}
     for step in forward.values():
         for name in sorted(accepted_by(step.parameters)):
-            hearers.setdefault(name, []).append(step.name)
+            subscribers.setdefault(name, []).append(step.name)
         for model in step.emission.models:
             emitters.setdefault(model.__event_type__, []).append(step.name)
-    onward = {
+    successors = {
         step.name: frozenset(
-            hearer for model in step.emission.models for hearer in hearers.get(model.__event_type__, ())
+            subscriber for model in step.emission.models for subscriber in subscribers.get(model.__event_type__, ())
         )
         for step in forward.values()
     }
-    hooked = frozenset(m.__event_type__ for endpoint in pipeline.endpoints.values() for m in endpoint.models)
-    return Subscriptions(forward, hearers, emitters, hooked, onward)
+    endpoints = declaration.endpoints.values()
+    webhook_events = frozenset(model.__event_type__ for endpoint in endpoints for model in endpoint.models)
+    return Subscriptions(forward, subscribers, emitters, webhook_events, successors)
 
 
 def accepted_by(parameters: Iterable[Parameter]) -> frozenset[str]:
-    """The event types that these parameters hear."""
+    """The event types that these parameters accept."""
     return frozenset(model.__event_type__ for parameter in parameters for model in parameter.models)
 
 
-def closure(onward: Mapping[str, Iterable[str]], start: str) -> frozenset[str]:
-    """Everything that one or more arrows lead to."""
+def closure(successors: Mapping[str, Iterable[str]], start: str) -> frozenset[str]:
+    """The transitive closure: everything that one or more edges lead to."""
     found: set[str] = set()
-    waiting = list(onward.get(start, ()))
+    waiting = list(successors.get(start, ()))
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting.extend(onward.get(name, ()))
+            waiting.extend(successors.get(name, ()))
     return frozenset(found)
 
 
-def entries_of(wiring: Subscriptions) -> frozenset[str]:
-    """The events that a run is meant to begin with.
+def entry_events(subscriptions: Subscriptions) -> frozenset[str]:
+    """The event types that a run is meant to begin with.
 
-    Those of the webhooks, what no step emits, and, where there is no webhook, what starts a loop that nothing leads
-    into.
+    These are the events of webhooks, the events that no step emits and, in a pipeline without webhooks, those that
+    start a loop into which no other step leads.
     """
-    unemitted = {name for name in wiring.hearers if name not in wiring.emitters} - {FAILED}
-    loops = set[str]() if wiring.hooked else _heard_by_loops_without_entry(wiring)
-    return frozenset(wiring.hooked | unemitted | loops)
+    unemitted = {name for name in subscriptions.subscribers if name not in subscriptions.emitters} - {FAILED}
+    loops = set[str]() if subscriptions.webhook_events else _accepted_by_loops_without_entry(subscriptions)
+    return frozenset(subscriptions.webhook_events | unemitted | loops)
 
 
-def _heard_by_loops_without_entry(wiring: Subscriptions) -> set[str]:
-    heard: set[str] = set()
-    reach = {name: wiring.reach(name) for name in wiring.steps}
-    for name, step in wiring.steps.items():
+def _accepted_by_loops_without_entry(subscriptions: Subscriptions) -> set[str]:
+    accepted: set[str] = set()
+    reach = {name: subscriptions.reach(name) for name in subscriptions.steps}
+    for name, step in subscriptions.steps.items():
         loop = {other for other in reach[name] if name in reach[other]}
-        into = {other for other, targets in wiring.onward.items() if targets & loop}
+        into = {other for other, targets in subscriptions.successors.items() if targets & loop}
         if loop and into <= loop:
-            heard |= accepted_by(step.parameters)
-    return heard
+            accepted |= accepted_by(step.parameters)
+    return accepted
 
 
-def flow_of(wiring: Subscriptions, trigger: str) -> Flow:
+def reachability(subscriptions: Subscriptions, trigger: str) -> Reachability:
     """What can happen in a run that this event type triggers."""
-    acting: dict[str, Arrival] = {}
+    reached: dict[str, Arrival] = {}
     arrivals: dict[tuple[str, str], Arrival] = {}
     changed = True
     while changed:
         changed = False
-        for step in wiring.steps.values():
+        for step in subscriptions.steps.values():
             found = {
-                p.name: arrival for p in step.parameters if (arrival := _arrival(wiring, acting, trigger, step, p))
+                parameter.name: arrival
+                for parameter in step.parameters
+                if (arrival := _arrival(subscriptions, reached, trigger, step, parameter))
             }
             arrivals.update({(step.name, name): arrival for name, arrival in found.items()})
-            arrival = _meet(found.values()) if len(found) == len(step.parameters) else None
-            if arrival is not None and acting.get(step.name) != arrival:
-                acting[step.name] = arrival
+            arrival = _join(found.values()) if len(found) == len(step.parameters) else None
+            if arrival is not None and reached.get(step.name) != arrival:
+                reached[step.name] = arrival
                 changed = True
-    return Flow(trigger, acting, arrivals)
+    return Reachability(trigger, reached, arrivals)
 
 
 def _arrival(
-    wiring: Subscriptions, acting: Mapping[str, Arrival], trigger: str, step: Step, parameter: Parameter
+    subscriptions: Subscriptions, reached: Mapping[str, Arrival], trigger: str, step: Step, parameter: Parameter
 ) -> Arrival | None:
     accepted = accepted_by([parameter])
     ways = [Arrival(ONCE, {}, frozenset({()}))] if trigger in accepted else []
-    emitters = dict.fromkeys(emitter for name in sorted(accepted) for emitter in wiring.emitters.get(name, ()))
-    ways += [_emitted(wiring.steps[name], acting[name], accepted) for name in emitters if name in acting]
+    emitters = dict.fromkeys(emitter for name in sorted(accepted) for emitter in subscriptions.emitters.get(name, ()))
+    ways += [_emitted(subscriptions.steps[name], reached[name], accepted) for name in emitters if name in reached]
     if FAILED in accepted:
-        failing = (acting[name] for name in acting if handles(step, wiring.steps[name]))
+        failing = (reached[name] for name in reached if handles(step, subscriptions.steps[name]))
         ways += [Arrival(MANY, source.choices, source.scopes) for source in failing]
     if not ways:
         return None
-    arrival = _either(ways)
+    arrival = _union(ways)
     return replace(arrival, scopes=_around(arrival.scopes)) if parameter.is_list else arrival
 
 
 def handles(step: Step, failed: Step) -> bool:
-    """Whether a step hears the failure of another (see `StepPlan.handles_failure_of`, which does it in a run)."""
+    """Whether a step handles the failure of another (`StepPlan.handles_failure_of` decides it in a run)."""
     if step.failed_steps:
         return failed.name in step.failed_steps
     return failed is not step and FAILED not in accepted_by(failed.parameters)
 
 
 def _emitted(step: Step, arrival: Arrival, accepted: frozenset[str]) -> Arrival:
-    """How what a step emits comes to a parameter that accepts these types."""
+    """How the events that a step emits arrive at a parameter that accepts these types."""
     alone = frozenset(model.__event_type__ for model in step.emission.single) & accepted
     streamed = frozenset(model.__event_type__ for model in step.emission.many) & accepted
     scopes = _bounded(arrival.scopes if alone else frozenset(), _items(arrival.scopes, step, streamed))
@@ -189,15 +210,15 @@ def _emitted(step: Step, arrival: Arrival, accepted: frozenset[str]) -> Arrival:
     return Arrival(ONCE, {**arrival.choices, step.name: alone}, scopes)
 
 
-def _either(ways: list[Arrival]) -> Arrival:
-    """One way or the other: more of them, and only those choices that every way needs."""
+def _union(ways: list[Arrival]) -> Arrival:
+    """Any of these ways: their counts add up, and only choices that every way needs remain."""
     shared = [name for name in ways[0].choices if all(name in way.choices for way in ways)]
     choices = {name: frozenset[str]().union(*(way.choices[name] for way in ways)) for name in shared}
     return Arrival(min(sum(way.count for way in ways), MANY), choices, _bounded(*(way.scopes for way in ways)))
 
 
-def _meet(arrivals: Iterable[Arrival]) -> Arrival | None:
-    """All of them in one run; None where their choices exclude each other or their scopes never meet."""
+def _join(arrivals: Iterable[Arrival]) -> Arrival | None:
+    """All of them in one run; None if their choices exclude each other or their scopes never meet."""
     count, choices = ONCE, dict[str, frozenset[str]]()
     scopes: frozenset[Scope] | None = frozenset({()})
     for arrival in arrivals:
@@ -210,7 +231,7 @@ def _meet(arrivals: Iterable[Arrival]) -> Arrival | None:
 
 
 def _items(scopes: frozenset[Scope] | None, step: Step, streamed: frozenset[str]) -> frozenset[Scope] | None:
-    """The scopes of the items that a step fans out; any, where a loop fans out again and again."""
+    """The scopes of the items that a step fans out; any scope if a loop fans out again and again."""
     if not streamed:
         return frozenset()
     if scopes is None or any(step.name == name for scope in scopes for name, _ in scope):
@@ -219,12 +240,12 @@ def _items(scopes: frozenset[Scope] | None, step: Step, streamed: frozenset[str]
 
 
 def _around(scopes: frozenset[Scope] | None) -> frozenset[Scope] | None:
-    """Where a list of events of these scopes can belong: to any of the fan-outs around them, or to the run."""
+    """The scopes that a list of events of these scopes can be in: any fan-out around them, or the run."""
     return None if scopes is None else frozenset({(), *(scope[:end] for scope in scopes for end in range(len(scope)))})
 
 
 def _common(ones: frozenset[Scope] | None, others: frozenset[Scope] | None) -> frozenset[Scope] | None:
-    """The inner scopes of those pairs of which one lies inside the other."""
+    """The inner scope of each pair in which one lies inside the other."""
     if ones is None or others is None:
         return None
     pairs = (sorted((one, other), key=len) for one in ones for other in others)
@@ -232,7 +253,7 @@ def _common(ones: frozenset[Scope] | None, others: frozenset[Scope] | None) -> f
 
 
 def _bounded(*sets: frozenset[Scope] | None) -> frozenset[Scope] | None:
-    """Their union; any, where one is any or there are too many to follow."""
+    """Their union; any scope if one of them is any, or if there are too many to follow."""
     union: set[Scope] = set()
     for scopes in sets:
         if scopes is None:

@@ -1,4 +1,4 @@
-"""The signature is the subscription: what a step hears and may emit, read from its annotations.
+"""The signature of a step: which events it receives and may emit, read from its annotations.
 
 Rules: every parameter is an event, a union of events, a list of events, or the `Context`; the return annotation says
 what may be emitted. Anything else is a `PipelineInvalid` that names the step, the parameter and what to write.
@@ -58,7 +58,10 @@ class Signature(NamedTuple):
 
 
 def read_signature(function: Callable[..., Any], name: str, local_names: Mapping[str, Any]) -> Signature:
-    """The signature of a step; `local_names` resolves annotations of classes defined inside a function."""
+    """The signature of a step; `local_names` resolves annotations of classes defined inside a function.
+
+    Raises: `PipelineInvalid` if a parameter is not an event, or an annotation is missing or cannot be resolved.
+    """
     hints = read_hints(function, f"step {name}", local_names)
     parameters: list[Parameter] = []
     context: str | None = None
@@ -66,7 +69,7 @@ def read_signature(function: Callable[..., Any], name: str, local_names: Mapping
         if parameter.name not in hints:
             raise PipelineInvalid(f"step {name}: parameter {parameter.name!r} has no annotation; {_EXAMPLE}")
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise PipelineInvalid(f"step {name}: *{parameter.name} is no subscription; {_EXAMPLE}")
+            raise PipelineInvalid(f"step {name}: *{parameter.name} cannot be a subscription; {_EXAMPLE}")
         if hints[parameter.name] is Context:
             if context is not None:
                 raise PipelineInvalid(f"step {name}: {context!r} and {parameter.name!r} are both a Context: keep one")
@@ -74,14 +77,17 @@ def read_signature(function: Callable[..., Any], name: str, local_names: Mapping
         else:
             parameters.append(_read_parameter(parameter.name, hints[parameter.name], f"step {name}"))
     if not parameters:
-        raise PipelineInvalid(f"step {name} hears no event: give it a parameter annotated with one; {_EXAMPLE}")
+        raise PipelineInvalid(f"step {name} receives no event: give it a parameter annotated with one; {_EXAMPLE}")
     if "return" not in hints:
         raise PipelineInvalid(f"step {name} has no return annotation (-> None for a sink); {_EXAMPLE}")
     return Signature(tuple(parameters), context, read_emission(hints["return"], f"step {name}"))
 
 
 def read_hints(function: Callable[..., Any], owner: str, local_names: Mapping[str, Any]) -> dict[str, Any]:
-    """The annotations of a function, resolved."""
+    """The annotations of a function, resolved.
+
+    Raises: `PipelineInvalid` if it is not a function, or if an annotation cannot be resolved.
+    """
     if not inspect.isroutine(function):
         msg = f"{owner} is a {type(function).__name__}: a step is a function, or a class with __call__"
         raise PipelineInvalid(f"{msg}; wrap it in a function with annotations")
@@ -122,7 +128,10 @@ def _is_event(hint: Any) -> bool:
 
 
 def read_emission(hint: Any, owner: str) -> Emission:
-    """What a return annotation allows to be emitted."""
+    """What a return annotation allows a step to emit.
+
+    Raises: `PipelineInvalid` if it names anything but events.
+    """
     single: list[type[Event]] = []
     many: list[type[Event]] = []
     optional = False
@@ -143,10 +152,10 @@ def read_emission(hint: Any, owner: str) -> Emission:
 
 def _why_not(hint: Any) -> str:
     if hint is Event:
-        return "stands for no event in particular: name those that it means"
+        return "is the base of all events: name the events that you mean"
     if hint is list or typing.get_origin(hint) is list or hint in _STREAMS or typing.get_origin(hint) in _STREAMS:
-        return "does not say of what: write list[OrderPlaced]"
-    return "is no Event"
+        return "does not say what it contains: write list[OrderPlaced]"
+    return "is not an Event"
 
 
 def _show(hint: Any) -> str:

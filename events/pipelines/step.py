@@ -1,6 +1,6 @@
 """Step: a typed function or class together with the policies it runs under.
 
-Rules: a step is data; calling it is the worker's business. Every figure has its unit in its name or its docstring.
+Rules: a step is data; only the worker calls it. Every figure has its unit in its name or its docstring.
 """
 
 import inspect
@@ -21,7 +21,7 @@ __all__ = ["DEFAULT_TIMEOUT_SECONDS", "CallStyle", "Resources", "Step", "call_st
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _LEAST_CLAIM = 0.0001
 _CLAIMED_BY: Mapping[object, str] = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
-"""What has an argument of its own, and which; Ray refuses it among `resources`."""
+"""Resources with an argument of their own; Ray refuses them among `resources`."""
 _RAYS_OWN = frozenset({"object_store_memory", "bundle"})
 
 
@@ -38,7 +38,9 @@ class CallStyle(StrEnum):
 class Resources:
     """What each worker of a step claims from Ray.
 
-    cpus and gpus may be fractions; memory_bytes is claimed and enforced on the worker; custom are Ray's own names.
+    cpus, gpus: may be fractions.
+    memory_bytes: claimed, and enforced on the worker.
+    custom: amounts of other resources, by Ray's names.
     """
 
     cpus: float = 0.0
@@ -51,10 +53,20 @@ class Resources:
 class Step:
     """One step of a pipeline: its code, its signature and its policies.
 
-    failed_steps: for an error handler, the steps whose failure it hears (empty: not a filter).
-    concurrency: how many events one worker works on at once. replicas: how many workers. breaker: None where only an
-    operator can open it. pivot: once it is done the run only goes forward. compensates: the step that it undoes.
-    supervision: how its workers are looked after.
+    name: its name in the pipeline.
+    target: the function or class.
+    signature: what it receives and may emit.
+    style: how the worker calls it.
+    retry: when and how often it is tried again.
+    timeout_seconds: the limit of one attempt.
+    replicas: the number of workers.
+    concurrency: how many events one worker works on at once.
+    resources: what each worker claims from Ray.
+    failed_steps: for an error handler, the steps whose failures it handles; empty for those of all other steps.
+    breaker: its circuit breaker; None if only an operator can open it.
+    pivot: after it has succeeded, its run is not compensated any more.
+    compensates: the name of the step that it compensates.
+    supervision: how its workers are restarted.
     """
 
     name: str
@@ -79,7 +91,7 @@ class Step:
 
     @property
     def is_single(self) -> bool:
-        """Whether it takes one event, and no list."""
+        """Whether it takes exactly one event, not a list."""
         return len(self.parameters) == 1 and not self.parameters[0].is_list
 
     @property
@@ -89,7 +101,7 @@ class Step:
 
     @property
     def is_class(self) -> bool:
-        """Whether the step is a class, constructed once a worker."""
+        """Whether the step is a class, of which each worker makes one instance."""
         return isinstance(self.target, type)
 
     @property
@@ -106,7 +118,7 @@ class Step:
 
 
 def call_style(function: Callable[..., Any]) -> CallStyle:
-    """How a step's function has to be called."""
+    """How the worker has to call a step's function."""
     if inspect.isasyncgenfunction(function):
         return CallStyle.ASYNC_STREAM
     if inspect.isgeneratorfunction(function):
@@ -115,7 +127,7 @@ def call_style(function: Callable[..., Any]) -> CallStyle:
 
 
 def _mistake_in(claims: Resources) -> str:
-    """What Ray would refuse of these claims at every start of a worker; empty where there is nothing."""
+    """What Ray would refuse at every start of a worker; empty if there is nothing."""
     mistakes = [
         _mistake_in_amount("num_cpus", claims.cpus),
         _mistake_in_amount("num_gpus", claims.gpus) or _mistake_in_gpus(claims.gpus),
@@ -134,7 +146,7 @@ def _mistake_in_amount(name: str, amount: Any) -> str:
 
 
 def _mistake_in_gpus(gpus: float) -> str:
-    return f"num_gpus is {gpus}: more than one are whole" if gpus > 1 and gpus % 1 else ""
+    return f"num_gpus is {gpus}: more than one GPU must be a whole number" if gpus > 1 and gpus % 1 else ""
 
 
 def _mistake_in_memory(memory_bytes: int | None) -> str:
@@ -146,7 +158,7 @@ def _mistake_in_memory(memory_bytes: int | None) -> str:
 
 def _mistake_in_name(name: Any, amount: Any) -> str:
     if not isinstance(name, str) or not name or not name.isascii():
-        return f"{name!r} is no name of a resource: write ASCII characters"
+        return f"{name!r} is not the name of a resource: write ASCII characters"
     if name in _CLAIMED_BY:
         return f"write {_CLAIMED_BY[name]}={amount} instead of resources={{{name!r}: {amount}}}"
-    return f"Ray keeps the name {name!r} to itself: give the resource another" if name in _RAYS_OWN else ""
+    return f"Ray reserves the name {name!r}: choose another" if name in _RAYS_OWN else ""

@@ -101,7 +101,7 @@ def test_no_caller_is_answered_before_its_event_was_synced(tmp_path: Path) -> No
     try:
         with closing(open_log(f"sqlite:///{tmp_path / 'ensue.db'}")) as log:
             epoch = log.acquire("test")
-            decider = recover(log, epoch, {flow.name: compile_plan(flow, "1")}).decider
+            decider = recover(log, epoch, {flow.name: compile_plan(flow.declaration, "1")}).decider
             partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())
             disk.before = noted
             for n in range(1, 4):

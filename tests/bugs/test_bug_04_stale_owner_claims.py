@@ -60,7 +60,7 @@ def order(number: int) -> Emit:
 def owner(log: Log, desk: Desk, name: str = "owner") -> Partition:
     """Whoever takes the log over now, with a worker a step."""
     epoch = log.acquire(name)
-    decider = recover(log, epoch, {"owned": compile_plan(flow, "1")}).decider
+    decider = recover(log, epoch, {"owned": compile_plan(flow.declaration, "1")}).decider
     partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())
     partition.resume()
     partition.post_all([WorkerUp(0, "owned", "work", 9), WorkerUp(1, "owned", "ship", 9)])

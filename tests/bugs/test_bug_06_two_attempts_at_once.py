@@ -106,7 +106,7 @@ def work(event: Order) -> Item:
 
 def partition_on(log: Log, desk: Desk) -> Partition:
     epoch = log.acquire("test")
-    core = recover(log, epoch, {"late": compile_plan(flow, "1")}).decider
+    core = recover(log, epoch, {"late": compile_plan(flow.declaration, "1")}).decider
     partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=ManualClock())
     partition.post_all(
         [

@@ -8,8 +8,8 @@ from ensue.cluster.log.open import open_log, open_reader
 from ensue.cluster.log.protocol import DeadFilter, Log, Reader
 from ensue.events.decide.core import Decider
 from ensue.events.model.codec import unpack
-from ensue.events.pipelines.graph import version_of
 from ensue.events.pipelines.plan import compile_plan
+from ensue.events.pipelines.version import version_of
 from ensue.events.state.records import RecordKind
 from ensue.events.state.state import Delivery, Ref, Run
 from ensue.events.views.run_history import read_history
@@ -59,7 +59,7 @@ def shapes_in(path: Path) -> set[tuple[str, ...]]:
 
 def _live(log: Log) -> dict[str, Any]:
     """The state twice: from the newest snapshot and what follows it, and from the log alone."""
-    plans = {flow.name: compile_plan(flow, version_of(flow)) for flow in _FLOWS.values()}
+    plans = {flow.name: compile_plan(flow.declaration, version_of(flow.declaration)) for flow in _FLOWS.values()}
     epoch = log.acquire("describe")
     from_snapshot = _state(recover(log, epoch, plans).decider)
     from_log = _state(recover(_WithoutSnapshots(log), epoch, plans).decider)  # type: ignore[arg-type]  # all but one method

@@ -23,8 +23,8 @@ from ensue.cluster.log.protocol import DeadFilter, DeadLetter
 from ensue.events.decide.inputs import Cancel, CompletionKind, Emit, Force, Redrive, WorkerDown, WorkerUp
 from ensue.events.ids import uuid7
 from ensue.events.model.codec import encode, pack
-from ensue.events.pipelines.graph import version_of
 from ensue.events.pipelines.plan import compile_plan
+from ensue.events.pipelines.version import version_of
 
 from . import flows
 from .describe import describe
@@ -33,7 +33,9 @@ EXPECTED = "expected.json"
 STORE = "store.db"
 _GIVE_UP = ["permanent", "ValueError", "it is broken", "a trace", None, False]
 _AGAIN = ["transient", "ConnectionError", "try later", "a trace", 3600.0, True]
-_PLANS = {flow.name: compile_plan(flow, version_of(flow)) for flow in (flows.orders, flows.trips)}
+_PLANS = {
+    flow.name: compile_plan(flow.declaration, version_of(flow.declaration)) for flow in (flows.orders, flows.trips)
+}
 
 
 class _Desk:

@@ -22,7 +22,7 @@ class CoreDriver:
 
     def __init__(self, pipeline: Pipeline, concurrency: int = 4) -> None:
         self.pipeline = pipeline
-        self.plans: dict[str, Plan] = {pipeline.name: compile_plan(pipeline, "v1")}
+        self.plans: dict[str, Plan] = {pipeline.name: compile_plan(pipeline.declaration, "v1")}
         self.builder = DecisionBuilder(1)
         self.decider = Decider(self.plans, self.builder)
         self.now_us = 1_000_000

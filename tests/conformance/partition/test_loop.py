@@ -50,7 +50,7 @@ def test_two_of_one_key_whose_records_changed_places_in_their_commit_still_go_on
     def apply(event: Move) -> None:
         return None
 
-    plans = {"places": compile_plan(flow, "1")}
+    plans = {"places": compile_plan(flow.declaration, "1")}
     store, desk, clock = MemoryStore(), Desk(), ManualClock()
 
     def own() -> Partition:
@@ -103,7 +103,7 @@ class Deaf(Desk):
 
 
 def owned(log: Log, desk: Desk, clock: ManualClock, *pipelines: Pipeline) -> Partition:
-    plans = {pipeline.name: compile_plan(pipeline, "1") for pipeline in pipelines}
+    plans = {pipeline.name: compile_plan(pipeline.declaration, "1") for pipeline in pipelines}
     epoch = log.acquire("test")
     return Partition(recover(log, epoch, plans).decider, log, epoch, links=desk, watcher=desk, clock=clock)
 

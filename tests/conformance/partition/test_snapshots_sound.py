@@ -49,7 +49,7 @@ def emit(number: int) -> Emit:
 
 def own(log: Log, desk: Desk) -> Partition:
     epoch = log.acquire("test")
-    decider = recover(log, epoch, {"sound": compile_plan(flow, "1")}).decider
+    decider = recover(log, epoch, {"sound": compile_plan(flow.declaration, "1")}).decider
     partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())
     partition.resume()
     return partition

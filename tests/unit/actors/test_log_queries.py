@@ -31,7 +31,7 @@ def work(event: Order) -> None:
     return None
 
 
-PLANS = {"asks": compile_plan(flow, "1")}
+PLANS = {"asks": compile_plan(flow.declaration, "1")}
 
 
 def past(body: bytes) -> Reader:

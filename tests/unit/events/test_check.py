@@ -8,7 +8,7 @@ import pytest
 from ensue.events.model.event import Event
 from ensue.events.model.failure import StepFailed
 from ensue.events.model.webhook import Webhook
-from ensue.events.pipelines.check import Finding, check
+from ensue.events.pipelines.check import Finding
 from ensue.events.pipelines.pipeline import Pipeline
 
 
@@ -60,7 +60,7 @@ def _pipeline(steps: Mapping[str, str], hooks: Mapping[str, str] | None = None, 
 
 
 def _findings(steps: Mapping[str, str], hooks: Mapping[str, str] | None = None) -> list[tuple[str, str | None]]:
-    return [(finding.code, finding.step) for finding in check(_pipeline(steps, hooks))]
+    return [(finding.code, finding.step) for finding in _pipeline(steps, hooks).check()]
 
 
 def _only(pipeline: Pipeline) -> Finding:
@@ -131,7 +131,7 @@ def test_two_parameters_that_hear_the_same_are_ambiguous(signature: str, clash: 
 
 def test_the_ambiguity_names_parameters_and_type_and_says_what_to_write() -> None:
     finding = _only(_pipeline({"x": "(one: A, other: A) -> None"}))
-    assert finding.message == "step x: 'one' and 'other' both hear A, so which gets which?"
+    assert finding.message == "step x: 'one' and 'other' both accept A, so it is not clear which gets which"
     assert "list[A]" in finding.hint
     assert finding.event == "A"
 
@@ -167,7 +167,9 @@ def test_a_join_of_two_kinds_of_item_of_one_fan_out_never_completes() -> None:
 
 
 def test_a_join_that_waits_for_what_only_itself_leads_to_never_completes() -> None:
-    finding = next(f for f in check(_pipeline({"j": "(a: A, b: B) -> C", "k": "(c: C) -> B"})) if f.severity == "error")
+    finding = next(
+        f for f in _pipeline({"j": "(a: A, b: B) -> C", "k": "(c: C) -> B"}).check() if f.severity == "error"
+    )
     assert (finding.code, finding.step) == ("join-never-completes", "j")
 
 
@@ -183,7 +185,7 @@ def test_a_join_that_waits_for_what_only_itself_leads_to_never_completes() -> No
     ],
 )
 def test_a_loop_that_can_only_go_on_is_an_error(steps: dict[str, str], at: str) -> None:
-    errors = [finding for finding in check(_pipeline(steps)) if finding.severity == "error"]
+    errors = [finding for finding in _pipeline(steps).check() if finding.severity == "error"]
     assert [(finding.code, finding.step) for finding in errors] == [("loop-without-exit", at)]
     assert "this loop never ends" in errors[0].message
     assert "`| None`" in errors[0].hint
@@ -192,7 +194,7 @@ def test_a_loop_that_can_only_go_on_is_an_error(steps: dict[str, str], at: str) 
 def test_two_endless_loops_are_two_findings_in_the_order_of_the_steps() -> None:
     steps = {"x": "(a: A) -> B", "y": "(b: B) -> A", "z": "(c: C) -> C"}
     assert _findings(steps) == [("loop-without-exit", "x"), ("loop-without-exit", "z")]
-    first, second = check(_pipeline(steps))
+    first, second = _pipeline(steps).check()
     assert first.message.startswith("x -> y -> x: ")
     assert second.message.startswith("z -> z: ")
 
@@ -242,13 +244,13 @@ def test_so_is_a_loop_that_nothing_leads_into() -> None:
 @pytest.mark.parametrize(
     ("returns", "message"),
     [
-        ("A | B | None", "webhook shop emits B, which no step hears"),
+        ("A | B | None", "webhook shop emits B, which no step receives"),
         ("None", "webhook shop emits nothing, so its deliveries are lost"),
     ],
 )
 def test_a_webhook_that_leads_nowhere_is_doubtful(returns: str, message: str) -> None:
     steps = {"x": "(a: A) -> None"}
-    dead_ends = [f for f in check(_pipeline(steps, {"shop": returns})) if f.code == "dead-end"]
+    dead_ends = [f for f in _pipeline(steps, {"shop": returns}).check() if f.code == "dead-end"]
     assert [(finding.severity, finding.message) for finding in dead_ends] == [("warning", message)]
     assert _findings(steps, {"shop": "A | None"}) == []
 

@@ -32,7 +32,7 @@ def work(event: Order) -> None:
     return None
 
 
-PLAN = compile_plan(flow, "1")
+PLAN = compile_plan(flow.declaration, "1")
 STEP = PLAN.steps[0]
 
 

@@ -13,8 +13,10 @@ from ensue.events.errors import PipelineInvalid
 from ensue.events.model.event import Event
 from ensue.events.model.failure import StepFailed
 from ensue.events.model.webhook import Webhook
-from ensue.events.pipelines.graph import Claims, Edge, EventNode, Graph, StepNode, WebhookNode, graph_of, version_of
+from ensue.events.pipelines.graph import Claims, Edge, EventNode, Graph, StepNode, WebhookNode
+from ensue.events.pipelines.graph_builder import graph_of
 from ensue.events.pipelines.pipeline import Pipeline
+from ensue.events.pipelines.version import version_of
 from ensue.events.policies.retry import Retry
 
 
@@ -91,11 +93,15 @@ def test_every_step_event_and_webhook_is_a_node() -> None:
             for name in ("ensue.step_failed", "Placed", "orders.charged", "Declined", "Packed", "Shipped")
         ),
     ]
-    assert (graph.pipeline, graph.description, graph.version) == ("orders", "From shop to door", version_of(_orders()))
+    assert (graph.pipeline, graph.description, graph.version) == (
+        "orders",
+        "From shop to door",
+        version_of(_orders().declaration),
+    )
 
 
 def test_a_step_shows_its_policies() -> None:
-    nodes = {node.name: node for node in graph_of(_orders()).steps()}
+    nodes = {node.name: node for node in graph_of(_orders().declaration).steps()}
     assert nodes["charge"] == StepNode(
         id="step:charge",
         name="charge",
@@ -120,11 +126,11 @@ def test_a_step_shows_its_policies() -> None:
 def test_attempts_are_unknown_where_a_strategy_decides() -> None:
     pipeline = Pipeline("orders")
     pipeline.step(retry=Retry(attempts=lambda state: False))(charge)
-    assert next(graph_of(pipeline).steps()).attempts is None
+    assert next(graph_of(pipeline.declaration).steps()).attempts is None
 
 
 def test_an_event_shows_where_it_stands() -> None:
-    nodes = {node.name: node for node in graph_of(_orders()).events()}
+    nodes = {node.name: node for node in graph_of(_orders().declaration).events()}
     assert nodes["Placed"] == EventNode(
         id="event:Placed", name="Placed", key="id", description="Somebody wants something.", trigger=True
     )
@@ -140,11 +146,11 @@ def test_what_starts_a_loop_is_a_trigger() -> None:
     @pipeline.step
     def again(event: Placed) -> Placed | Shipped: ...  # type: ignore[empty-body]
 
-    assert [node.name for node in graph_of(pipeline).events() if node.trigger] == ["Placed"]
+    assert [node.name for node in graph_of(pipeline.declaration).events() if node.trigger] == ["Placed"]
 
 
 def test_a_webhook_shows_where_it_listens() -> None:
-    assert graph_of(_orders()).nodes[0] == WebhookNode(
+    assert graph_of(_orders().declaration).nodes[0] == WebhookNode(
         id="webhook:shop", name="shop", path="/hooks/shop", scheme="insecure", content_types=("application/json",)
     )
 
@@ -152,7 +158,7 @@ def test_a_webhook_shows_where_it_listens() -> None:
 def test_what_a_webhook_emits_in_vain_is_no_result() -> None:
     pipeline = Pipeline("vain")
     pipeline.webhook("shop", verify=Trusting())(from_shop)
-    (event,) = graph_of(pipeline).events()
+    (event,) = graph_of(pipeline.declaration).events()
     assert (event.name, event.trigger, event.result) == ("Placed", True, False)
 
 
@@ -163,7 +169,7 @@ def test_edges_say_who_hears_and_who_emits_and_how() -> None:
     def emits(step: str, event: str, *, many: bool = False, optional: bool = False) -> Edge:
         return Edge(kind="emits", source=f"step:{step}", target=f"event:{event}", many=many, optional=optional)
 
-    assert list(graph_of(_orders()).edges) == [
+    assert list(graph_of(_orders().declaration).edges) == [
         Edge(kind="emits", source="webhook:shop", target="event:Placed"),
         hears("Placed", "charge", "event"),
         emits("charge", "orders.charged", optional=True),
@@ -179,13 +185,13 @@ def test_edges_say_who_hears_and_who_emits_and_how() -> None:
 
 
 def test_schemas_come_where_they_are_asked_for() -> None:
-    schemas = {node.name: node.data_schema for node in graph_of(_orders(), schemas=True).events()}
+    schemas = {node.name: node.data_schema for node in graph_of(_orders().declaration, schemas=True).events()}
     assert schemas["Placed"] == Placed.model_json_schema()
-    assert all(node.data_schema is None for node in graph_of(_orders()).events())
+    assert all(node.data_schema is None for node in graph_of(_orders().declaration).events())
 
 
 def test_a_pipelines_graph_reads_back_equal() -> None:
-    graph = graph_of(_orders(), schemas=True)
+    graph = graph_of(_orders().declaration, schemas=True)
     assert Graph.from_json(graph.to_json()) == graph
     assert Graph.from_json(json.dumps(graph.to_data())) == graph
 
@@ -226,7 +232,7 @@ def test_any_graph_reads_back_equal(graph: Graph) -> None:
 
 
 def _changed(change: Callable[[dict[str, Any]], object]) -> str:
-    data = graph_of(_orders()).to_data()
+    data = graph_of(_orders().declaration).to_data()
     change(data)
     return json.dumps(data)
 
@@ -239,7 +245,7 @@ def _changed(change: Callable[[dict[str, Any]], object]) -> str:
         ("{}", "not a graph of ensue: pipeline"),
         (_changed(lambda data: data.update(format=2)), "has format 2, and this ensue reads format 1"),
         (_changed(lambda data: data.update(surplus=1)), "surplus"),
-        (_changed(lambda data: data["nodes"].pop(1)), "an edge names 'step:charge', which is no node of it"),
+        (_changed(lambda data: data["nodes"].pop(1)), "an edge names 'step:charge', which is not one of its nodes"),
         (_changed(lambda data: data["nodes"].append(data["nodes"][0])), "two nodes share an id"),
         (_changed(lambda data: data["nodes"][0].update(kind="robot")), "nodes.0"),
     ],
@@ -256,7 +262,7 @@ def test_the_version_is_sixteen_digits_and_the_same_in_every_process() -> None:
 
     charge.__module__, charge.__qualname__ = "shop", "charge"
     pipeline.step(charge)
-    assert version_of(pipeline) == "944d642df91988d9"
+    assert version_of(pipeline.declaration) == "944d642df91988d9"
 
 
 def test_a_field_that_ensue_gave_its_own_event_later_leaves_the_version_alone() -> None:
@@ -266,7 +272,7 @@ def test_a_field_that_ensue_gave_its_own_event_later_leaves_the_version_alone() 
 
     mend.__module__, mend.__qualname__ = "tests", "mend"
     flow.step(mend)
-    assert version_of(flow) == "e25054a013874cff"  # of before `data_omitted`
+    assert version_of(flow.declaration) == "e25054a013874cff"  # of before `data_omitted`
 
 
 def test_policies_prose_webhooks_and_order_leave_the_version_alone() -> None:
@@ -287,7 +293,7 @@ def test_policies_prose_webhooks_and_order_leave_the_version_alone() -> None:
         if not late:
             pipeline.webhook("shop", verify=Trusting())(from_shop)
             pipeline.step(hear)
-        return version_of(pipeline)
+        return version_of(pipeline.declaration)
 
     plain = version("short")
     assert version("a longer story", late=True, retry=9, timeout=1, replicas=3, concurrency=2, num_cpus=1) == plain
@@ -297,7 +303,7 @@ def _version(*steps: Callable[..., Any], name: str = "orders") -> str:
     pipeline = Pipeline(name)
     for step in steps:
         pipeline.step(step)
-    return version_of(pipeline)
+    return version_of(pipeline.declaration)
 
 
 def _step(source: str, events: Mapping[str, type[Event]] | None = None) -> Callable[..., Any]:
@@ -341,7 +347,7 @@ def test_so_do_another_name_another_step_another_filter() -> None:
         pipeline.step(charge)
         pipeline.step(pack)
         pipeline.on_error(*filtered)(mend)
-        versions.add(version_of(pipeline))
+        versions.add(version_of(pipeline.declaration))
     assert len(versions) == 4
 
 
@@ -384,5 +390,5 @@ def test_an_event_whose_types_have_no_schema_has_a_version_all_the_same() -> Non
     @pipeline.step
     def hear(event: Opaque) -> None: ...
 
-    assert len(version_of(pipeline)) == 16
-    assert next(graph_of(pipeline, schemas=True).events()).data_schema is None
+    assert len(version_of(pipeline.declaration)) == 16
+    assert next(graph_of(pipeline.declaration, schemas=True).events()).data_schema is None

@@ -23,7 +23,7 @@ def work(event: Order) -> None:
     return None
 
 
-PLAN = compile_plan(flow, "1")
+PLAN = compile_plan(flow.declaration, "1")
 
 
 def ref(number: int, scope: Group | None) -> Ref:
