@@ -38,7 +38,7 @@ def force(source: "Operations", name: str, lasting: str | None, *, opens: bool, 
     from rich.text import Text
 
     from ..terminal.output import print_document, say, stdout
-    from ..terminal.times import seconds_of
+    from ..times import seconds_of
 
     seconds = None if lasting is None else seconds_of(lasting, "--for")
     if seconds is not None and seconds > MOST_OPEN_SECONDS:
@@ -57,7 +57,7 @@ def print_breakers(breakers: "Sequence[BreakerOut]") -> None:
 
     from ..terminal.output import plain
     from ..terminal.table import print_rows
-    from ..terminal.times import ago
+    from ..times import ago
 
     rows: list[list[Text]] = []
     for one in breakers:

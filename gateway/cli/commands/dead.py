@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ...schemas.dead_letters import AttemptOut, DecidedOut, LetterDetailOut, LetterOut
-    from ..sources.operations import DeadLetterFilter, Operations
+    from ..sources.dead_letter_filter import DeadLetterFilter
+    from ..sources.operations import Operations
 
 __all__ = ["DeadOptions", "decide", "filter_of", "list_dead", "show"]
 
@@ -51,7 +52,7 @@ def filter_of(  # noqa: PLR0917 - the options, in their order
     before: str | None,
 ) -> "DeadLetterFilter":
     """The filter that the options make, as the API has it."""
-    from ..terminal.times import moment_of
+    from ..times import moment_of
 
     after = None if since is None else _wire(moment_of(since, "--since"))
     until = None if before is None else _wire(moment_of(before, "--before"))
@@ -186,7 +187,7 @@ def _print_table(letters: "Sequence[LetterOut]", *, is_mixed: bool) -> None:
 
     from ..terminal.output import plain, stdout
     from ..terminal.table import print_rows
-    from ..terminal.times import ago
+    from ..times import ago
 
     console = stdout()
     is_narrow = console.is_terminal and console.width < _WIDE
@@ -225,7 +226,7 @@ def _print_letter(letter: "LetterDetailOut") -> None:
     from rich.text import Text
 
     from ..terminal.output import compact, say, stdout
-    from ..terminal.times import ago
+    from ..times import ago
 
     console = stdout()
     style = "red" if letter.state == "open" else "green"

@@ -124,7 +124,7 @@ def _print_table(rows: "Sequence[RunOut]") -> None:
     from rich.table import Table
 
     from ..terminal.output import duration, plain, status_text, stdout
-    from ..terminal.times import ago
+    from ..times import ago
 
     console = stdout()
     is_narrow = console.is_terminal and console.width < _WIDE

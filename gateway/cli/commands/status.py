@@ -89,7 +89,7 @@ def _label(node: "NodeOut") -> "Text":
     from rich.text import Text
 
     from ..terminal.output import plain
-    from ..terminal.times import age
+    from ..times import age
 
     text = Text.assemble((plain(node.name), "bold" if node.kind == "pipeline" else ""), "  ")
     text.append(node.status, style=_STYLES.get(node.status, ""))
@@ -110,7 +110,7 @@ def _print_dead(status: "StatusOut") -> None:
     from rich.table import Table
 
     from ..terminal.output import plain, stdout
-    from ..terminal.times import ago
+    from ..times import ago
 
     if not status.dead:
         return

@@ -8,7 +8,7 @@ from ...schemas.dead_letters import DecidedOut, LetterDetailOut, LetterOut, Lett
 from ...schemas.pipelines import RestartedOut
 from ...schemas.status import BreakerOut, BreakersOut, StatusOut
 from .connection import Connection
-from .operations import DeadLetterFilter
+from .dead_letter_filter import DeadLetterFilter
 
 __all__ = ["HttpOperations"]
 

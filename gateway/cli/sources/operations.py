@@ -4,20 +4,20 @@ Rules: both answer with the documents of the API. Whoever owns a store goes on w
 takes its lock first, as an engine does; what needs the pipelines' code is refused there, and says what to do.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
+
+from .dead_letter_filter import DeadLetterFilter
 
 if TYPE_CHECKING:
     from ...schemas.dead_letters import DecidedOut, LetterDetailOut, LettersOut
     from ...schemas.pipelines import RestartedOut
     from ...schemas.status import BreakerOut, BreakersOut, StatusOut
 
-__all__ = ["DEFAULT_URL", "DeadLetterFilter", "Operations", "operations"]
+__all__ = ["DEFAULT_URL", "Operations", "operations"]
 
 DEFAULT_URL = "http://127.0.0.1:8484"
-DeadLetterFilter = Mapping[str, str]
-"""A filter of dead letters: the parameters of GET /dead, those that were given."""
 
 
 class Operations(Protocol):

@@ -26,7 +26,7 @@ from ...schemas.status import BreakerOut, BreakersOut, StatusOut
 from ..exit_codes import WrongUse
 from ..store_lock import hold, holder
 from .connection import user
-from .operations import DeadLetterFilter
+from .dead_letter_filter import DeadLetterFilter
 
 __all__ = ["StoreOperations"]
 

@@ -7,7 +7,7 @@ import pytest
 from ensue.events.state.records import Record, RecordKind, pack_records
 from ensue.events.views.attempts import read_attempts
 from ensue.gateway.cli.exit_codes import WrongUse
-from ensue.gateway.cli.terminal.times import ago, moment_of, seconds_of
+from ensue.gateway.cli.times import ago, moment_of, seconds_of
 
 FIRST, OTHER = b"1" * 16, b"2" * 16
 

@@ -6,7 +6,7 @@ Rules: a length is a number and its unit; a moment is how long ago, or RFC 3339 
 import re
 from datetime import UTC, datetime, timedelta
 
-from ..exit_codes import WrongUse
+from .exit_codes import WrongUse
 
 __all__ = ["age", "ago", "moment_of", "seconds_of"]
 
