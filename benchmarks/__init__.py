@@ -1,1 +1,1 @@
-"""Every figure that ensue claims, measured in one run: `python -m benchmarks`, or `make bench`."""
+"""The benchmarks: every figure that ensue claims, measured in one run with `python -m benchmarks` or `make bench`."""

@@ -20,7 +20,14 @@ FIGURES_FILE = "figures.json"
 
 
 class Case(NamedTuple):
-    """A function of a module here, its arguments, the seconds after which it is ended, and the program that it needs."""
+    """One case.
+
+    module, function: where it is, in `measurements`.
+    arguments: of the function, after the settings.
+    limit_seconds: after which it is killed.
+    needs: the program that it needs.
+    in_quick: whether `--quick` runs it.
+    """
 
     module: str
     function: str
@@ -30,8 +37,8 @@ class Case(NamedTuple):
     in_quick: bool = True
 
     def load(self) -> Callable[[Settings], list[Figure]]:
-        """The function, imported when it is wanted."""
-        function: Any = getattr(import_module(f".{self.module}", __package__), self.function)
+        """The function; its module is imported here, in the process of the case."""
+        function: Any = getattr(import_module(f".measurements.{self.module}", __package__), self.function)
 
         def run(settings: Settings) -> list[Figure]:
             figures: list[Figure] = partial(function, settings)(*self.arguments)

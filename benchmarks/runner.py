@@ -14,8 +14,8 @@ from pathlib import Path
 
 from .cases import CASES, FIGURES_FILE, Case
 from .figures import Figure, from_json
+from .measurements.webhooks import is_here
 from .processes import end_tree
-from .webhooks import is_here
 
 __all__ = ["Run", "run_cases"]
 

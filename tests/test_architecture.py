@@ -1,7 +1,7 @@
-"""The house stands as it was drawn.
+"""The structure of the tree: folders, imports, names and sizes.
 
-Rules that no single file can hold: which folder may know which, what the pure core may touch, and the three places
-that a new top-level module is listed in. import-linter holds the arrows too; this says which line breaks them.
+Rules that no single file can hold: which folder may import which, what the pure core may touch, and the three places
+that a new top-level module is listed in. import-linter checks the imports too; these tests name the line.
 """
 
 import ast
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("events", "cluster", "actors", "gateway")  # from the bottom up: each may know those before it
 LONGEST_FILE = 400
+MOST_MODULES = 20  # of one folder
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 FACES = [ROOT / "__init__.py", ROOT / "testing.py"]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-# An sdist carries this file too, but neither the links nor the lock files: it is no place to develop in.
-pytestmark = pytest.mark.skipif(not (ROOT / "src").exists(), reason="only a checkout has the whole house")
+# An sdist holds this file too, but neither the links nor the lock files.
+pytestmark = pytest.mark.skipif(not (ROOT / "src").exists(), reason="only a checkout has the whole tree")
 
 
 def _name(path: Path) -> str:
@@ -65,6 +67,11 @@ def _contract(name: str) -> dict[str, Any]:
     return next(contract for contract in contracts if contract["name"] == name)
 
 
+def _contracts(kind: str) -> list[dict[str, Any]]:
+    contracts: list[dict[str, Any]] = PROJECT["tool"]["importlinter"]["contracts"]
+    return [contract for contract in contracts if contract["type"] == kind]
+
+
 def _public_modules() -> set[str]:
     return {_name(path).removesuffix(".py") for path in FACES[1:]} | set(FOLDERS)
 
@@ -97,8 +104,53 @@ def test_the_type_checkers_and_the_banned_names_cover_every_public_module() -> N
     assert _public_modules() <= set(tool["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"])
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_layers_contract_names_every_sub_package(folder: str) -> None:
+    contract = next(c for c in _contracts("layers") if c.get("containers") == [f"ensue.{folder}"])
+    named = {module.strip() for layer in contract["layers"] for module in re.split("[|:]", layer)}
+    inside = {
+        path.stem for path in (ROOT / folder).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert named == inside - {"__init__"}
+    assert contract["exhaustive"] is True
+
+
+def test_a_contract_forbids_import_cycles_everywhere() -> None:
+    (contract,) = _contracts("acyclic_siblings")
+    assert contract["ancestors"] == ["ensue"]
+
+
+def test_no_class_name_stands_twice_in_the_package() -> None:
+    places: dict[str, list[str]] = {}
+    for path in (*FACES, *SOURCES):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{_name(path)}:{node.lineno}")
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_folder_has_more_modules_than_one_can_survey() -> None:
+    sizes = Counter(path.parent for path in (*SOURCES, *(ROOT / "benchmarks").rglob("*.py")))
+    assert {_name(folder): size for folder, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES}), ids=_name)
+def test_a_package_opens_with_a_sentence_and_defines_nothing(folder: Path) -> None:
+    docstring, *rest = ast.parse((folder / "__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(docstring.value, ast.Constant)
+    assert re.fullmatch(r"[A-Z`].+[.]", str(docstring.value.value).splitlines()[0]), "write one sentence"
+    assert [ast.unparse(node) for node in rest if not _exports(node)] == []
+
+
+def _exports(node: ast.stmt) -> bool:
+    """Whether a statement of a package imports a name, or lists the names that it exports."""
+    targets = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+    return isinstance(node, ast.Import | ast.ImportFrom) or targets == ["__all__"]
+
+
 @pytest.mark.parametrize("path", [*FACES, *SOURCES], ids=_name)
-def test_a_module_opens_with_its_law(path: Path) -> None:
+def test_a_module_opens_with_its_docstring(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{_name(path)} has no docstring"
 
 

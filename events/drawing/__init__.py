@@ -1,1 +1,1 @@
-"""Graphs and state tables as pictures: Mermaid, DOT and SVG."""
+"""Pictures of graphs and state tables: Mermaid, DOT and SVG."""

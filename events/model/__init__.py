@@ -1,1 +1,1 @@
-"""The events themselves: models, wire names, codec, and what a step is told beside an event."""
+"""Events: their models and wire names, the codec, and what a step is told beside an event."""

@@ -1,1 +1,1 @@
-"""Pipelines as they are declared: steps, signatures, the graph, and the checks of it."""
+"""Pipelines as they are declared: steps, signatures, the graph, its checks, and the plan that the loop follows."""

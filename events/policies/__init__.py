@@ -1,1 +1,1 @@
-"""What a step declares about failures: retries and circuit breakers, as pure tables."""
+"""Policies of a step: when it is tried again, and when its circuit breaker opens, as pure tables."""

@@ -1,1 +1,1 @@
-"""Who is restarted when a process ends, and when a fault is escalated: OTP's rules as pure decisions."""
+"""Supervision as pure decisions: which child is restarted when a process ends, and when a failure escalates."""

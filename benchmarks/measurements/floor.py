@@ -1,8 +1,8 @@
 """The floor: group commits of W1's shape with nothing else running, as figures of the table."""
 
-from .figures import Figure, Settings
+from ..figures import Figure, Settings
+from ..words import FLOOR
 from .log_floor import LOADS, STORES, measure
-from .words import FLOOR
 
 __all__ = ["measure_floor"]
 

@@ -1,7 +1,7 @@
 """The floor of the log: what group commits of W1's shape cost, with nothing else running.
 
 One run is what W1 writes: 4 entries of 350 bytes, 1 start, 1 change, half of it in one commit and half in the next, as a
-run that crosses workers does. Run it with `python -m benchmarks.log_floor` in the repository, or as a file.
+run that crosses workers does. Run it with `python -m benchmarks.measurements.log_floor` in the repository, or as a file.
 """
 
 import os

@@ -11,10 +11,10 @@ import uvloop
 
 from ensue.cluster.ray import session as ray_session
 
-from .figures import Figure, Settings, percentile, spread
-from .loads import alone, closed_loop
-from .pipelines import PAYLOAD
-from .words import W1
+from ..figures import Figure, Settings, percentile, spread
+from ..loads import alone, closed_loop
+from ..pipelines import PAYLOAD
+from ..words import W1
 
 __all__ = ["measure"]
 

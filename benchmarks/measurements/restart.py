@@ -25,10 +25,10 @@ from ensue.events.decide.commands import Decision
 from ensue.events.ids import format_id
 from ensue.events.state.snapshot import dump
 
-from .core_drive import CoreDrive, batch_of, chain_plan
-from .figures import Figure, Settings
-from .pipelines import chain
-from .words import RESTART
+from ..core_drive import CoreDrive, batch_of, chain_plan
+from ..figures import Figure, Settings
+from ..pipelines import chain
+from ..words import RESTART
 
 __all__ = ["measure"]
 

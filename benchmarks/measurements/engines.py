@@ -7,10 +7,10 @@ import uvloop
 
 from ensue import Engine
 
-from .figures import Column, Figure, Settings, percentile, spread
-from .loads import alone, bulk, closed_loop, run_of
-from .pipelines import LOADS
-from .processes import at_rest, weigh
+from ..figures import Column, Figure, Settings, percentile, spread
+from ..loads import alone, bulk, closed_loop, run_of
+from ..pipelines import LOADS
+from ..processes import at_rest, weigh
 
 __all__ = ["measure"]
 

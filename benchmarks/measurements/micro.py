@@ -10,11 +10,11 @@ from ensue.events.decide.inputs import Completed, CompletionKind, Input
 from ensue.events.model.codec import decode, encode
 from ensue.events.state.records import RecordKind, pack_records, unpack_records
 
-from .core_drive import CoreDrive
-from .figures import Figure, Settings, spread
-from .pipelines import LOADS, Placed
-from .processes import rss_bytes
-from .words import SMALL
+from ..core_drive import CoreDrive
+from ..figures import Figure, Settings, spread
+from ..pipelines import LOADS, Placed
+from ..processes import rss_bytes
+from ..words import SMALL
 
 __all__ = ["measure_codec", "measure_decide", "measure_import", "measure_waiting"]
 

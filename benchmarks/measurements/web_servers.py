@@ -1,6 +1,6 @@
 """The three servers that wrk visits, one process each: ensue's gateway, FastAPI with the same checks, bare uvicorn.
 
-`python -m benchmarks.web_servers KIND STORE` prints its address once it answers, and ends at SIGTERM. All listen on
+`python -m benchmarks.measurements.web_servers KIND STORE` prints its address once it answers, and ends at SIGTERM. All listen on
 loopback only, with uvloop and httptools, and none writes an access log.
 """
 

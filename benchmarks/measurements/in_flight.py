@@ -12,10 +12,10 @@ import uvloop
 from ensue import Engine
 from ensue.events.state.run_status import Status
 
-from .figures import Figure, Settings
-from .loads import closed_loop, finish, run_of
-from .pipelines import LOADS
-from .words import IN_FLIGHT
+from ..figures import Figure, Settings
+from ..loads import closed_loop, finish, run_of
+from ..pipelines import LOADS
+from ..words import IN_FLIGHT
 
 __all__ = ["measure"]
 

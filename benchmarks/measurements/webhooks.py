@@ -17,10 +17,10 @@ from typing import NamedTuple
 from ensue.cluster.log.open import open_reader
 from ensue.events.state.run_status import Status
 
-from .figures import Column, Figure, Settings
-from .processes import end_tree
+from ..figures import Column, Figure, Settings
+from ..processes import end_tree
+from ..words import WEBHOOKS
 from .web_pipeline import BODY, SIGNATURE
-from .words import WEBHOOKS
 
 __all__ = ["is_here", "measure"]
 
@@ -109,7 +109,7 @@ def _counts(store: str) -> tuple[int, int]:
 @contextmanager
 def _server(kind: str, store: str) -> Generator[str]:
     """A server in a process of its own; its address."""
-    command = [sys.executable, "-m", "benchmarks.web_servers", kind, store]
+    command = [sys.executable, "-m", "benchmarks.measurements.web_servers", kind, store]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             url = server.stdout.readline().strip() if server.stdout else ""
