@@ -11,8 +11,11 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from pathlib import Path
 
 import pytest
+
+LINKS = Path(__file__).resolve().parents[1] / "src" / "ensue"
 
 
 def _on_path(program: str) -> bool:
@@ -33,7 +36,16 @@ def _is_here(service: str) -> bool:
     return SERVICES[service]()
 
 
+def _refuse_a_checkout_without_links() -> None:
+    """Where git cannot make links, it writes files with the text of each link; importing them is a SyntaxError."""
+    for path in sorted(LINKS.iterdir()) if LINKS.exists() else ():
+        if path.is_file() and not path.is_symlink():
+            msg = f"src/ensue/{path.name} is a file instead of a symbolic link"
+            raise pytest.UsageError(f"{msg}: run `git config core.symlinks true`, then check out again")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _refuse_a_checkout_without_links()
     config.addinivalue_line("markers", "needs(*services): skip at home, fail where CI=true, without these services")
 
 

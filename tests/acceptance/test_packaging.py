@@ -1,9 +1,10 @@
 """What is built is complete, and it is all that is installed.
 
-One sdist and two wheels are built, one from the tree and one from the sdist; the latter is installed beside this
-environment's other packages, where it has to work without the repository.
+One sdist and two wheels are built, one from the tree and one from the sdist. The latter is installed beside this
+environment's other packages, where it must work without the repository.
 """
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -20,6 +21,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STEM = f"{PROJECT['name']}-{PROJECT['version']}"
 PACKAGED = (".py", ".sql", ".typed")
 FOLDERS = ("actors", "cluster", "events", "gateway")
+HOOK = "hatch_build.py"
+ADVICE = "run `git config core.symlinks true`, then check out again"
 
 
 class Built(NamedTuple):
@@ -45,7 +48,7 @@ def _build(source: Path, into: Path, *formats: str) -> Path:
 def _sources() -> set[str]:
     """Every file that has to be in the package, as its path below `ensue/`."""
     inside = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in PACKAGED)
-    tops = (path for path in ROOT.iterdir() if path.is_file() and path.suffix in PACKAGED)
+    tops = (path for path in ROOT.iterdir() if path.is_file() and path.suffix in PACKAGED and path.name != HOOK)
     return {path.relative_to(ROOT).as_posix() for path in (*inside, *tops)}
 
 
@@ -98,7 +101,7 @@ def test_the_sdist_holds_the_modules_the_tests_and_what_builds_them(built: Built
     with tarfile.open(built.sdist) as archive:
         names = {name.removeprefix(f"{STEM}/") for name in archive.getnames()}
     tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")}
-    wanted = _sources() | tests | {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO"}
+    wanted = _sources() | tests | {HOOK, "pyproject.toml", "README.md", "LICENSE", "PKG-INFO"}
     assert wanted - names == set()
 
 
@@ -127,3 +130,48 @@ def test_a_bare_import_reaches_no_module_of_the_package(python: Path, tmp_path: 
 def test_neither_does_it_in_an_editable_install(tmp_path: Path, module: str) -> None:
     program = f"import importlib.util; print(importlib.util.find_spec({module!r}))"
     assert _run(sys.executable, "-I", "-c", program, cwd=tmp_path).strip() == "None"
+
+
+def _checkout(folder: Path, *, links: bool) -> Path:
+    """A copy of this checkout; without links, as git leaves it under core.symlinks=false."""
+    shutil.copytree(ROOT / "src", folder / "src", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (*FOLDERS, "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("__init__.py", "testing.py", "py.typed", "pyproject.toml", "README.md", "LICENSE", HOOK):
+        shutil.copy(ROOT / name, folder / name)
+    for link in () if links else sorted((folder / "src" / "ensue").iterdir()):
+        target = link.readlink()
+        link.unlink()
+        link.write_text(target.as_posix())
+    return folder
+
+
+def _install_editable(python: Path, checkout: Path) -> subprocess.CompletedProcess[str]:
+    pip = (sys.executable, "-m", "pip", "--python", python, "--quiet", "install")
+    options = ("--no-deps", "--no-index", "--no-build-isolation", "--editable")
+    return subprocess.run([*pip, *options, checkout], capture_output=True, check=False, text=True)
+
+
+@pytest.mark.skipif(not (ROOT / "src").exists(), reason="only a checkout has links")
+def test_an_editable_install_without_symbolic_links_is_refused_in_one_line(python: Path, tmp_path: Path) -> None:
+    refused = _install_editable(python, _checkout(tmp_path, links=False))
+    assert refused.returncode != 0
+    assert f"ensue: src/ensue/__init__.py is a file instead of a symbolic link: {ADVICE}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.skipif(not (ROOT / "src").exists(), reason="only a checkout has links")
+def test_a_checkout_with_symbolic_links_builds_an_editable_install(tmp_path: Path) -> None:
+    program = "import hatchling.build; print(hatchling.build.build_editable('out'))"
+    assert f"{STEM}-" in _run(sys.executable, "-c", program, cwd=_checkout(tmp_path, links=True))
+
+
+@pytest.mark.skipif(not (ROOT / "src").exists(), reason="only a checkout has links")
+def test_the_tests_do_not_start_without_symbolic_links(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "tests/unit", "-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=_checkout(tmp_path, links=False), capture_output=True, check=False, text=True, timeout=60
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert line == f"ERROR: src/ensue/__init__.py is a file instead of a symbolic link: {ADVICE}"
