@@ -1,8 +1,8 @@
-"""A graph as an SVG that stands alone: no script, no font, nothing to load; light and dark as the reader has it.
+"""A graph as an SVG file without scripts, fonts or anything else to load; light or dark as the reader's system is.
 
-Rules: deterministic; every text goes through `_text`, so any name may appear in it; a reader who cannot see it gets
-its title, and a description of what leads where. Steps are rounded boxes with their policies below the name, events
-pills, webhooks boxes with a bar; what failures do is dashed and red.
+Rules: the same graph gives the same text. Every name goes through `_text`, so it may contain any character. Readers
+who cannot see the picture get its title and a description of its edges. Steps are rounded boxes with their policies
+below the name, events are pills, webhooks are boxes with a bar; the edges of failures are dashed and red.
 """
 
 import re
@@ -12,31 +12,29 @@ from itertools import pairwise
 
 from ..pipelines.graph import Edge, EventNode, Graph, Node, StepNode, WebhookNode
 from .layout import Layout, Path, Point, lay_out
+from .palette import variables
 
 __all__ = ["svg"]
 
 _MARGIN = 20.0
 _LETTER = 7.4
-"""The mean width of a letter in the font of the names; a longer name than `_LONGEST` is shortened, and whole in its tooltip."""
+"""The mean width of a letter of a name. A name longer than `_LONGEST` is shortened; its tooltip has all of it."""
 _SMALL_LETTER = 6.2
 _LONGEST = 36
-_STYLE = """
-  .ensue { --ink: #1e1b4b; --faint: #64748b; --line: #94a3b8; --step: #e0e7ff; --step-line: #4f46e5; --event: #ecfdf5;
-    --event-line: #059669; --hook: #fef3c7; --hook-line: #d97706; --bad: #fef2f2; --bad-line: #dc2626; --paper: #ffffff }
-  @media (prefers-color-scheme: dark) { .ensue { --ink: #e2e8f0; --faint: #94a3b8; --line: #64748b; --step: #272757;
-    --step-line: #818cf8; --event: #0b3b2e; --event-line: #34d399; --hook: #45300a; --hook-line: #fbbf24; --bad: #4a1414;
-    --bad-line: #f87171; --paper: #0f172a } }
-  .ensue text { font: 13px ui-sans-serif, system-ui, sans-serif; fill: var(--ink); text-anchor: middle }
-  .ensue .note, .ensue .label { font-size: 11px; fill: var(--faint) }
-  .ensue .label { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round }
-  .ensue .name { font-weight: 600 }
-  .ensue .paper { fill: var(--paper) }
-  .ensue .step { fill: var(--step); stroke: var(--step-line) } .ensue .event { fill: var(--event); stroke: var(--event-line) }
-  .ensue .webhook { fill: var(--hook); stroke: var(--hook-line) } .ensue .bar { fill: var(--hook-line) }
-  .ensue .failure { fill: var(--bad); stroke: var(--bad-line); stroke-dasharray: 5 3 }
-  .ensue .result { stroke-width: 2.5 }
-  .ensue .edge { fill: none; stroke: var(--line); stroke-width: 1.4 } .ensue .tip { fill: var(--line) }
-  .ensue .fails { stroke: var(--bad-line); stroke-dasharray: 5 3 } .ensue .tip-fails { fill: var(--bad-line) }
+_STYLE = f"""
+  {variables()}
+  .ensue text {{ font: 13px ui-sans-serif, system-ui, sans-serif; fill: var(--ink); text-anchor: middle }}
+  .ensue .note, .ensue .label {{ font-size: 11px; fill: var(--faint) }}
+  .ensue .label {{ paint-order: stroke; stroke: var(--paper); stroke-width: 4px; stroke-linejoin: round }}
+  .ensue .name {{ font-weight: 600 }}
+  .ensue .paper {{ fill: var(--paper) }}
+  .ensue .step {{ fill: var(--step); stroke: var(--step-line) }}
+  .ensue .event {{ fill: var(--event); stroke: var(--event-line) }}
+  .ensue .webhook {{ fill: var(--hook); stroke: var(--hook-line) }} .ensue .bar {{ fill: var(--hook-line) }}
+  .ensue .failure {{ fill: var(--bad); stroke: var(--bad-line); stroke-dasharray: 5 3 }}
+  .ensue .result {{ stroke-width: 2.5 }}
+  .ensue .edge {{ fill: none; stroke: var(--line); stroke-width: 1.4 }} .ensue .tip {{ fill: var(--line) }}
+  .ensue .fails {{ stroke: var(--bad-line); stroke-dasharray: 5 3 }} .ensue .tip-fails {{ fill: var(--bad-line) }}
 """
 _ILLEGAL = re.compile("[^\\t\\n\\r\\x20-\\x7e\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
@@ -48,13 +46,13 @@ def svg(graph: Graph) -> str:
     first = [place[event.id] for event in graph.events() if event.trigger]
     layout = lay_out([_size(node) for node in graph.nodes], edges, first)
     width, height = layout.width + 2 * _MARGIN, layout.height + 2 * _MARGIN
-    title, account = _text(f"Pipeline {graph.pipeline}"), _text(_account(graph))
+    title, description = _text(f"Pipeline {graph.pipeline}"), _text(_description(graph))
     size = f'viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" height="{_n(height)}"'
     names = 'role="img" aria-labelledby="ensue-title ensue-desc"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ensue" {names} {size}>',
         f'<title id="ensue-title">{title}</title>',
-        f'<desc id="ensue-desc">{account}</desc>',
+        f'<desc id="ensue-desc">{description}</desc>',
         f"<style>{_STYLE}</style>",
         f"<defs>{_marker('tip')}{_marker('tip-fails')}</defs>",
         f'<rect class="paper" width="{_n(width)}" height="{_n(height)}" rx="8"/>',
@@ -67,7 +65,7 @@ def svg(graph: Graph) -> str:
 
 
 def _drawn(graph: Graph, layout: Layout) -> Iterable[str]:
-    """Lines first, then what stands on them, then their labels."""
+    """Lines first, then the nodes over them, then the labels of the lines."""
     edges = list(zip(graph.edges, layout.paths, strict=True))
     yield from (_line(edge, path) for edge, path in edges)
     yield from (_node(node, middle) for node, middle in zip(graph.nodes, layout.nodes, strict=True))
@@ -108,7 +106,7 @@ def _line(edge: Edge, path: Path) -> str:
 
 
 def _curve(points: Sequence[Point]) -> str:
-    """A smooth line: upright at its ends, and in between along the line from the point before to the point after."""
+    """A smooth line: vertical at its ends, and parallel to the line between its neighbours at each point between."""
     slopes = [0.0, *((c[0] - a[0]) / ((c[1] - a[1]) or 1.0) for a, c in zip(points, points[2:], strict=False)), 0.0]
     parts = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
     for index, ((x, y), (next_x, next_y)) in enumerate(pairwise(points)):
@@ -120,7 +118,7 @@ def _curve(points: Sequence[Point]) -> str:
 
 
 def _label(edge: Edge, path: Path) -> str:
-    """The words of an edge, halfway along its end that they are about: the parameter's, or the emitter's."""
+    """The label of an edge, near the end that it is about: that of the parameter, or that of the emitter."""
     first, second = path.points[-2:] if edge.kind == "hears" else path.points[:2]
     x, y = (first[0] + second[0]) / 2, (first[1] + second[1]) / 2
     return f'<text class="label" x="{_n(x)}" y="{_n(y + 4)}">{_text(_words(edge))}</text>'
@@ -145,7 +143,7 @@ def _shown(node: Node) -> str:
 
 
 def _note(node: Node) -> str:
-    """The second line of a box: what is not as usual."""
+    """The second line of a box: what differs from the defaults."""
     if isinstance(node, EventNode):
         return ""
     if isinstance(node, WebhookNode):
@@ -171,10 +169,10 @@ def _tooltip(node: Node) -> str:
     return f"step {node.name}{about} (attempts: {attempts}, timeout: {node.timeout_seconds:g} s)"
 
 
-def _account(graph: Graph) -> str:
-    """The graph in words, for those who hear it read."""
+def _description(graph: Graph) -> str:
+    """The graph in words, for screen readers."""
     names = {node.id: node.name for node in graph.nodes}
-    verbs = {"hears": "is heard by", "emits": "emits", "fails": "on failure goes to", "undone": "is undone by"}
+    verbs = {"hears": "goes to", "emits": "emits", "fails": "on failure goes to", "undone": "is compensated by"}
     told = "; ".join(f"{names[edge.source]} {verbs[edge.kind]} {names[edge.target]}" for edge in graph.edges)
     steps = sum(1 for _ in graph.steps())
     return f"{steps} step{'' if steps == 1 else 's'}. {told}."

@@ -1,6 +1,7 @@
 """Drawings are the same every time, well formed whatever the names, and readable."""
 
 import re
+from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensue.events.drawing.layout import Layout, lay_out
+from ensue.events.drawing.palette import DARK, LIGHT
 from ensue.events.drawing.text import dot, mermaid, svg
 from ensue.events.pipelines.graph import Claims, Edge, EventNode, Graph, Node, StepNode, WebhookNode
 
@@ -97,7 +99,7 @@ def test_the_svg_shows_every_name_and_tells_what_leads_where() -> None:
     assert (root.get("role"), root.get("aria-labelledby")) == ("img", "ensue-title ensue-desc")
     assert root.findtext(f"{SVG}title") == "Pipeline charge"
     account = root.findtext(f"{SVG}desc") or ""
-    assert "2 steps. shop emits OrderPlaced; OrderPlaced is heard by charge;" in account
+    assert "2 steps. shop emits OrderPlaced; OrderPlaced goes to charge;" in account
     assert "charge on failure goes to mend" in account
     shown = {text.text for text in root.iter(f"{SVG}text")}
     assert {"/hooks/shop", "charge", "OrderPlaced", "Result", "mend", "each", "all", "fails"} <= shown
@@ -195,3 +197,37 @@ def test_the_way_back_does_not_lie_on_the_way_there() -> None:
     there, back = lay_out([(80, 20), (80, 20)], [(0, 1), (1, 0)]).paths
     assert abs(there.points[0][0] - back.points[-1][0]) > 10
     assert abs(there.points[-1][0] - back.points[0][0]) > 10
+
+
+def _luminance(colour: str) -> float:
+    """The relative luminance of a colour, as WCAG 2.1 defines it."""
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(one: str, other: str) -> float:
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_line_and_text_can_be_told_from_its_background(colours: Mapping[str, str]) -> None:
+    lines = {name: _contrast(colour, colours["paper"]) for name, colour in colours.items() if name.endswith("line")}
+    assert {name: ratio for name, ratio in lines.items() if ratio < 3} == {}
+    backgrounds = ("paper", "step", "event", "hook", "bad")
+    texts = {(text, on): _contrast(colours[text], colours[on]) for text in ("ink", "faint") for on in backgrounds}
+    assert {pair: ratio for pair, ratio in texts.items() if ratio < 4.5} == {}
+
+
+def test_the_contrast_of_black_on_white_is_that_of_the_standard() -> None:
+    assert _contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert _contrast("#94a3b8", "#ffffff") == pytest.approx(2.56, abs=0.01)
+
+
+def test_the_svg_uses_the_colours_of_both_themes() -> None:
+    text = svg(PLAIN)
+    light, dark = text.split("prefers-color-scheme: dark")
+    assert all(f"--{name}: {colour}" in light for name, colour in LIGHT.items())
+    assert all(f"--{name}: {colour}" in dark for name, colour in DARK.items())
+    assert set(LIGHT) == set(DARK)
