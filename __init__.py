@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .events.pipelines.pipeline import Pipeline
     from .events.policies.breaker import Breaker
     from .events.policies.retry import Backoff, Retry
-    from .events.supervision.supervisor import Supervision
+    from .events.supervision.policy import Supervision
     from .gateway.ingest import signing as hooks
 
     __version__: str
@@ -81,7 +81,7 @@ _LATER = {
     "StepEscalated": (".events.model.notices", "StepEscalated"),
     "StepFailed": (".events.model.failure", "StepFailed"),
     "StepRestarted": (".events.model.notices", "StepRestarted"),
-    "Supervision": (".events.supervision.supervisor", "Supervision"),
+    "Supervision": (".events.supervision.policy", "Supervision"),
     "Webhook": (".events.model.webhook", "Webhook"),
     "run": (".actors.run_once", "run"),
     "hooks": (".gateway.ingest.signing", None),

@@ -1,9 +1,9 @@
-"""Where the nodes of a drawing stand: layers from top to bottom, few crossings, straight lines.
+"""The layout of a graph: layers from top to bottom, few crossings, straight lines.
 
-Rules: deterministic, and it knows sizes only, neither colours nor words. The four stages are Sugiyama's: turn the
-edges round that would close a circle, put each node below all that lead to it, sort each layer by the middle of its
-neighbours, and give every node the place nearest to its neighbours that leaves room for the others. An edge over
-several layers runs through one empty place in each.
+Rules: the same graph gives the same layout, which depends on sizes only. The four stages are Sugiyama's: reverse the
+edges that would close a cycle, put each node below its predecessors, sort each layer by the middle of its neighbours,
+and give every node the place nearest to its neighbours that leaves room for the others. An edge over several layers
+runs through one dummy node in each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ _SWEEPS = 12
 _GAP_X = 28.0
 _GAP_Y = 40.0
 _ASIDE = 18.0
-"""How far beside the middle an arrow back up begins and ends, so that it does not cover one that leads down."""
+"""How far from the middle an edge upwards starts and ends, so that it does not cover one that leads down."""
 _STRAIGHT = 8.0
-"""How much harder an empty place pulls towards its neighbours than a node does: long edges should be straight."""
+"""How much stronger a dummy node pulls towards its neighbours than a node: long edges should be straight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The points of one edge in the direction of its arrow."""
+    """The points of one edge, from its source to its target."""
 
     points: tuple[Point, ...]
     turned: bool
@@ -33,7 +33,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The middles of the nodes, the paths of the edges, and the size of it all."""
+    """The middles of the nodes, the paths of the edges, and the size of the drawing."""
 
     nodes: tuple[Point, ...]
     paths: tuple[Path, ...]
@@ -43,7 +43,7 @@ class Layout:
 
 @dataclass(slots=True)
 class _Grid:
-    """The nodes and, after them, the empty places: which layer, how large, who is above and below."""
+    """The nodes and, after them, the dummy nodes: their layers, sizes, and neighbours above and below."""
 
     layer: list[int]
     size: list[tuple[float, float]]
@@ -59,21 +59,23 @@ class _Grid:
 
 
 def lay_out(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], first: Sequence[int] = ()) -> Layout:
-    """Place nodes of these sizes (width, height) that these edges (from, to) connect; circles begin at `first`.
+    """Lay out a graph; its connected components are placed side by side.
 
-    What is not connected stands side by side.
+    sizes: the width and height of each node.
+    edges: the nodes that each edge connects, from and to.
+    first: where cycles begin, if one of these is in them.
     """
     middles: list[Point] = [(0.0, 0.0)] * len(sizes)
     paths: list[Path] = [Path((), turned=False)] * len(edges)
     width = height = 0.0
-    for island in _islands(len(sizes), edges):
-        own = {node: index for index, node in enumerate(island)}
+    for component in _components(len(sizes), edges):
+        own = {node: index for index, node in enumerate(component)}
         inner = [index for index, (source, _) in enumerate(edges) if source in own]
-        part = _island(
-            [sizes[n] for n in island], [_renamed(edges[i], own) for i in inner], [own[n] for n in first if n in own]
+        part = _component(
+            [sizes[n] for n in component], [_renamed(edges[i], own) for i in inner], [own[n] for n in first if n in own]
         )
         left = width + 2 * _GAP_X if width else 0.0
-        for node, (x, y) in zip(island, part.nodes, strict=True):
+        for node, (x, y) in zip(component, part.nodes, strict=True):
             middles[node] = (x + left, y)
         for index, path in zip(inner, part.paths, strict=True):
             paths[index] = Path(tuple((x + left, y) for x, y in path.points), turned=path.turned)
@@ -85,14 +87,14 @@ def _renamed(edge: Edge, names: Mapping[int, int]) -> Edge:
     return names[edge[0]], names[edge[1]]
 
 
-def _islands(count: int, edges: Sequence[Edge]) -> list[list[int]]:
-    """The nodes that hang together, largest first."""
+def _components(count: int, edges: Sequence[Edge]) -> list[list[int]]:
+    """The connected components, largest first."""
     beside: list[set[int]] = [set() for _ in range(count)]
     for source, target in edges:
         beside[source].add(target)
         beside[target].add(source)
     seen: set[int] = set()
-    islands: list[list[int]] = []
+    components: list[list[int]] = []
     for start in range(count):
         found, waiting = set[int](), [start]
         while waiting:
@@ -102,11 +104,11 @@ def _islands(count: int, edges: Sequence[Edge]) -> list[list[int]]:
                 found.add(node)
                 waiting.extend(beside[node])
         if found:
-            islands.append(sorted(found))
-    return sorted(islands, key=len, reverse=True)
+            components.append(sorted(found))
+    return sorted(components, key=len, reverse=True)
 
 
-def _island(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], first: Sequence[int]) -> Layout:
+def _component(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], first: Sequence[int]) -> Layout:
     turned = _circles(len(sizes), edges, frozenset(first))
     downward = [(b, a) if i in turned else (a, b) for i, (a, b) in enumerate(edges)]
     grid, chains = _grid(sizes, downward)
@@ -123,7 +125,7 @@ def _island(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], first: 
 
 
 def _circles(count: int, edges: Sequence[Edge], first: frozenset[int]) -> set[int]:
-    """The edges that lead back to where a walk from the top came from; a node's edge to itself is one of them."""
+    """The back edges of a depth-first search from the top; an edge from a node to itself is one of them."""
     leaving: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     entered = [0] * count
     for index, (source, target) in enumerate(edges):
@@ -137,7 +139,7 @@ def _circles(count: int, edges: Sequence[Edge], first: frozenset[int]) -> set[in
 
 
 def _walk(start: int, leaving: Sequence[Sequence[tuple[int, int]]], state: list[int], back: set[int]) -> None:
-    """Depth first, without recursion: state 1 is on the way, 2 is done."""
+    """A depth-first search without recursion: state 1 is under way, 2 is done."""
     if state[start]:
         return
     stack = [(start, iter(leaving[start]))]
@@ -163,7 +165,7 @@ def _grid(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge]) -> tuple[
 
 
 def _chain(grid: _Grid, source: int, target: int) -> list[int]:
-    """The nodes that an edge runs through, with a new empty place in each layer between."""
+    """The nodes that an edge runs through, with a new dummy node in each layer between."""
     chain = [source]
     for layer in range(grid.layer[source] + 1, grid.layer[target]):
         grid.layer.append(layer)
@@ -180,7 +182,7 @@ def _chain(grid: _Grid, source: int, target: int) -> list[int]:
 
 
 def _layers(count: int, edges: Sequence[Edge]) -> list[int]:
-    """Each node below all that lead to it, and what nothing leads to just above what it leads to."""
+    """The layer of each node: below all its predecessors; a node without any is just above its successors."""
     below: list[list[int]] = [[] for _ in range(count)]
     waits = [0] * count
     for source, target in edges:
@@ -203,7 +205,7 @@ def _layers(count: int, edges: Sequence[Edge]) -> list[int]:
 
 
 def _sorted(grid: _Grid) -> list[list[int]]:
-    """The rows with as few crossings as some sweeps find."""
+    """The rows in the order with the fewest crossings that a few sweeps find."""
     rows = grid.rows()
     best, fewest = [list(row) for row in rows], _crossings(grid, rows)
     for sweep in range(_SWEEPS):
@@ -237,7 +239,7 @@ def _crossings_below(grid: _Grid, upper: Sequence[int], lower: Sequence[int]) ->
 
 
 def _across(grid: _Grid, rows: Sequence[Sequence[int]]) -> list[float]:
-    """The x of each node: first side by side, then again and again as near to its neighbours as there is room."""
+    """The x of each node: first side by side, then in sweeps as near to its neighbours as there is room."""
     xs = [0.0] * len(grid.layer)
     for row in rows:
         _place(grid, row, xs, lambda _: 0.0)
@@ -250,7 +252,7 @@ def _across(grid: _Grid, rows: Sequence[Sequence[int]]) -> list[float]:
 
 
 def _middle_of(sides: Sequence[Sequence[Sequence[int]]], xs: Sequence[float]) -> Callable[[int], float]:
-    """The wish of a node: the middle of its neighbours on these sides; each side weighs the same."""
+    """The wished x of a node: the middle of its neighbours on these sides; both sides have the same weight."""
 
     def wish(node: int) -> float:
         return _mean([_mean([xs[n] for n in side[node]], 0.0) for side in sides if side[node]], xs[node])
@@ -261,8 +263,8 @@ def _middle_of(sides: Sequence[Sequence[Sequence[int]]], xs: Sequence[float]) ->
 def _place(grid: _Grid, row: Sequence[int], xs: list[float], wish: Callable[[int], float]) -> None:
     """Give a row the places nearest to its wishes (least squares) that keep its order and its gaps.
 
-    Less the room that the nodes before it take, a node's place may not be left of the one before it: that is isotonic
-    regression, solved exactly by pooling neighbours that want to pass each other.
+    Minus the room of the nodes before it, a node may not be left of the node before it. That is isotonic regression,
+    solved exactly by pooling neighbours that want to pass each other.
     """
     pools: list[tuple[float, float, int]] = []  # sum of weighted wishes, sum of weights, number of nodes
     room = 0.0
@@ -293,7 +295,7 @@ def _down(grid: _Grid, rows: Sequence[Sequence[int]]) -> tuple[list[float], floa
 
 
 def _path(grid: _Grid, chain: Sequence[int], xs: Sequence[float], ys: Sequence[float], *, turned: bool) -> Path:
-    """From the lower side of the first node through the empty places to the upper side of the last."""
+    """From the lower side of the first node through the dummy nodes to the upper side of the last."""
     if len(chain) == 1:
         return Path(_round(grid, chain[0], xs, ys), turned=True)
     first, last = chain[0], chain[-1]

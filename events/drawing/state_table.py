@@ -1,6 +1,6 @@
-"""A table of transitions as a picture: what the documentation shows is drawn from the rows that the code follows.
+"""State diagrams of transition tables: the documentation's diagrams are drawn from the tables that the code follows.
 
-Rules: one row, one arrow, in the order of the table; text, so that a difference shows as a difference.
+Rules: one row is one arrow, in the order of the table; the result is text, so a change of the table shows in a diff.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ def rows_of(table: Iterable[tuple[tuple[Enum, Enum], Enum]]) -> list[Row]:
 
 
 def rows_of_limits(table: Iterable[tuple[str, float]]) -> list[Row]:
-    """The rows of a table that says how many attempts may fail in one way: then it gives up, before that it waits."""
+    """The rows of a table of limits, the most attempts by kind of failure: at the limit it gives up, before it waits."""
     rows: list[Row] = []
     for kind, limit in table:
         if limit > 1:

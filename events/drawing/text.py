@@ -1,8 +1,8 @@
 """Drawings of a graph as text: Mermaid, DOT and SVG.
 
 Rules: the same graph gives the same text; names may hold any characters, so each goes through its format's escape and
-nodes are numbered, never named. A step is a rounded box, an event a pill, a webhook a parallelogram or its like; what
-failures do is dashed.
+nodes have numbers as their ids. A step is a rounded box, an event a pill, a webhook a parallelogram or the like; the
+edges of failures are dashed.
 """
 
 import re
@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def label_of(node: Node) -> str:
-    """What a node is called in a drawing."""
+    """The label of a node."""
     return node.path if isinstance(node, WebhookNode) else node.name
 
 
@@ -54,12 +54,12 @@ def _mermaid_arrow(edge: Edge) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """Text for a quoted label: what Mermaid or HTML could read as its own becomes a numbered entity."""
+    """Text for a quoted label: characters with a meaning in Mermaid or HTML become numbered entities."""
     return re.sub(r"[^\w .,:/()+-]", lambda match: f"#{ord(match.group())};", _one_line(text))
 
 
 def dot(graph: Graph) -> str:
-    """The graph in Graphviz' language."""
+    """The graph in the DOT language of Graphviz."""
     ids = _numbers(graph)
     lines = [f"digraph {_dot_text(graph.pipeline)} {{", '  node [fontname="sans-serif" style="rounded,filled"]']
     lines += [
@@ -90,7 +90,7 @@ def _dot_text(text: str) -> str:
 
 
 def _note(edge: Edge) -> str:
-    """What is to be said at an arrow: one of many, or all of them."""
+    """The label of an edge: each of many, or all of them."""
     if edge.gathers:
         return "all"
     return "each" if edge.many else ""

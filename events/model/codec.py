@@ -1,11 +1,11 @@
-"""Bytes and back: msgpack for everything that crosses a process border or rests in the log.
+"""The codec: msgpack for everything that crosses a process border or is stored in the log.
 
 Rules: a fresh decoder for each message, no extension types, every size and depth bounded; an event is packed as the
-map of its fields, by their names in Python, and checked by its own model on the way back. What does not fit is a
+map of its fields, by their names in Python, and validated by its own model when it is read. Anything else is a
 `CodecError` in one sentence.
 
-What msgpack does not know travels as its text (dates, UUIDs, Decimals) or as a list (sets, in a fixed order), and the
-field's type brings it back. So a field that is `datetime | str` comes back as a text: give such a union a type each.
+Types that msgpack does not have are stored as text (dates, UUIDs, Decimals) or as a list (sets, in a fixed order), and
+the field's type restores them. So a field that is `datetime | str` is read back as text: avoid such unions.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ from .event import Event, describe_problems
 __all__ = ["MAX_DEPTH", "MAX_EVENT_BYTES", "MAX_MESSAGE_BYTES", "decode", "encode", "is_deeper", "pack", "unpack"]
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
-"""The largest event, packed. A larger thing belongs in a store of its own, with its address in the event."""
+"""The largest event, packed. Store larger content elsewhere, and put its address into the event."""
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The largest message between processes and the largest entry of the log."""
 MAX_DEPTH = 64
@@ -41,7 +41,10 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes, limit_bytes: int = MAX_MESSAGE_BYTES) -> Any:
-    """The plain data of a msgpack message; `CodecError` where it is none or over the limits."""
+    """The plain data of a msgpack message.
+
+    Raises: `CodecError` if it is not msgpack, or over the limits.
+    """
     if len(data) > limit_bytes:
         raise CodecError(f"message of {len(data):,} bytes is over the limit of {limit_bytes:,}")
     try:
@@ -51,7 +54,10 @@ def unpack(data: bytes, limit_bytes: int = MAX_MESSAGE_BYTES) -> Any:
 
 
 def encode(event: Event) -> bytes:
-    """An event as msgpack; `CodecError` where it is too large, too deep or holds what has no plain form."""
+    """An event as msgpack.
+
+    Raises: `CodecError` if it is too large, nested too deep, or has a value that cannot be stored.
+    """
     try:
         data = _pack(event.__dict__ if event.__event_flat__ else _dump(event), default=_plain)
     except (TypeError, ValueError, OverflowError, RecursionError, PydanticSerializationError) as error:
@@ -63,10 +69,10 @@ def encode(event: Event) -> bytes:
 
 
 def decode(model: type[E], data: bytes, version: int) -> E:
-    """The event in `data`, lifted from `version` to the model's own by its upcasters, and validated.
+    """The event in `data`, upcast from `version` to the version of the model, and validated.
 
-    `CodecError` where the bytes are no map or too deep or the version is unknown, `EventInvalid` where the model
-    refuses them.
+    Raises: `CodecError` if the bytes are not a map, are nested too deep, or have a version without an upcaster;
+        `EventInvalid` if the model refuses them.
     """
     content = unpack(data, MAX_EVENT_BYTES)
     if not isinstance(content, dict):
@@ -82,13 +88,13 @@ def decode(model: type[E], data: bytes, version: int) -> E:
         problems = describe_problems(error)
         first = f"{problems[0]['field']}: {problems[0]['expected']}, got {problems[0]['got']}"
         raise EventInvalid(f"{model.__event_type__} in the log does not fit its model: {first}", problems) from None
-    except Exception as error:  # noqa: BLE001 - a validator is the author's code, and one bad event must not end the loop
+    except Exception as error:  # noqa: BLE001 - a validator is user code; one bad event must not stop the loop
         msg = f"{model.__event_type__} cannot be read: its validator raised {type(error).__name__}: {error}"
         raise CodecError(msg[:300]) from None
 
 
 def _plain(value: Any) -> Any:
-    """The plain form of what msgpack does not know."""
+    """The plain form of a value of a type that msgpack does not have."""
     if isinstance(value, Secret | SecretStr | SecretBytes):
         raise TypeError("a secret does not belong in a log; put its name into the event")
     if isinstance(value, set | frozenset):
@@ -99,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 
 def _listed(items: Iterable[Any]) -> list[Any]:
-    """The items of a set in the order of their bytes; the sets in them first, so that none is packed over and over."""
+    """The items of a set in the order of their bytes; inner sets come first, so that none is packed repeatedly."""
     return sorted((_without_sets(item) for item in items), key=_in_order)
 
 
@@ -126,7 +132,7 @@ def _dump(event: Event) -> dict[str, Any]:
 
 
 def is_deeper(fields: dict[str, Any], levels: int, name: str = "an event") -> bool:
-    """Whether lists and maps are nested deeper than this, the map of the fields counted."""
+    """Whether lists and maps are nested deeper than `levels`; the map of the fields counts as one."""
     level: list[Container] = [fields]
     for _ in range(levels):
         level = [inner for outer in level for inner in _children(outer, name)]
@@ -145,7 +151,9 @@ def _children(value: Container, name: str) -> list[Container]:
     if isinstance(value, dict):
         items = value.values()
         if any(isinstance(key, _CONTAINERS) for key in value):
-            raise CodecError(f"{name}: a key of a dict is a list or tuple, which does not read back: use a text as key")
+            raise CodecError(
+                f"{name}: a key of a dict is a list or tuple, which cannot be read back: use text as the key"
+            )
     return [item for item in items if isinstance(item, _CONTAINERS)]
 
 
@@ -153,11 +161,12 @@ def _upcast(model: type[Event], fields: dict[str, Any], version: int) -> dict[st
     for step in range(version, model.__event_version__):
         upcaster = model.__event_upcasters__.get(step)
         if upcaster is None:
-            msg = f"{model.__event_type__} version {version} is in the log, and no upcaster leads from {step} to {step + 1}"
+            stored = f"{model.__event_type__} version {version} is in the log"
+            msg = f"{stored}, and no upcaster leads from {step} to {step + 1}"
             raise CodecError(f"{msg}: add @{model.__name__}.upcaster(from_version={step})")
         try:
             fields = upcaster(fields)
-        except Exception as error:  # noqa: BLE001 - the author's code, as above
+        except Exception as error:  # noqa: BLE001 - user code, as above
             msg = f"{model.__event_type__}: the upcaster from version {step} raised {type(error).__name__}: {error}"
             raise CodecError(msg[:300]) from None
     if version > model.__event_version__:

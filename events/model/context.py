@@ -1,7 +1,7 @@
-"""Context: what a step may know of the delivery it is working on.
+"""Context: what a step is told about the delivery that it works on.
 
-Rules: frozen; the same idempotency key on every attempt; everything that reaches out goes through the `Host`, which
-the worker provides.
+Rules: it is frozen; the idempotency key is the same on every attempt; every call goes through the `Host`, which the
+worker provides.
 """
 
 from dataclasses import dataclass
@@ -19,46 +19,50 @@ class StepLog(Protocol):
     """The logger of a step: the standard levels, with fields as keyword arguments."""
 
     def debug(self, message: str, /, **fields: object) -> None:
-        """Say what helps to find a fault."""
+        """Log what helps to debug."""
         ...
 
     def info(self, message: str, /, **fields: object) -> None:
-        """Say what happens."""
+        """Log a normal event."""
         ...
 
     def warning(self, message: str, /, **fields: object) -> None:
-        """Say what may become a fault."""
+        """Log what may become an error."""
         ...
 
     def error(self, message: str, /, **fields: object) -> None:
-        """Say what went wrong."""
+        """Log an error."""
         ...
 
 
 class Host(Protocol):
-    """What the worker does for a running step."""
+    """The worker, as a running step sees it."""
 
     def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
         """Earlier events of the run, in the order of the log."""
         ...
 
     def progress(self, token: int, done: float, total: float) -> None:
-        """Pass on how far the step is."""
+        """Report how far the step is."""
         ...
 
     def heartbeat(self, token: int) -> None:
-        """Renew the step's time."""
+        """Restart the timeout of the attempt."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The delivery that a step is working on.
+    """The delivery that a step works on.
 
-    run_id, event_id: ids as text (`event_id` is the event that completed the delivery). attempt: from 1.
-    deadline: seconds since the epoch at which the attempt is over. idempotency_key: 32 hexadecimal digits, stable
-    over retries and restarts: give it to the outside world. log: a logger that carries run, step and attempt. errors:
-    the steps of this run that gave up before, oldest first, at most the newest 100.
+    run_id: the run's id, as text.
+    event_id: the id of the event that completed the delivery, as text.
+    step: the step's name.
+    attempt: the number of this attempt, from 1.
+    deadline: when this attempt times out, in seconds since the epoch.
+    idempotency_key: 32 hexadecimal digits, the same on every retry and after a restart: pass it to other services.
+    log: a logger whose lines carry the run, the step and the attempt.
+    errors: the steps of this run that gave up before, oldest first, at most the newest 100.
     """
 
     run_id: str
@@ -74,13 +78,13 @@ class Context:
     errors: tuple[StepError, ...] = ()
 
     def events(self, model: type[E]) -> list[E]:
-        """Earlier events of this type in this run, oldest first (read from the log)."""
+        """Earlier events of this type in this run, oldest first; they are read from the log."""
         return self.host.earlier(self.raw_run_id, model)
 
     def progress(self, done: float, total: float) -> None:
-        """Say how far this step is; it shows live and counts as a heartbeat."""
+        """Report how far this step is: it is shown live, and counts as a heartbeat."""
         self.host.progress(self.token, done, total)
 
     def heartbeat(self) -> None:
-        """Say that this step is alive: its timeout starts anew."""
+        """Report that this step is alive: its timeout starts again."""
         self.host.heartbeat(self.token)

@@ -1,12 +1,12 @@
 """Event: a named, versioned, typed fact, as a frozen pydantic model.
 
-Rules: an event never changes; its wire name and version belong to the class; unknown fields are refused; a type
-grows by adding fields with defaults, and a break is a new version with an upcaster from the old one.
+Rules: an event never changes; its wire name and version belong to the class; unknown fields are refused. A compatible
+change adds fields with defaults; an incompatible one is a new version with an upcaster from the old one.
 
-JSON comes from outside and is read strictly: "1" is no number, 1 no truth and NaN no JSON, while what JSON has no form
-for is read from its usual one (dates, UUIDs, Decimals and bytes from texts, sets from lists, floats from integers).
-Python data comes from the author's own code and is read as pydantic reads it. A class that declares
-`model_config = ConfigDict(strict=False)` is lax with JSON too, and one with `strict=True` strict with both.
+JSON comes from outside and is read strictly: "1" is not a number, 1 is not a boolean, and NaN is not JSON. Types that
+JSON does not have are read from their usual form: dates, UUIDs, Decimals and bytes from text, sets from lists, floats
+from integers. Python data comes from the user's own code and is read as pydantic reads it. A class with
+`model_config = ConfigDict(strict=False)` reads JSON leniently too, and one with `strict=True` reads both strictly.
 """
 
 import reprlib
@@ -35,9 +35,14 @@ _show.maxstring = _show.maxother = 60
 class Event(BaseModel):
     """The base of every event.
 
-    `class Charged(Event, type="orders.charged", version=2, key="order_id")`: `type` is the wire name (the class name
-    by default), `version` a positive integer, `key` the field whose value orders the handling: events of one type
-    with the same key are handled one at a time by a step, in the order of the log.
+    `class Charged(Event, type="orders.charged", version=2, key="order_id")`
+
+    type: the wire name; by default the class name.
+    version: a positive integer.
+    key: the field whose value orders the work: a step works on events of one type with the same key one at a time, in
+        the order of the log.
+
+    Raises: `PipelineInvalid` if the name, the version or the key is invalid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
@@ -54,9 +59,8 @@ class Event(BaseModel):
         super().__init_subclass__(**kwargs)
         cls.__event_type__ = cls.__name__ if type is None else type
         cls.__event_version__ = version
-        cls.__event_key__ = (
-            cls.__event_key__ if key is None else key
-        )  # a key is inherited, a name and a version are not
+        if key is not None:  # a key is inherited; a name and a version are not
+            cls.__event_key__ = key
         cls.__event_upcasters__ = {}
 
     @classmethod
@@ -66,10 +70,13 @@ class Event(BaseModel):
 
     @classmethod
     def upcaster(cls, *, from_version: int) -> Callable[[Upcaster], Upcaster]:
-        """Register a function that turns the data of `from_version` into that of the next version."""
+        """Register a function that turns the data of `from_version` into that of the next version.
+
+        Raises: `PipelineInvalid` if there is no such version to upcast from.
+        """
         if not 1 <= from_version < cls.__event_version__:
-            msg = f"{cls.__event_type__} is at version {cls.__event_version__}: upcast from 1 to {cls.__event_version__ - 1}"
-            raise PipelineInvalid(msg)
+            newest = cls.__event_version__
+            raise PipelineInvalid(f"{cls.__event_type__} is at version {newest}: upcast from 1 to {newest - 1}")
 
         def register(function: Upcaster) -> Upcaster:
             cls.__event_upcasters__[from_version] = function
@@ -79,10 +86,13 @@ class Event(BaseModel):
 
 
 def parse_event(model: type[E], data: Any, *, json: bool = False) -> E:
-    """Validate data from outside; `EventInvalid` names each field at fault and what was expected.
+    """Validate data from outside.
 
-    Fields are read by their names as well as by their aliases, since it is their names that are shown.
-    With `json=True` it came as JSON and is read strictly: `data` is the text or bytes, or what a parser made of them.
+    Fields are read by their names as well as by their aliases, since errors show their names.
+
+    json: the data came as JSON and is read strictly; `data` is its text or bytes, or the result of a parser.
+
+    Raises: `EventInvalid`, which names each invalid field and what was expected.
     """
     try:
         return _parse_json(model, data) if json else model.model_validate(data, by_name=True)
@@ -93,7 +103,7 @@ def parse_event(model: type[E], data: Any, *, json: bool = False) -> E:
 
 
 def key_of(event: Event) -> str | None:
-    """The value of the event's key field as text; None where its type has no key, or the field is None."""
+    """The value of the event's key field as text; None if its type has no key, or if the field is None."""
     field = event.__event_key__
     if field is None:
         return None
@@ -104,19 +114,19 @@ def key_of(event: Event) -> str | None:
 
 
 def describe_problems(error: ValidationError) -> list[dict[str, str]]:
-    """The faults of a validation (the first 50), one mapping each: field (dotted path), expected, got."""
+    """The first 50 errors of a validation, each as a mapping: field (a dotted path), expected, got."""
     return [
         {
-            "field": ".".join(str(part) for part in fault["loc"]) or "(whole)",
-            "expected": fault["msg"],
-            "got": _shorten(fault.get("input")),
+            "field": ".".join(str(part) for part in problem["loc"]) or "(whole)",
+            "expected": problem["msg"],
+            "got": _shorten(problem.get("input")),
         }
-        for fault in error.errors(include_url=False, include_context=False)[:_MOST_PROBLEMS]
+        for problem in error.errors(include_url=False, include_context=False)[:_MOST_PROBLEMS]
     ]
 
 
 def _shorten(value: object) -> str:
-    """The value in one line, never all of a large or deep one."""
+    """The value in one line, shortened if it is large or nested deep."""
     try:
         text = _show.repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits
@@ -139,7 +149,7 @@ def _json_text(model: type[Event], data: Any) -> bytes:
 
 
 def _refuse_constants(model: type[Event], text: str | bytes | bytearray) -> None:
-    """Refuse NaN and Infinity, which Python's JSON knows and JSON does not; texts without these letters pay nothing."""
+    """Refuse NaN and Infinity, which Python's parser accepts and JSON does not have; other texts cost nothing more."""
     named = ("NaN" in text or "Infinity" in text) if isinstance(text, str) else (b"NaN" in text or b"Infinity" in text)
     if not named:
         return
@@ -158,14 +168,14 @@ def _check_declaration(cls: type[Event]) -> None:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise PipelineInvalid(f"{name}: version is a positive integer, not {version!r}")
     if cls.__event_key__ is not None and cls.__event_key__ not in cls.model_fields:
-        raise PipelineInvalid(f"{name}: key={cls.__event_key__!r} is none of its fields")
+        raise PipelineInvalid(f"{name}: key={cls.__event_key__!r} is not one of its fields")
     for field, info in cls.model_fields.items():
         if info.exclude and info.is_required():
             raise PipelineInvalid(f"{name}.{field} is required and exclude=True, so it could never be read back")
 
 
 def _is_flat(cls: type[Event]) -> bool:
-    """Whether every field packs as it stands, so that no dump is needed."""
+    """Whether msgpack can pack every field as it is, so that no dump is needed."""
     decorators = cls.__pydantic_decorators__
     if decorators.field_serializers or decorators.model_serializers or cls.model_config.get("extra") == "allow":
         return False
@@ -177,7 +187,7 @@ def _is_plain_field(field: FieldInfo) -> bool:
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether the values of a type are scalars, or lists and dicts of them, that msgpack knows by itself."""
+    """Whether the values of a type are scalars that msgpack has, or lists and dicts of them."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return all(value.__class__ in _PLAIN for value in inner)

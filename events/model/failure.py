@@ -1,4 +1,4 @@
-"""Failure: what went wrong in an attempt, as data, and `StepFailed`, the event that says a step gave up."""
+"""Failures: a failed attempt as data, and `StepFailed`, the event that a step gave up."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,22 +10,28 @@ __all__ = ["Failure", "FailureKind", "StepError", "StepFailed"]
 
 
 class FailureKind(StrEnum):
-    """The class of a failure: it decides whether another attempt can help (docs/explanation/failures.md)."""
+    """The class of a failure; it decides whether another attempt can help (docs/explanation/failures.md)."""
 
     TRANSIENT = "transient"
-    """May pass by itself: connection, 429, 5xx, a busy database. Also any exception with no class of its own."""
+    """It may pass: a connection, 429, 5xx, a busy database. Also every exception without a class of its own."""
     UNKNOWN = "unknown"
-    """Nobody knows how far it came: the worker died, or a Ray actor that the step called."""
+    """How far it came is unknown: the worker died, or a Ray actor that the step called."""
     PERMANENT = "permanent"
-    """The same again would fail again: invalid data, `GiveUp`, HTTP 4xx."""
+    """Another attempt would fail too: invalid data, `GiveUp`, HTTP 4xx."""
     RESOURCE = "resource"
-    """Out of memory, disk or open files: at most two attempts, and nothing more is given out for a while."""
+    """Out of memory, disk space or open files: at most two attempts, and the step gets no new work for a while."""
     TIMEOUT = "timeout"
-    """The step did not return in its time, or what it called did not answer in its own."""
+    """The step did not return before its timeout, or a call that it made timed out."""
 
 
 class Failure(NamedTuple):
-    """One failed attempt: kind, the exception's type, its message, and its trace as text (shortened)."""
+    """One failed attempt.
+
+    kind: the value of a `FailureKind`.
+    error: the exception's type.
+    message: its message.
+    trace: its trace as text, shortened.
+    """
 
     kind: str
     error: str
@@ -35,12 +41,16 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StepError:
-    """A step that gave up: its name, the failure's kind, the exception's type, its message, its trace.
+    """A step that gave up on an event.
 
-    trace: shortened; empty where a thousand errors of the run stood before it and it was handled (the log has it).
-
-    attempts: how many it had. event_id: of the (last) event that it was given. handled: a step heard of it, so that the
-    run went on.
+    step: its name.
+    kind: the value of a `FailureKind`.
+    error: the exception's type.
+    message: its message.
+    trace: its trace, shortened; empty if it was handled after a thousand other errors of the run (the log has it).
+    attempts: how many attempts it had.
+    event_id: the id of the event that it was given, or of the last one.
+    handled: an error handler received it, so the run went on.
     """
 
     step: str
@@ -54,11 +64,17 @@ class StepError:
 
 
 class StepFailed(Event, type="ensue.step_failed"):
-    """A step gave up on an event. A step that hears it is the error handler; if nothing hears it the run fails.
+    """A step gave up on an event. A step that receives it is an error handler; without one, the run fails.
 
-    `data` is the input event's fields, `event_type` and `event_id` name it; `error` is the exception's type.
-    `data_omitted`: the event is too large (over 2 MiB) or nested too deep (all 64 levels) to be quoted, so `data` is
-    empty; `ctx.events(Type)` has the event itself.
+    step: the step that gave up.
+    event_type, event_id: the event that it gave up on.
+    data: the fields of that event.
+    kind: the value of a `FailureKind`.
+    error: the exception's type.
+    message: its message.
+    attempts: how many attempts the step had.
+    data_omitted: the event is too large (over 2 MiB) or nested too deep (all 64 levels) to be quoted, so `data` is
+        empty; `ctx.events(Type)` has the event itself.
     """
 
     step: str

@@ -1,8 +1,7 @@
-"""Notices: what the engine does of its own accord, as events that pipelines can hear.
+"""Notices: what the engine does by itself, as events that pipelines can receive.
 
-Rules: a notice starts a run in every pipeline with a step that hears its type, and none where nobody does. A pipeline
-does not hear a notice about a step of its own that hears such notices, so that a handler that breaks does not call
-itself for ever.
+Rules: a notice starts a run in every pipeline that has a step with a parameter of its type. A pipeline does not receive
+a notice about one of its own steps that receive such notices, so that a broken handler does not trigger itself.
 """
 
 from .event import Event
@@ -21,16 +20,21 @@ __all__ = [
 
 
 class Notice(Event, type="ensue.notice"):
-    """The root of all notices: what it is about. `pipeline` and `step` are empty where it is about neither."""
+    """The base of all notices.
+
+    pipeline, step: what it is about; empty if it is about neither.
+    """
 
     pipeline: str = ""
     step: str = ""
 
 
 class StepRestarted(Notice, type="ensue.step_restarted"):
-    """A worker of a step ended and another one takes its place.
+    """A worker of a step ended and is restarted.
 
-    reason: how it ended. restarts: how many in the step's current period. wait_seconds: the backoff before the start.
+    reason: how it ended.
+    restarts: how many the step had in its current period.
+    wait_seconds: the backoff before the start.
     """
 
     reason: str
@@ -39,11 +43,15 @@ class StepRestarted(Notice, type="ensue.step_restarted"):
 
 
 class StepEscalated(Notice, type="ensue.step_escalated"):
-    """A supervisor saw more restarts than its intensity allows and hands the fault up, or has no worker left.
+    """A supervisor had more restarts than its intensity allows and escalates, or has no worker left.
 
-    supervisor: `pipeline/step`, `pipeline`, or `engine`. to: who takes it (empty at the top). failed: the pipeline is
-    given up (`step` is empty), or the step's last worker is gone and by the type of child nobody takes its place; what
-    waits for it waits until an operator acts.
+    supervisor: `pipeline/step`, `pipeline`, or `engine`.
+    to: the supervisor above it; empty at the top.
+    reason: why the last child ended.
+    restarts: how many there were in the period.
+    period_seconds: the period.
+    failed: the pipeline is given up (`step` is empty), or the step's last worker is gone and, by its type of child, is
+        not restarted. Deliveries of that step wait until an operator acts.
     """
 
     supervisor: str
@@ -55,7 +63,13 @@ class StepEscalated(Notice, type="ensue.step_escalated"):
 
 
 class PartitionTakenOver(Notice, type="ensue.partition_taken_over"):
-    """An engine took over a log whose last owner had not left it in order. epoch: the new one. previous: the last owner."""
+    """An engine took over a log whose last owner did not close it.
+
+    epoch: the new epoch.
+    previous: the last owner.
+    owner: the new owner.
+    resumed_runs: how many runs go on.
+    """
 
     epoch: int
     previous: str
@@ -64,9 +78,12 @@ class PartitionTakenOver(Notice, type="ensue.partition_taken_over"):
 
 
 class BreakerOpened(Notice, type="ensue.breaker_opened"):
-    """A circuit breaker opened: nothing is called for `open_seconds`; what waits loses no attempt.
+    """A circuit breaker opened: no step that it guards is called for a while, and waiting deliveries lose no attempt.
 
-    breaker: its name. reason: what tripped it. by: `engine`, or the operator who forced it.
+    breaker: its name.
+    reason: what tripped it.
+    open_seconds: for how long.
+    by: `engine`, or the operator who forced it.
     """
 
     breaker: str
@@ -76,22 +93,34 @@ class BreakerOpened(Notice, type="ensue.breaker_opened"):
 
 
 class BreakerHalfOpen(Notice, type="ensue.breaker_half_open"):
-    """A circuit breaker lets one probe at a time through."""
+    """A circuit breaker lets one probe at a time through.
+
+    breaker: its name.
+    """
 
     breaker: str
 
 
 class BreakerClosed(Notice, type="ensue.breaker_closed"):
-    """A circuit breaker closed: calls go through again."""
+    """A circuit breaker closed: its steps are called again.
+
+    breaker: its name.
+    by: `engine`, or the operator who forced it.
+    """
 
     breaker: str
     by: str = "engine"
 
 
 class CompensationBlocked(Notice, type="ensue.compensation_blocked"):
-    """A compensation gave up: the rest of the run's compensations waits for an operator's decision.
+    """A compensation gave up: the other compensations of the run wait for an operator's decision.
 
-    step: the compensating step. compensates: the step whose effect it undoes. letter: the dead letter to decide on.
+    step: the compensation.
+    run_id: its run, as text.
+    compensates: the step that it compensates.
+    letter: the id of the dead letter to decide on.
+    error: the exception's type.
+    message: its message.
     """
 
     run_id: str

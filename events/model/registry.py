@@ -1,6 +1,6 @@
-"""The registry: which model stands behind which wire name.
+"""The registry: event models by wire name.
 
-Rules: one name, one model; a name that is not registered is an error that says which names are.
+Rules: one name, one model; the error about an unknown name says which names are known.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,14 +22,20 @@ class Registry:
             self.add(model)
 
     def add(self, model: type[Event]) -> None:
-        """Register a model; `PipelineInvalid` where another model has the name already."""
+        """Register a model.
+
+        Raises: `PipelineInvalid` if another model has the name.
+        """
         known = self._models.setdefault(model.__event_type__, model)
         if known is not model:
             msg = f"two event classes share the type {model.__event_type__!r}: {_place(known)} and {_place(model)}"
             raise PipelineInvalid(f"{msg}; name one with class {model.__name__}(Event, type=...)")
 
     def __getitem__(self, name: str) -> type[Event]:
-        """The model of a wire name; `EventTypeUnknown` where there is none."""
+        """The model of a wire name.
+
+        Raises: `EventTypeUnknown` if there is none.
+        """
         try:
             return self._models[name]
         except KeyError:
@@ -45,7 +51,10 @@ class Registry:
         return len(self._models)
 
     def decode(self, name: str, version: int, data: bytes) -> Event:
-        """The event of this name and version in `data` (see `codec.decode` for the errors)."""
+        """The event of this name and version in `data`.
+
+        Raises: `EventTypeUnknown`, and the errors of `codec.decode`.
+        """
         return decode(self[name], data, version)
 
     def _unknown(self, name: str) -> str:

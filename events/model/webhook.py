@@ -1,4 +1,4 @@
-"""Webhook: a delivery from outside as a pipeline's author sees it, and the endpoint that turns it into events."""
+"""Webhooks: one delivery as a pipeline's author sees it, and the endpoint that turns deliveries into events."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,7 +12,13 @@ __all__ = ["Endpoint", "Verifier", "Webhook"]
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One verified delivery: raw body, headers (lower-case names), the sender's delivery id, the endpoint's name."""
+    """One verified delivery.
+
+    endpoint: the name of the endpoint.
+    body: the body, as bytes.
+    headers: the headers, by lower-case name.
+    delivery_id: the sender's id of the delivery; None if it sends none.
+    """
 
     endpoint: str
     body: bytes
@@ -20,17 +26,17 @@ class Webhook:
     delivery_id: str | None = None
 
     def json(self) -> Any:
-        """The body as JSON (it was checked on arrival)."""
+        """The body as JSON; that it is JSON was checked on arrival."""
         return json.loads(self.body)
 
     @property
     def event(self) -> str | None:
-        """The sender's name for what happened (`X-GitHub-Event` and its like), if it sends one in a header."""
+        """The sender's name of the event, from `X-GitHub-Event` or `X-GitLab-Event`; None if it sends neither."""
         return self.headers.get("x-github-event") or self.headers.get("x-gitlab-event")
 
 
 class Verifier(Protocol):
-    """Checks that a delivery is who it says it is; the schemes are in `ensue.hooks`."""
+    """Checks that a delivery is genuine; the schemes are in `ensue.hooks`."""
 
     @property
     def scheme(self) -> str:
@@ -39,11 +45,17 @@ class Verifier(Protocol):
 
     @property
     def body_limit_bytes(self) -> int:
-        """The largest body that the scheme's senders make."""
+        """The largest body that senders of this scheme send, in bytes."""
         ...
 
     def verify(self, headers: Mapping[str, list[str]], body: bytes, now_seconds: float) -> str | None:
-        """The sender's delivery id (None where it sends none); raises where the delivery is not genuine."""
+        """The sender's delivery id; None if it sends none.
+
+        headers: the values of each header, by lower-case name.
+        now_seconds: the time, in seconds since the epoch.
+
+        Raises: `SignatureInvalid` if the delivery is not genuine.
+        """
         ...
 
 
@@ -51,8 +63,13 @@ class Verifier(Protocol):
 class Endpoint:
     """A webhook endpoint of a pipeline: POST /hooks/{name}.
 
-    models are the events that it may emit; invalid says what happens to a body that the function refuses
-    ("reject": 422, "dead_letter": 202 and kept).
+    name: its name.
+    pipeline: the name of its pipeline.
+    function: turns a delivery into an event, several, or None.
+    verify: the scheme that verifies deliveries.
+    models: the events that it may emit.
+    content_types: the content types that it accepts.
+    method: the HTTP method.
     """
 
     name: str

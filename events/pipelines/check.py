@@ -98,7 +98,8 @@ def _ambiguous_joins(case: _Case) -> Iterator[Finding]:
     for step in case.subscriptions.steps.values():
         for first, second in combinations(step.parameters, 2):
             for event in sorted(accepted_by([first]) & accepted_by([second])):
-                message = f"step {step.name}: {first.name!r} and {second.name!r} both accept {event}, so it is not clear which gets which"
+                both = f"{first.name!r} and {second.name!r} both accept {event}"
+                message = f"step {step.name}: {both}, so it is not clear which gets which"
                 hint = f"take them as one parameter, list[{event}], or give the two a type each"
                 yield Finding("ambiguous-join", "error", message, hint, step.name, event)
 
@@ -175,7 +176,7 @@ def _endless(subscriptions: Subscriptions) -> set[str]:
 
 
 def _may_stop(step: Step) -> bool:
-    """Whether a step may emit nothing: a list may be empty, and a join is not called for every event that it receives."""
+    """Whether a step may emit nothing: a list may be empty, and a join is not called for every one of its events."""
     emission = step.emission
     return len(step.parameters) > 1 or emission.optional or bool(emission.many) or not emission.models
 

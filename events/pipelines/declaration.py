@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..model.event import Event
 from ..model.webhook import Endpoint
-from ..supervision.supervisor import Supervision
+from ..supervision.policy import Supervision
 from .step import Step
 
 __all__ = ["Declaration"]

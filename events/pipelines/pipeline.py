@@ -18,7 +18,7 @@ from ..model.registry import Registry
 from ..model.webhook import Endpoint, Verifier, Webhook
 from ..policies.breaker import Breaker, declared_breakers
 from ..policies.retry import UNTIL_DONE, Retry
-from ..supervision.supervisor import PIPELINE_SUPERVISION, STEP_SUPERVISION, Supervision
+from ..supervision.policy import PIPELINE_SUPERVISION, STEP_SUPERVISION, Supervision
 from .check import Finding, check
 from .declaration import Declaration
 from .declaration_rules import (
@@ -340,7 +340,7 @@ class Pipeline:
         return made
 
     def sharing(self, breakers: Mapping[str, Breaker]) -> "Pipeline":
-        """This pipeline with these settings of the breakers that its steps name; itself if they are the same already."""
+        """This pipeline with these settings of the breakers that its steps name; itself if they are the same."""
         made = copy(self)
         made.steps = {name: _with_breaker(step, breakers) for name, step in self.steps.items()}
         return self if made.steps == self.steps else made

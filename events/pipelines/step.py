@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import PipelineInvalid
 from ..policies.breaker import Breaker
 from ..policies.retry import Retry
-from ..supervision.supervisor import STEP_SUPERVISION, Supervision
+from ..supervision.policy import STEP_SUPERVISION, Supervision
 from .signature import Emission, Parameter, Signature
 
 __all__ = ["DEFAULT_TIMEOUT_SECONDS", "CallStyle", "Resources", "Step", "call_style"]

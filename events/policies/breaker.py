@@ -1,9 +1,9 @@
-"""Circuit breaker: when a step, or what it depends on, fails again and again, nothing is called until it had time to heal.
+"""Circuit breaker: it stops the calls of a step that keeps failing, until what it depends on has had time to recover.
 
-Law: a transition is a row of `TRANSITIONS`, and the picture in the documentation is drawn from it. A circuit is told
-the time and rolls no dice. Closed, calls go through and are counted over a window; open, none goes through and what
-waits loses no attempt; half-open, one probe at a time goes through. (M. Nygard, "Release It!", 2007; the window and
-the shares are those of resilience4j.)
+Rules: a transition is a row of `TRANSITIONS`, from which the diagram in the documentation is drawn. A breaker is told
+the time and uses no random numbers. While it is closed, calls go through and are counted over a window; while it is
+open, none goes through and waiting deliveries lose no attempt; while it is half-open, one probe at a time goes through.
+(M. Nygard, "Release It!", 2007; the window and the shares are those of resilience4j.)
 """
 
 from collections import deque
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 MOST_OPEN_SECONDS = 365 * 86_400.0
-"""An operator opens a breaker for a year at most, or until it is closed."""
+"""The longest time that an operator can open a breaker for: a year. Without a time it stays open until it is closed."""
 _SECOND_US = 1_000_000
 _BUCKETS = 12
 
 
 class BreakerStatus(StrEnum):
-    """The state of a circuit."""
+    """The state of a breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -44,7 +44,7 @@ class BreakerStatus(StrEnum):
 
 
 class BreakerSignal(StrEnum):
-    """What moves a circuit. The first four are seen by the engine, the last two come from an operator."""
+    """What changes the state of a breaker: the first four come from the engine, the last two from an operator."""
 
     TRIPPED = "tripped"
     WAITED = "waited"
@@ -69,14 +69,23 @@ TRANSITIONS: dict[tuple[BreakerStatus, BreakerSignal], BreakerStatus] = {
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """When a circuit opens, and how it closes again.
+    """When a circuit breaker opens, and how it closes again.
 
-    name: the dependency that it guards, shared by all steps that name it; None: the step's own.
-    window_seconds: how far back calls count. min_calls: fewer say nothing. failed_share, slow_share: of the calls in
-    the window, what opens it. slow_seconds: what is slow. failures_in_row: as many also open it. open_seconds: the
-    first pause, doubled each time a probe fails up to max_open_seconds, `jitter` of it less. probes: how many have to
-    succeed, one at a time, before it closes. counts: the exceptions that count as failures of what is called; None:
-    those known to pass (connections, time-outs, 408, 425, 429, 5xx, a busy database).
+    name: the dependency that it guards, shared by all steps that name it; None for the step's own breaker.
+    window_seconds: how far back calls count.
+    min_calls: with fewer calls in the window, no share opens it.
+    failed_share: the share of failed calls in the window that opens it, above 0 and at most 1.
+    slow_share: the share of slow calls in the window that opens it, above 0 and at most 1.
+    slow_seconds: a call that takes longer is slow.
+    failures_in_row: this many failures in a row open it too.
+    open_seconds: how long it stays open the first time; doubled each time a probe fails.
+    max_open_seconds: the longest time that it stays open.
+    jitter: the share of that time that may be taken off, from 0 to 1.
+    probes: how many calls must succeed, one at a time, before it closes.
+    counts: the exceptions that count as failures of the dependency; None for those that may pass (connections,
+        timeouts, 408, 425, 429, 5xx, a busy database).
+
+    Raises: `PipelineInvalid` if a value is out of its range.
     """
 
     name: str | None = None
@@ -97,24 +106,26 @@ class Breaker:
             raise PipelineInvalid(f"breaker name {self.name!r}: use printable characters, and no '/'")
         for name in ("window_seconds", "slow_seconds", "open_seconds", "max_open_seconds"):
             if not 0 < getattr(self, name) < inf:
-                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): more than 0 seconds are needed")
+                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): it must be more than 0 seconds")
         for name in ("min_calls", "failures_in_row", "probes"):
             if getattr(self, name) < 1:
-                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): at least 1 is needed")
+                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): it must be at least 1")
         for name, least in (("failed_share", 1e-9), ("slow_share", 1e-9), ("jitter", 0.0)):
             if not least <= getattr(self, name) <= 1:
-                raise PipelineInvalid(f"Breaker({name}={getattr(self, name)}): a share is more than 0 and at most 1")
+                raise PipelineInvalid(
+                    f"Breaker({name}={getattr(self, name)}): it must be a share, more than 0 and at most 1"
+                )
 
     def pause_us(self, opens: int, seed: bytes) -> int:
-        """How long the circuit stays open the `opens`-th time in a row, in microseconds."""
+        """How long the breaker stays open the `opens`-th time in a row, in microseconds."""
         full = min(self.open_seconds * 2.0 ** min(opens - 1, 60), self.max_open_seconds)
         return int(full * (1.0 - self.jitter * spread(seed, opens)) * _SECOND_US)
 
 
 def declared_breakers(breakers: Iterable[Breaker | None]) -> dict[str, Breaker]:
-    """The settings of each named dependency. A step that says no more than the name takes those that another declares.
+    """The settings of each named dependency. A step that gives only the name takes the settings of another step.
 
-    Raises `PipelineInvalid` where two declare different ones.
+    Raises: `PipelineInvalid` if two steps declare different settings for a name.
     """
     found: dict[str, Breaker] = {}
     for breaker in breakers:
@@ -133,17 +144,27 @@ def declared_breakers(breakers: Iterable[Breaker | None]) -> dict[str, Breaker]:
 
 
 def check_open_seconds(seconds: float | None) -> None:
-    """Raises `EnsueError` for a time that no breaker can be opened for."""
+    """Check for how long an operator opens a breaker.
+
+    Raises: `EnsueError` if it is not more than 0 seconds and at most a year.
+    """
     if seconds is not None and not 0 < seconds <= MOST_OPEN_SECONDS:
         raise EnsueError(f"a breaker is opened for more than 0 seconds and at most a year, not for {seconds:g} s")
 
 
 class BreakerView(NamedTuple):
-    """A circuit as operators see it.
+    """A breaker as operators see it.
 
-    steps: `pipeline/step` of those it guards. forced: an operator opened it. until_us: when it lets a probe through,
-    None while closed or until an operator closes it. calls, failures: in the window. opens: how often in a row.
-    waiting: deliveries held back.
+    name: its name.
+    steps: the steps that it guards, as `pipeline/step`.
+    status: the value of its `BreakerStatus`.
+    forced: an operator opened it.
+    since_us: since when it has this status, in microseconds since the epoch.
+    until_us: when it lets a probe through; None while it is closed, or if only an operator closes it.
+    calls, failures: the calls in the window, and how many of them failed.
+    opens: how often it opened in a row.
+    reason: why it opened.
+    waiting: how many deliveries it holds back.
     """
 
     name: str
@@ -160,7 +181,13 @@ class BreakerView(NamedTuple):
 
 
 class BreakerState:
-    """One breaker's state. `guarded`: it may open by itself; one that is not can only be forced."""
+    """The state of one breaker.
+
+    guarded: it can open by itself; otherwise only an operator opens it.
+    in_row: how many calls failed in a row.
+    proofs: how many probes succeeded since it became half-open.
+    probe: the delivery that is under way as a probe.
+    """
 
     __slots__ = (
         "_buckets",
@@ -196,11 +223,11 @@ class BreakerState:
         self._buckets: deque[list[int]] = deque()  # [number, calls, failed, slow]
 
     def counts(self, kind: type[BaseException]) -> bool:
-        """Whether an exception of this kind, known to pass, counts."""
+        """Whether an exception of this class, which may pass, counts as a failure of the dependency."""
         return self.policy.counts is None or issubclass(kind, self.policy.counts)
 
     def succeeded(self, calls: int, slow: int, now_us: int) -> BreakerSignal | None:
-        """Calls came back; `slow` of them took too long. Only what is told of a probe counts while half-open."""
+        """`calls` calls succeeded, and `slow` of them were slow. While half-open, only probes are reported."""
         self.in_row = 0
         if self.status is BreakerStatus.CLOSED and self.guarded:
             bucket = self._bucket(now_us)
@@ -213,7 +240,7 @@ class BreakerState:
         return None
 
     def failed(self, reason: str, now_us: int) -> BreakerSignal | None:
-        """A call failed in a way that counts."""
+        """A call failed with an exception that counts."""
         if self.status is BreakerStatus.HALF_OPEN:
             self.reason = reason
             return BreakerSignal.FAILED
@@ -229,13 +256,16 @@ class BreakerState:
         return BreakerSignal.TRIPPED if self._is_bad(now_us) else None
 
     def due(self, now_us: int) -> BreakerSignal | None:
-        """Whether the pause is over; one that never opens by itself has nothing to prove then."""
+        """The signal at the end of the open time: a breaker that never opens by itself closes without a probe."""
         if self.status is BreakerStatus.OPEN and self.until_us is not None and now_us >= self.until_us:
             return BreakerSignal.WAITED if self.guarded else BreakerSignal.FORCED_CLOSED
         return None
 
     def move(self, signal: BreakerSignal, now_us: int, *, seconds: float | None = None) -> bool:
-        """Make the transition that the table has for a signal; False where it has none. seconds: of a forced opening."""
+        """Make the transition for a signal; False if the table has none.
+
+        seconds: for how long an operator opens it; None until it is closed.
+        """
         target = TRANSITIONS.get((self.status, signal))
         if target is None:
             return False
@@ -257,17 +287,17 @@ class BreakerState:
         return True
 
     def pack(self) -> bytes:
-        """What survives a restart; the window does not."""
+        """What survives a restart: everything but the window."""
         return pack([self.status.value, self.since_us, self.until_us, self.forced, self.opens, self.reason])
 
     def restore(self, body: bytes) -> None:
-        """Go on where another owner of the log ended."""
+        """Restore what the last owner of the log packed."""
         stored: list[Any] = unpack(body)
         self.status = BreakerStatus(stored[0])
         self.since_us, self.until_us, self.forced, self.opens, self.reason = stored[1:6]
 
     def view(self, steps: tuple[str, ...], waiting: int, now_us: int) -> BreakerView:
-        """The circuit as operators see it."""
+        """The breaker as operators see it."""
         calls, failures, _ = self._sums(now_us)
         head = (self.name, steps, self.status.value, self.forced, self.since_us, self.until_us)
         return BreakerView(*head, calls, failures, self.opens, self.reason, waiting)

@@ -1,31 +1,27 @@
-"""Supervision: who is started again when a child ends, after what wait, and when the fault is handed up (OTP's rules).
+"""Supervisor: which child is restarted when it ends, after what wait, and when it escalates (the rules are OTP's).
 
-Law: a supervisor decides and never acts. It is told what happened and when, and it answers with orders; jitter is
-derived, so the same history gives the same orders. What may follow from what stands in the tables.
+Rules: a supervisor decides and never acts. It is told what happened and when, and answers with orders; jitter is
+derived, so the same history gives the same orders. The transitions of a child are rows of `TRANSITIONS`.
 
-- A restart counts. More than `intensity` of them within `period_seconds`, and the supervisor gives up: it ends all its
-  children and hands the fault to whoever is above it.
-- Three do not count. A child that had got something done since it came up: an event is to blame, and pays with its own
-  attempts, or one bad event in a hundred would end a pipeline; the others do not wait for their worker any longer than
-  it takes. A start that failed: it is tried for ever, since what it waits for (a database, a model server) comes back
-  without an operator. An end that was ordered.
+- Restarts count. After more than `intensity` restarts within `period_seconds` the supervisor gives up: it stops all its
+  children and escalates to the supervisor above it.
+- Three kinds of restart do not count. The child had done some work since it came up: then an event is the cause and
+  loses an attempt of its own, or one bad event in a hundred would end a pipeline; and the child is restarted without a
+  wait. The start failed: it is retried without limit, since what it waits for (a database, a model server) comes back
+  without an operator. The stop was ordered.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from math import inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
-from ..errors import PipelineInvalid
-from ..policies.retry import Backoff, spread
+from ..policies.retry import spread
+from .policy import AFFECTED, COUNTED, PIPELINE_SUPERVISION, RESTARTED, How, Supervision
 
 __all__ = [
-    "COUNTED",
     "PIPELINE_SUPERVISION",
-    "RESTARTED",
-    "STEP_SUPERVISION",
     "TRANSITIONS",
     "ChildSignal",
     "ChildStatus",
@@ -41,44 +37,10 @@ __all__ = [
 ]
 
 _US = 1_000_000
-_RESTART_BACKOFF = Backoff(first_seconds=0.2, factor=2.0, max_seconds=30.0, jitter=0.2)
-
-StrategyName = Literal["one_for_one", "one_for_all", "rest_for_one"]
-ChildTypeName = Literal["permanent", "transient", "temporary"]
-
-
-@dataclass(frozen=True, slots=True)
-class Supervision:
-    """How the children of a supervisor are looked after: the workers of a step, or the steps of a pipeline.
-
-    strategy: who else is started anew with a child that ended: nobody (`one_for_one`), all (`one_for_all`), or those
-    declared after it (`rest_for_one`). child: `permanent` children are always started again, `transient` ones where
-    they ended abnormally, `temporary` ones never. intensity and period_seconds: more restarts than that within the
-    period are handed up. backoff: the wait before a start, growing from restart to restart until a child was healthy
-    for healthy_seconds.
-    """
-
-    strategy: StrategyName = "one_for_one"
-    child: ChildTypeName = "permanent"
-    intensity: int = 5
-    period_seconds: float = 30.0
-    backoff: Backoff = field(default=_RESTART_BACKOFF)
-    healthy_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.strategy not in _AFFECTED:
-            raise PipelineInvalid(f"Supervision(strategy={self.strategy!r}): write one of {', '.join(_AFFECTED)}")
-        if self.child not in RESTARTED:
-            raise PipelineInvalid(f"Supervision(child={self.child!r}): write one of {', '.join(RESTARTED)}")
-        if self.intensity < 0:
-            raise PipelineInvalid(f"Supervision(intensity={self.intensity}): it is at least 0 restarts")
-        for name, least in (("period_seconds", 0.001), ("healthy_seconds", 0.0)):
-            if not least <= getattr(self, name) < inf:
-                raise PipelineInvalid(f"Supervision({name}={getattr(self, name)}): it is at least {least} seconds")
 
 
 class ChildStatus(StrEnum):
-    """What a child is at."""
+    """The state of a child."""
 
     DOWN = "down"
     STARTING = "starting"
@@ -99,20 +61,6 @@ class ChildSignal(StrEnum):
     GIVE_UP = "supervisor gives up"
 
 
-class How(StrEnum):
-    """How a child ended.
-
-    NORMAL: of its own accord and in order. CRASHED: abnormally, with nothing done. WORKED: abnormally, after it had got
-    something done. ORDERED: it was told to. UNSTARTED: it never came up.
-    """
-
-    NORMAL = "normal"
-    CRASHED = "crashed"
-    WORKED = "worked"
-    ORDERED = "ordered"
-    UNSTARTED = "unstarted"
-
-
 _S, _E = ChildStatus, ChildSignal
 TRANSITIONS: Mapping[tuple[ChildStatus, ChildSignal], ChildStatus] = {
     (_S.DOWN, _E.START): _S.STARTING,
@@ -131,27 +79,7 @@ TRANSITIONS: Mapping[tuple[ChildStatus, ChildSignal], ChildStatus] = {
     (_S.DOWN, _E.GIVE_UP): _S.FAILED,
     (_S.RESTARTING, _E.GIVE_UP): _S.FAILED,
 }
-"""What a child is at next. What is not here does not happen, or changes nothing."""
-
-RESTARTED: Mapping[ChildTypeName, frozenset[How]] = {
-    "permanent": frozenset(How),
-    "transient": frozenset(How) - {How.NORMAL},
-    "temporary": frozenset({How.ORDERED}),
-}
-"""After which ends a child of this type is started again. What was ordered is not the child's own end."""
-
-COUNTED = frozenset({How.NORMAL, How.CRASHED})
-"""The ends whose restart counts."""
-
-_AFFECTED: Mapping[StrategyName, tuple[bool, bool]] = {
-    "one_for_one": (False, False),
-    "one_for_all": (True, True),
-    "rest_for_one": (False, True),
-}
-"""Whether those declared before a child that ended, and those declared after it, are started anew with it."""
-
-STEP_SUPERVISION = Supervision()
-PIPELINE_SUPERVISION = Supervision(intensity=3, period_seconds=60.0)
+"""The next state of a child. A pair that is not in the table does not happen, or changes nothing."""
 
 
 class Start(NamedTuple):
@@ -161,13 +89,20 @@ class Start(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """End a child; `ended` says when it is gone."""
+    """Stop a child; `ended` reports that it is gone."""
 
     child: str
 
 
 class Restart(NamedTuple):
-    """Nothing to do: a child that ended is to be started again. restarts: those that count, in the current period."""
+    """A child ended and will be restarted; nothing to do yet.
+
+    child: its name.
+    how: how it ended.
+    reason: why.
+    restarts: the restarts in the current period that count.
+    wait_us: the wait before the start, in microseconds.
+    """
 
     child: str
     how: How
@@ -177,14 +112,14 @@ class Restart(NamedTuple):
 
 
 class Leave(NamedTuple):
-    """Nothing to do: a child ended, and by its type nobody takes its place."""
+    """A child ended and, by its type, is not restarted; nothing to do."""
 
     child: str
     reason: str
 
 
 class Escalate(NamedTuple):
-    """The supervisor gave up: whoever is above it decides. It is over when its last child is gone."""
+    """The supervisor gave up: the supervisor above it decides, once the last child is gone."""
 
     reason: str
     restarts: int
@@ -195,7 +130,13 @@ Order = Start | Stop | Restart | Leave | Escalate
 
 @dataclass(slots=True)
 class Child:
-    """One child of a supervisor, as it is now."""
+    """One child of a supervisor.
+
+    since_us: since when it has this status.
+    streak: restarts in a row that count for the backoff.
+    restarts: all its restarts.
+    reason: why it ended last.
+    """
 
     name: str
     status: ChildStatus = ChildStatus.DOWN
@@ -204,9 +145,9 @@ class Child:
     restarts: int = 0
     reason: str = ""
     starts_us: int | None = None
-    """When it is to be started, where it waits for that."""
+    """When it will be started; None if no start is planned."""
     wanted: bool = False
-    """It is to be started once all that have to stop have stopped."""
+    """It will be started after all stopping children have stopped."""
 
 
 class Supervisor:
@@ -222,7 +163,7 @@ class Supervisor:
     # -- what it is told -----------------------------------------------------------------------------------------------
 
     def start(self, now_us: int) -> list[Order]:
-        """Start all children that are not there; a supervisor that had given up begins anew, its counters at zero."""
+        """Start all children that do not run; a supervisor that gave up restarts with its counters at zero."""
         if self.gave_up:
             self.gave_up, self._times = "", []
             for child in self.children.values():
@@ -233,11 +174,11 @@ class Supervisor:
         return self._start_wanted(now_us, now_us)
 
     def stop(self, now_us: int) -> list[Order]:
-        """End all children, the last one first."""
+        """Stop all children, the last one first."""
         return self._stop(reversed(self.children.values()), now_us)
 
     def forget(self) -> None:
-        """All counters at zero."""
+        """Reset all counters."""
         self._times = []
         for child in self.children.values():
             child.streak = child.restarts = 0
@@ -250,9 +191,9 @@ class Supervisor:
         self._signal(child, _E.CAME_UP, now_us)
 
     def ended(self, name: str, how: How, reason: str, now_us: int) -> list[Order]:
-        """A child is gone."""
+        """A child ended."""
         child = self.children[name]
-        if child.status is _S.STOPPING:  # whatever it died of in the meantime, it had to go
+        if child.status is _S.STOPPING:  # it was told to stop, so the cause of its end does not matter
             self._signal(child, _E.ENDED_AGAIN if child.wanted else _E.ENDED_FOR_GOOD, now_us)
             return self._after_stop(now_us)
         if child.status not in (_S.STARTING, _S.UP):
@@ -267,7 +208,7 @@ class Supervisor:
         return self._restart(child, how, now_us)
 
     def tick(self, now_us: int) -> list[Order]:
-        """Start what is due. Forgets what lies beyond the period, and the waits of those that are healthy again."""
+        """Start what is due; forget restarts before the period, and the backoff of children that are healthy again."""
         self._times = self._recent(now_us)
         orders: list[Order] = []
         for child in self.children.values():
@@ -294,16 +235,16 @@ class Supervisor:
 
     @property
     def is_deserted(self) -> bool:
-        """Whether no child is there, and none is to come."""
+        """Whether no child runs, and none will be started."""
         return all(child.status is _S.DOWN for child in self.children.values())
 
     def history(self) -> list[Any]:
-        """What has to outlive this process: [times of the restarts that count, [[child, streak, restarts], ...], why it gave up]."""
+        """What must outlive this process: [times of counted restarts, [[child, streak, restarts], ...], why it gave up]."""
         known = [[c.name, c.streak, c.restarts] for c in self.children.values() if c.streak or c.restarts]
         return [list(self._times), known, self.gave_up]
 
     def restore(self, history: list[Any], now_us: int) -> None:
-        """Go on with the history of an earlier process. Times ahead of the clock are taken for now: they count."""
+        """Go on with the history of an earlier process. Times ahead of the clock count as now."""
         times, known, self.gave_up = history
         self._times = [min(time_us, now_us) for time_us in times]
         self._times = self._recent(now_us)
@@ -334,17 +275,17 @@ class Supervisor:
         group = self._affected(child, how)
         self._signal(child, _E.ENDED_AGAIN, now_us)
         child.restarts += 1
-        for member in group:  # what had ended for good stays so
+        for member in group:  # a child that ended for good stays down
             member.wanted = member.status is not _S.DOWN
         orders: list[Order] = [Restart(child.name, how, child.reason, len(self._times), wait_us)]
         others = [member for member in reversed(group) if member is not child]
         return [*orders, *self._stop(others, now_us, keep=True), *self._start_wanted(now_us + wait_us, now_us)]
 
     def _affected(self, child: Child, how: How) -> list[Child]:
-        """The child that ended and those that are started anew with it, in the order of declaration."""
-        if how is How.UNSTARTED:  # nothing of it was there, so nothing that others share with it is lost
+        """The child that ended and those that are restarted with it, in the order of declaration."""
+        if how is How.UNSTARTED:  # it never ran, so the others have lost nothing that they share with it
             return [child]
-        before, after = _AFFECTED[self.policy.strategy]
+        before, after = AFFECTED[self.policy.strategy]
         children = list(self.children.values())
         at = children.index(child)
         return [*(children[:at] if before else ()), child, *(children[at + 1 :] if after else ())]
@@ -383,7 +324,7 @@ class Supervisor:
         return self._start_wanted(now_us, now_us)
 
     def _start_wanted(self, at_us: int, now_us: int) -> list[Order]:
-        """In the order of declaration, and not before all that have to stop have stopped."""
+        """Start them in the order of declaration, after all stopping children have stopped."""
         stopping = any(child.status is _S.STOPPING for child in self.children.values())
         for child in self.children.values():
             if child.wanted:

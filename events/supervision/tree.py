@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, assert_never
 
-from .supervisor import ChildStatus, Escalate, How, Leave, Order, Restart, Start, Stop, Supervision, Supervisor
+from .policy import How, Supervision
+from .supervisor import ChildStatus, Escalate, Leave, Order, Restart, Start, Stop, Supervisor
 
 __all__ = [
     "FAILED_STARTS",

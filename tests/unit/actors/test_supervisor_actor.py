@@ -28,7 +28,7 @@ from ensue.actors.supervision.pipeline_supervisor import PipelineSupervisor
 from ensue.actors.supervision.root import RootSupervisor
 from ensue.actors.supervision.supervisor_actor import Reports, SupervisionTimeouts, SupervisorActor
 from ensue.cluster.processes import NOBODY, mark_of
-from ensue.events.supervision.supervisor import StrategyName
+from ensue.events.supervision.policy import StrategyName
 from ensue.events.supervision.tree import Broken, Escalated
 
 from .stand_in_ray import QUICK, SECONDS, Actor, Ray, charter, first, ray, reported, running

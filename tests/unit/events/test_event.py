@@ -105,7 +105,7 @@ def test_a_version_is_a_positive_integer(version: Any) -> None:
 
 
 def test_a_key_is_one_of_the_fields() -> None:
-    with pytest.raises(PipelineInvalid, match="key='number' is none of its fields"):
+    with pytest.raises(PipelineInvalid, match="key='number' is not one of its fields"):
 
         class Wrong(Event, key="number"):  # pyright: ignore[reportUnusedClass]
             id: str

@@ -178,7 +178,7 @@ def test_two_steps_of_one_name_are_refused() -> None:
         ({"resources": {"": 1}}, "'' is not the name of a resource: write ASCII characters"),
         ({"resources": {"größe": 1}}, "'größe' is not the name of a resource"),
         ({"resources": {7: 1}}, "7 is not the name of a resource"),
-        ({"retry": 0}, "at least 1 attempt"),
+        ({"retry": 0}, "must be at least 1"),
     ],
 )
 def test_policies_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ensue import Supervision
 from ensue.events.policies.retry import Backoff
-from ensue.events.supervision.supervisor import PIPELINE_SUPERVISION, ChildTypeName, How
+from ensue.events.supervision.policy import PIPELINE_SUPERVISION, ChildTypeName, How
 from ensue.events.supervision.tree import (
     FAILED_STARTS,
     Action,

@@ -12,19 +12,8 @@ from ensue.actors.local import LocalEngine
 from ensue.events.drawing.state_table import mermaid_states, rows_of
 from ensue.events.errors import EnsueError, PipelineInvalid
 from ensue.events.policies.retry import Backoff
-from ensue.events.supervision.supervisor import (
-    COUNTED,
-    RESTARTED,
-    TRANSITIONS,
-    Escalate,
-    How,
-    Leave,
-    Restart,
-    Start,
-    Stop,
-    StrategyName,
-    Supervisor,
-)
+from ensue.events.supervision.policy import COUNTED, RESTARTED, How, StrategyName
+from ensue.events.supervision.supervisor import TRANSITIONS, Escalate, Leave, Restart, Start, Stop, Supervisor
 
 SECOND = 1_000_000
 DOCS = Path(__file__).parents[3] / "docs" / "explanation" / "supervision.md"
