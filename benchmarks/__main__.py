@@ -1,6 +1,6 @@
 """`python -m benchmarks`: all cases, one table, RESULTS.md. `--quick` for rough figures, `--only NAME` for some cases.
 
-Only a full run of everything writes RESULTS.md and results.json, unless `--output` says where else to.
+Only a full run of all cases writes RESULTS.md and results.json here; `--output` names another folder for any run.
 """
 
 import argparse

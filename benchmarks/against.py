@@ -1,8 +1,8 @@
-"""`python -m benchmarks.against REVISION`: what the code here costs against an older revision of itself.
+"""`python -m benchmarks.against REVISION`: this code side by side with an older revision.
 
-Both run the same case in turn, old, new, old, new, so that what the machine does meanwhile meets both. The older one is
-checked out into a folder of its own; the libraries, and the code that measures, are those of here for both. What is
-measured begins when all processes are at rest, so the start of an engine is no part of it.
+Both run the same case in turn, old, new, old, new, so that other load on the machine affects both alike. The older
+revision is checked out into a folder of its own; the libraries and the benchmark are those of this checkout for both.
+A measurement starts after all processes are at rest, so it does not include the start of an engine.
 """
 
 import argparse
@@ -78,7 +78,10 @@ def _section(revision: str, figures: dict[str, dict[str, list[float]]], times: i
     lines = [
         "## Cost against an older revision",
         "",
-        f"`python -m benchmarks.against {revision} --times {times}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: W1 on FULL, old and new in turn;",
+        (
+            f"`python -m benchmarks.against {revision} --times {times}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: "
+            "W1 on FULL, old and new in turn;"
+        ),
         "medians, with the least and the most.",
         "",
         f"| what | {revision} | here | here over old |",

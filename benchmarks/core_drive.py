@@ -1,6 +1,6 @@
-"""A core without an engine: fake workers answer at once, so that nothing but `decide` takes time.
+"""A decider without an engine: fake workers answer at once, so only `decide` takes time.
 
-Rules: what is decided is what an engine would decide; the records may be committed to a real log, and read back.
+Rules: it decides what an engine would decide; the records can be committed to a real log, and read back.
 """
 
 import time
@@ -36,7 +36,11 @@ def chain_plan() -> Plan:
 
 
 class CoreDrive:
-    """W1 on a core alone. seconds: spent in `decide`. decided: called with each decision, as a commit would be."""
+    """W1 on a decider alone.
+
+    seconds: the time spent in `decide`.
+    decided: called with each decision, in the place of a commit.
+    """
 
     def __init__(self, decided: Callable[[Decision], None] | None = None, next_offset: int = 1) -> None:
         plan = chain_plan()
@@ -50,7 +54,7 @@ class CoreDrive:
         self.turn([WorkerUp(number, plan.pipeline, name, _WINDOW) for number, name in self._steps.items()])
 
     def emits(self, count: int) -> list[Emit]:
-        """New triggers."""
+        """Emit new triggers."""
         first, self._number = self._number, self._number + count
         return [self._intake.emit(LOADS["W1"].event(number)) for number in range(first, self._number)]
 
@@ -64,11 +68,11 @@ class CoreDrive:
         return decision
 
     def answers(self, decision: Decision) -> list[Input]:
-        """What the fake workers say to their deliveries: done."""
+        """The answers of the fake workers: all deliveries have succeeded."""
         return [Completed(d.worker, [self._done(d.worker, item[0]) for item in d.items]) for d in decision.deliver]
 
     def run(self, count: int, in_flight: int) -> None:
-        """So many runs from trigger to result."""
+        """Run this many runs from trigger to result."""
         inputs: list[Input] = []
         left = count
         while True:

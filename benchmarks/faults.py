@@ -38,7 +38,8 @@ def _rows(figures: dict[str, Any], seeds: str) -> Iterable[tuple[str, ...]]:
     yield (
         "events acknowledged over kills",
         (
-            f"{crashes['acknowledged']:,} of {crashes['wanted']:,} over {crashes['kills']:,} of {crashes['kills_wanted']:,} kills "
+            f"{crashes['acknowledged']:,} of {crashes['wanted']:,} "
+            f"over {crashes['kills']:,} of {crashes['kills_wanted']:,} kills "
             f"in {crashes['seconds']:,.0f} s; {crashes['attempts_crashed']:,} attempts cut off"
         ),
         f"lost {crashes['lost']}, applied twice {crashes['applied_twice']}, other {crashes['faults'] or 0}",
@@ -46,7 +47,10 @@ def _rows(figures: dict[str, Any], seeds: str) -> Iterable[tuple[str, ...]]:
     for durability, power in figures["power"].items():
         yield (
             f"power cuts, {durability}",
-            f"{power['cuts']:,} cuts, {power['commits']:,} commits, {power['cuts_that_took_commits']:,} cuts took commits",
+            (
+                f"{power['cuts']:,} cuts, {power['commits']:,} commits, "
+                f"{power['cuts_that_took_commits']:,} cuts took commits"
+            ),
             f"{len(power['wrong'])}",
         )
     yield (
@@ -58,7 +62,8 @@ def _rows(figures: dict[str, Any], seeds: str) -> Iterable[tuple[str, ...]]:
         "poison: the others' rate over that of a clean run",
         f"{poison['poison']} of {poison['events']:,} events, steps of {poison['work_seconds']:g} s",
         (
-            f"{poison['share_of_clean']:.2f} x ({poison['healthy_a_second']:g} over {poison['clean_a_second']:g} events/s); "
+            f"{poison['share_of_clean']:.2f} x "
+            f"({poison['healthy_a_second']:g} over {poison['clean_a_second']:g} events/s); "
             f"{len(poison['wrong'])} harmed"
         ),
     )

@@ -1,6 +1,6 @@
-"""Figures: what a benchmark hands back, from the process that measured it to the table.
+"""Figures: the results of a benchmark, from the process that measured them to the table.
 
-Rules: a figure says where it stands (section, row, column) and under which key `reach` finds it; it travels as JSON.
+Rules: a figure says where it belongs (section, row, column) and under which key `reach` finds it; it is sent as JSON.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ COLUMNS: dict[Column, str] = {"full": "FULL", "relaxed": "relaxed", "memory": "m
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; low and high where it was measured several times and value is the median."""
+    """One measured value. If it was measured several times, `value` is the median, `low` and `high` the range."""
 
     key: str
     section: str
@@ -29,7 +29,7 @@ class Figure:
     high: float | None = None
 
     def text(self) -> str:
-        """The value as a person reads it."""
+        """The value as text."""
         if self.low is None or self.high is None:
             return _number(self.value)
         return f"{_number(self.value)} ({_number(self.low)} to {_number(self.high)})"
@@ -37,13 +37,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a benchmark is to run: in which folder, and whether a rough figure does."""
+    """How a benchmark runs: in which folder, and whether a rough figure is enough."""
 
     folder: Path
     quick: bool = False
 
     def size(self, full: int, quick: int) -> int:
-        """One of two sizes."""
+        """The small size if the benchmark is quick, otherwise the large one."""
         return quick if self.quick else full
 
     def store(self, durability: Column) -> str:
@@ -54,14 +54,14 @@ class Settings:
 
 
 def spread(key: str, place: tuple[str, str, Column, str], values: Sequence[float]) -> Figure:
-    """The median of several measurements, with the least and the most; place is (section, what, column, unit)."""
+    """The median of several measurements, with their range; place is (section, what, column, unit)."""
     if len(values) == 1:
         return Figure(key, *place, values[0])
     return Figure(key, *place, median(values), min(values), max(values))
 
 
 def percentile(values: Iterable[float], share: int) -> float:
-    """The value that `share` percent of these do not exceed."""
+    """The percentile: the value that `share` percent of these do not exceed."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, len(ranked) * share // 100)]
 

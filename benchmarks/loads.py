@@ -1,6 +1,6 @@
-"""Loads: how clients use an engine, timed. A client emits an event, waits for the result, and begins again.
+"""Loads: how clients use an engine, timed. A client emits an event, waits for the result, and starts again.
 
-Rules: every run has to complete, or the benchmark fails; every load ends by itself.
+Rules: every run must complete, or the benchmark fails; every load ends by itself.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ async def finish(handle: RunHandle) -> None:
 
 
 async def _one_by_one(run: Run, count: int) -> list[float]:
-    """The seconds of each run, with nothing else in flight."""
+    """The seconds of each run with nothing else in flight."""
     seconds: list[float] = []
     for number in range(count):
         begin = time.perf_counter()
@@ -47,7 +47,7 @@ async def _one_by_one(run: Run, count: int) -> list[float]:
 
 
 async def alone(run: Run, settings: Settings) -> list[float]:
-    """The seconds of each run after some that warm up; for seconds on end, since a machine has better and worse ones."""
+    """The seconds of each run after a warm-up; for several seconds, since the speed of a machine varies."""
     await _one_by_one(run, 20)
     return await _one_by_one(run, settings.size(1_000, 50))
 
@@ -68,7 +68,7 @@ async def closed_loop(run: Run, count: int, in_flight: int) -> float:
 
 
 async def bulk(engine: Engine, load: Load, count: int) -> float:
-    """Runs a second where one client submits a thousand at a time, and then waits for all."""
+    """Runs a second if one client submits a thousand at a time, and then waits for all."""
     events = [load.event(number) for number in range(count)]
     begin = time.perf_counter()
     handles: list[RunHandle] = []

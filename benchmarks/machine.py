@@ -1,4 +1,4 @@
-"""The machine and the versions that a result belongs to; nothing that names a person, a host or a folder."""
+"""The machine and the versions of a result, without the name of a person, a host or a folder."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe() -> dict[str, str]:
-    """What stands above the table, in its order."""
+    """The lines above the table, in their order."""
     load = " ".join(f"{value:.2f}" for value in os.getloadavg())
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

@@ -1,6 +1,6 @@
 """The two loads: W1, a chain of three trivial steps, and W2, which validates, branches, fans out and joins.
 
-Rules: the steps do nothing, so that all that is measured is ensue; the payload of every event is about 250 bytes.
+Rules: the steps do nothing, so that only ensue is measured; the payload of every event is about 250 bytes.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ PARTS = 4
 
 
 class Placed(Event):
-    """W1 begins."""
+    """The trigger of W1."""
 
     order_id: int
     amount: float
@@ -40,7 +40,7 @@ class Booked(Event):
 
 
 class Done(Event):
-    """W1's result."""
+    """The result of W1."""
 
     order_id: int
     amount: float
@@ -66,7 +66,7 @@ def confirm(event: Booked) -> Done:
 
 
 class Received(Event):
-    """W2 begins."""
+    """The trigger of W2."""
 
     order_id: int
     amount: float
@@ -81,7 +81,7 @@ class Small(Event):
 
 
 class Large(Event):
-    """A valid order over it."""
+    """A valid order over the branch."""
 
     order_id: int
     payload: str
@@ -96,7 +96,7 @@ class Part(Event):
 
 
 class Checked(Event):
-    """A part that was looked at."""
+    """A part that was checked."""
 
     order_id: int
     number: int
@@ -104,7 +104,7 @@ class Checked(Event):
 
 
 class Summary(Event):
-    """W2's result."""
+    """The result of W2."""
 
     order_id: int
     parts: int

@@ -1,4 +1,4 @@
-"""Processes: what an engine weighs, over all that it started; when they have come to rest; how to end them for certain."""
+"""Processes: the memory of an engine and of all that it started, when they are at rest, and how to kill them."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _MIB = 1024 * 1024
 _KILL_SECONDS = 10.0
 _REST_SECONDS = 60.0
 _LOOK_SECONDS = 0.5
-_REST_SHARE = 0.3  # of one core, all together; thirteen processes of Ray that do nothing take 0.15
+_REST_SHARE = 0.3  # of one core, all together; thirteen idle processes of Ray take 0.15
 
 
 class Weight(NamedTuple):
@@ -46,7 +46,7 @@ def weigh() -> dict[str, Weight]:
 
 
 async def at_rest() -> None:
-    """Wait until this process and all below it do nothing but wait, so that a figure holds nothing of a start."""
+    """Wait until this process and all below it are idle, so that a figure does not include a start."""
     ends = time.monotonic() + _REST_SECONDS
     before: dict[int, float] = {}
     while time.monotonic() < ends:

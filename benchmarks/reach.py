@@ -1,6 +1,6 @@
-"""Reach: the targets that this project set itself, each beside what was measured in the same run.
+"""Targets of the project, each beside the figure that was measured in the same run.
 
-Rules: a target is a row; a verdict is computed from the figures, never written by hand. What was not measured is open.
+Rules: a target is a row; a verdict is computed from the figures. A target that was not measured is open.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ Verdict = Literal["aim", "pass", "missed", "open"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure, over another one where `over` names it; `lower` where less is better."""
+    """A target of a figure, or of its ratio to the figure that `over` names; `lower` if less is better."""
 
     what: str
     figure: str
@@ -29,7 +29,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A target and what became of it; `how` shows the figures that it was computed from."""
+    """A target and its verdict; `how` shows the figures that it was computed from."""
 
     target: Target
     value: float | None

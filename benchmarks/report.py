@@ -1,6 +1,6 @@
 """The report: one table on the terminal, and the same figures as Markdown and as JSON.
 
-Rules: rows keep the order in which they were measured; figures of one row differ in what the log does.
+Rules: rows keep the order in which they were measured; figures of one row differ in the durability of the log.
 """
 
 import json
@@ -23,7 +23,7 @@ _HEADS = ("reach", "at least", "aim", "measured", "verdict")
 
 
 def show(console: Console, machine: Mapping[str, str], run: Run, reached: Iterable[Reached]) -> None:
-    """Print the table, and below it how far the targets are reached."""
+    """Print the table, and below it the targets with their verdicts."""
     table = Table(title="ensue", title_justify="left", header_style="bold")
     table.add_column("what")
     table.add_column("unit", style="dim")

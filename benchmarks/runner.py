@@ -1,6 +1,6 @@
-"""The runner: every case in a process of its own, one after another, each ended when its time is up.
+"""The runner: every case in a process of its own, one after another, each killed when its time is over.
 
-Rules: a case that fails costs its own figures and no others; its folder and all its processes are gone afterwards.
+Rules: if a case fails, only its own figures are missing; its folder and all its processes are removed afterwards.
 """
 
 import json
@@ -25,7 +25,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(slots=True)
 class Run:
-    """What came of the cases: their figures, and for each that has none the reason."""
+    """The result of the cases: their figures, and the reason for each case without figures."""
 
     figures: list[Figure] = field(default_factory=list[Figure])
     failed: dict[str, str] = field(default_factory=dict[str, str])
@@ -34,7 +34,7 @@ class Run:
 
 
 def run_cases(names: Iterable[str], parent: Path | None, tell: Callable[[str], None], *, quick: bool) -> Run:
-    """Run these cases; their files are made in `parent`, or where temporary files go."""
+    """Run these cases; their files are in `parent`, or in the folder of temporary files."""
     run = Run()
     for name in names:
         if CASES[name].needs == "wrk" and not is_here():

@@ -1,6 +1,6 @@
-"""Sections: parts of RESULTS.md that are measured by themselves (against an older revision, under torture).
+"""Sections: parts of RESULTS.md that are measured separately (against an older revision, under torture).
 
-Rules: each is a file in `sections/`, kept until it is measured anew; RESULTS.md holds the figures of the last full run,
+Rules: each is a file in `sections/`, kept until it is measured again. RESULTS.md has the figures of the last full run,
 then the sections in the order of their names.
 """
 

@@ -1,4 +1,4 @@
-"""An engine under both loads: alone, with 16 to 2,000 clients, in bulk; what it weighs, and how soon it is up."""
+"""An engine under both loads: alone, with 16 to 2,000 clients, in bulk; its memory, and the time of its start."""
 
 import time
 from statistics import median
@@ -33,7 +33,7 @@ class _Engine:
         self._figures: list[Figure] = []
 
     async def measure(self) -> list[Figure]:
-        """All of it."""
+        """Run all measurements."""
         begin = time.perf_counter()
         async with Engine(self._load.pipeline, store=self._settings.store(self._column)) as engine:
             self._note("ready", "engine started", "s", time.perf_counter() - begin)

@@ -1,7 +1,7 @@
 """In flight: whether an engine that holds 100,000 runs works as fast as one that holds 1,000.
 
-Rules: like with like. In both cases clients submit a hundred runs at once and submit the next hundred when those are
-over; only the number of clients differs. Beside it, the drain of 100,000 runs that were submitted in one go.
+Rules: in both cases clients submit a hundred runs at once, and the next hundred when those are finished; only the
+number of clients differs. The drain of 100,000 runs that were submitted at once is measured too.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ def _figure(key: str, what: str, value: float) -> Figure:
 
 
 async def _steady(engine: Engine, in_flight: int, seconds: float) -> float:
-    """Runs a second while this many are in flight: counted once all clients have theirs under way."""
+    """Runs a second while this many are in flight, counted after all clients have started theirs."""
     done = under_way = 0
     ended = False
     all_under_way = asyncio.Event()
@@ -82,7 +82,7 @@ async def _steady(engine: Engine, in_flight: int, seconds: float) -> float:
 
 
 async def _drain(engine: Engine, count: int) -> float:
-    """Runs a second from when all are accepted to when the last is over."""
+    """Runs a second from the acceptance of the last run to the end of the last run."""
     reader = engine.reader()
     events = [_LOAD.event(number) for number in range(count)]
     ended_before = sum(found for (_, status), found in reader.counts().items() if status == Status.COMPLETED)

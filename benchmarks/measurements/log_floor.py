@@ -1,7 +1,7 @@
 """The floor of the log: what group commits of W1's shape cost, with nothing else running.
 
-One run is what W1 writes: 4 entries of 350 bytes, 1 start, 1 change, half of it in one commit and half in the next, as a
-run that crosses workers does. Run it with `python -m benchmarks.measurements.log_floor` in the repository, or as a file.
+One run is what W1 writes: 4 entries of 350 bytes, 1 start, 1 change, half of it in one commit and half in the next, as
+in a run on several workers. Run `python -m benchmarks.measurements.log_floor` in the repository, or this file.
 """
 
 import os
@@ -25,7 +25,7 @@ STORES: tuple[Durability, ...] = ("full", "relaxed", "memory")
 
 
 class Floor(NamedTuple):
-    """What one store does at one size of commit."""
+    """The speed of one store at one size of commit."""
 
     durability: str
     runs_per_commit: int
@@ -36,7 +36,7 @@ class Floor(NamedTuple):
 
 
 def batches(epoch: int, runs: int, runs_per_commit: int) -> Iterator[Batch]:
-    """Commits that each start some runs and end those of the commit before."""
+    """Commits that start some runs each, and end the runs of the commit before."""
     body, end, open_runs = os.urandom(BODY_BYTES), 1, list[int]()
     for _ in range(runs // runs_per_commit):
         batch = Batch(epoch)
@@ -53,7 +53,7 @@ def batches(epoch: int, runs: int, runs_per_commit: int) -> Iterator[Batch]:
 
 
 def _run_id(run: int) -> bytes:
-    """Like a UUIDv7: ascending milliseconds in front, noise behind."""
+    """Like a UUIDv7: ascending milliseconds first, then random bytes."""
     return (1_700_000_000_000 + run // 40).to_bytes(6, "big") + os.urandom(10)
 
 

@@ -25,7 +25,7 @@ _IMPORT = "import time; begin = time.perf_counter(); {}; print(time.perf_counter
 
 
 def measure_codec(settings: Settings) -> list[Figure]:
-    """Microseconds an event, for each way that its bytes go."""
+    """Microseconds an event, for encoding and decoding."""
     event = LOADS["W1"].event(1)
     data = encode(event)
     record = [int(RecordKind.EVENT), bytes(16), "Placed", 1, data, None, bytes(16), 1, 0, 1_767_225_600_000_000, False]

@@ -1,4 +1,4 @@
-"""W1 as anybody would write it on Ray: three actors, called one after another by the driver, nothing durable.
+"""W1 as one would write it on Ray: three actors, called one after another by the driver, nothing durable.
 
 Rules: the same Ray, the same payload, the same event loop and the same clients as W1 on ensue.
 """

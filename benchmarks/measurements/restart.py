@@ -1,9 +1,9 @@
 """Restart: a log of 1,000,000 events, and how long it takes until an engine is back at work on it.
 
-Rules: the log is written by the real core, run after run of W1, and holds no snapshot unless the figure says so: that is
-what `kill -9` leaves behind at its worst. A run that is alive stands before its second step. Ray runs before the clock does,
-so that what is timed is ensue: recovery, workers, the first result. The log is written and recovered in
-processes of their own, and is on the disk before anything is timed: neither old garbage nor old writes get in the way.
+Rules: the real decider writes the log, run after run of W1. It has no snapshot unless the figure says so: this is the
+worst that `kill -9` leaves. A live run waits for its second step. Ray runs before the clock starts, so only ensue is
+timed: recovery, workers, the first result. The log is written and recovered in processes of their own, and is synced to
+the disk before anything is timed, so garbage and writes of the setup are not measured.
 """
 
 import multiprocessing
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Past(NamedTuple):
-    """What the log was filled with: its events, and the oldest run that is alive."""
+    """The contents of the log: its events, and the oldest run that is alive."""
 
     events: int
     alive: bytes
@@ -67,7 +67,7 @@ def measure(settings: Settings, live_name: str) -> list[Figure]:
 
 
 def _apart(function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Call a function in a process of its own, after which the disk has all that it wrote."""
+    """Call a function in a process of its own, and sync the disk after it."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
         result = processes.submit(function, *arguments, **options).result()
     os.sync()
@@ -79,7 +79,7 @@ def _figure(key: str, what: str, seconds: float) -> Figure:
 
 
 def _fill(settings: Settings, events: int, live: int, *, snapshot: bool = False) -> Past:
-    """Write a new log: the runs that finished first, then those that are alive."""
+    """Write a new log: first the finished runs, then those that are alive."""
     for file in settings.folder.glob("benchmark.db*"):
         file.unlink()
     with closing(open_log(settings.store("relaxed"))) as log:
@@ -130,7 +130,7 @@ def _ray_running() -> Generator[None]:
 
 
 async def _start(settings: Settings, run_id: bytes) -> tuple[float, float]:
-    """Seconds until the engine is ready, and until a run that was alive is finished."""
+    """Seconds until the engine is ready, and until the oldest live run is finished."""
     engine = Engine(chain, store=settings.store("full"))
     begin = time.perf_counter()
     await engine.start()

@@ -1,4 +1,4 @@
-"""What a signed webhook of the benchmark becomes: the same body, the same secret and the same model for every server."""
+"""The signed webhook of the benchmark: the same body, the same secret and the same model for every server."""
 
 import json
 from hmac import digest
@@ -13,7 +13,7 @@ BODY_BYTES = 300
 
 
 class Pushed(Event):
-    """A push, as GitHub would tell of it."""
+    """A push, as GitHub reports it."""
 
     repository: str
     ref: str
@@ -27,7 +27,7 @@ deliveries = Pipeline("deliveries")
 
 @deliveries.step
 def hear(event: Pushed) -> None:
-    """The one subscriber, so that what is accepted is also acted on."""
+    """The one subscriber, so that accepted events are processed too."""
 
 
 @deliveries.webhook("github", verify=hooks.GitHub(secret_env=SECRET_ENV))

@@ -1,7 +1,7 @@
-"""The three servers that wrk visits, one process each: ensue's gateway, FastAPI with the same checks, bare uvicorn.
+"""The three servers that wrk measures, one process each: ensue's gateway, FastAPI with the same checks, bare uvicorn.
 
-`python -m benchmarks.measurements.web_servers KIND STORE` prints its address once it answers, and ends at SIGTERM. All listen on
-loopback only, with uvloop and httptools, and none writes an access log.
+`python -m benchmarks.measurements.web_servers KIND STORE` prints its address when it answers, and ends at SIGTERM. All
+listen on loopback only, with uvloop and httptools, and none writes an access log.
 """
 
 import json
@@ -29,7 +29,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Answer(BaseModel):
-    """What a sender is told."""
+    """The answer to the sender."""
 
     event_id: str
     run_id: str
@@ -37,7 +37,7 @@ class Answer(BaseModel):
 
 
 def _fastapi() -> FastAPI:
-    """What one would write by hand: the signature over the raw body, JSON, pydantic; nothing is kept."""
+    """A server written by hand: the signature over the raw body, JSON, pydantic; nothing is stored."""
     app = FastAPI()
 
     @app.post("/hooks/github", status_code=202)
@@ -53,7 +53,7 @@ def _fastapi() -> FastAPI:
 
 
 async def _bare(scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[Any]], send: Send) -> None:
-    """The least that uvicorn can be asked for: read the body, answer 202."""
+    """The minimum for uvicorn: read the body, answer 202."""
     if scope["type"] == "http":
         while (await receive()).get("more_body"):
             pass

@@ -1,8 +1,8 @@
 """Signed webhooks in: what one gateway process accepts durably, beside servers that store nothing.
 
 Rules: the same body, signature and client for all (`wrk`, 64 connections, loopback); every delivery has an id of its
-own, so nothing is deduplicated. What was answered with 202 is counted in the log afterwards: at the end of its time wrk
-hangs up on what it has under way, so the log may hold up to 64 more than wrk saw answered, and never one less.
+own, so nothing is deduplicated. Afterwards the log is compared with the number of 202 answers: wrk closes its
+connections at the end, so the log may have up to 64 deliveries more than wrk counted, and never one less.
 """
 
 import shutil
@@ -36,7 +36,7 @@ _SERVERS: tuple[tuple[str, str, Column], ...] = (
 
 
 class Visit(NamedTuple):
-    """What wrk saw."""
+    """The result of wrk."""
 
     answered: int
     refused: int
@@ -52,7 +52,7 @@ def is_here() -> bool:
 
 
 def measure(settings: Settings) -> list[Figure]:
-    """Every server in turn."""
+    """Measure every server in turn."""
     figures: list[Figure] = []
     for kind, what, column in _SERVERS:
         if settings.quick and column == "relaxed":

@@ -19,7 +19,7 @@ def rows_of(table: Iterable[tuple[tuple[Enum, Enum], Enum]]) -> list[Row]:
 
 
 def rows_of_limits(table: Iterable[tuple[str, float]]) -> list[Row]:
-    """The rows of a table of limits, the most attempts by kind of failure: at the limit it gives up, before it waits."""
+    """The rows of a table of the most attempts by kind of failure: at the limit it gives up, before that it waits."""
     rows: list[Row] = []
     for kind, limit in table:
         if limit > 1:

@@ -239,7 +239,7 @@ class Supervisor:
         return all(child.status is _S.DOWN for child in self.children.values())
 
     def history(self) -> list[Any]:
-        """What must outlive this process: [times of counted restarts, [[child, streak, restarts], ...], why it gave up]."""
+        """What must outlive this process: [times that count, [[child, streak, restarts], ...], why it gave up]."""
         known = [[c.name, c.streak, c.restarts] for c in self.children.values() if c.streak or c.restarts]
         return [list(self._times), known, self.gave_up]
 
