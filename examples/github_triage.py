@@ -3,13 +3,13 @@
     export GITHUB_WEBHOOK_SECRET=...           # the secret that GitHub signs with
     ensue serve examples/github_triage.py      # then let a repository send its webhooks to /hooks/github
 
-Every delivery that GitHub can send is accepted. Four kinds become events; the others (`ping`, `star`, ...) are of no
-interest: they are answered with 202 and start no run.
+Every delivery that GitHub can send is accepted. Four kinds become events; the others (`ping`, `star`, ...) are answered
+with 202 and start no run.
 
 - pull_request: `weigh` branches on its size while `read` looks for topics; both are joined into the answer.
-- push: one event for each file that its commits touched; they are inspected in parallel and gathered into a summary.
+- push: one event for each file that its commits changed; they are inspected in parallel and gathered into a summary.
 - issues: `sort_issue` branches on its words.
-- check_run: of interest is one that failed; after any other nothing ensues.
+- check_run: only a failed one leads to an event.
 """
 # ruff: noqa: D101, S106 - the name and the fields of an event say what it is; the secret is in the environment
 
@@ -25,7 +25,7 @@ Priority = Literal["now", "soon", "whenever"]
 Area = Literal["code", "tests", "docs", "build", "secrets"]
 
 
-# What comes in.
+# Events that come in.
 
 
 class PullRequestChanged(Event):
@@ -40,7 +40,7 @@ class PullRequestChanged(Event):
 
 
 class Pushed(Event):
-    """Files are listed as [what happened, path]; a file that several commits touched counts once, as it was last."""
+    """Files are listed as [change, path]; a file that several commits changed is listed once, with its last change."""
 
     repository: str
     branch: str
@@ -68,7 +68,7 @@ class CheckRunChanged(Event):
     pull_requests: list[int]
 
 
-# What happens inside.
+# Events inside the pipeline.
 
 
 class SmallChange(Event):
@@ -110,7 +110,7 @@ class Wished(Event):
     number: int
 
 
-# What comes out.
+# Results.
 
 
 class Triaged(Event):
@@ -133,7 +133,7 @@ MOST_CHARACTERS = 20_000
 
 @triage.webhook("github", verify=hooks.GitHub(secret_env="GITHUB_WEBHOOK_SECRET"))
 def from_github(hook: Webhook) -> PullRequestChanged | Pushed | IssueChanged | CheckRunChanged | None:
-    """What a delivery stands for; None where it is of no interest."""
+    """The event of a delivery; None if there is none for it."""
     translate = TRANSLATORS.get(hook.event or "")
     return None if translate is None else translate(hook.json())
 
@@ -178,7 +178,7 @@ def plan_review(change: LargeChange, topics: Topics) -> Triaged:
     )
 
 
-# Pushes: one event a file, all of them gathered again.
+# Pushes: one event for each file, gathered into one.
 
 
 @triage.step
@@ -199,7 +199,7 @@ def inspect(file: FileTouched) -> FileInspected:
 
 @triage.step
 def summarise(push: Pushed, files: list[FileInspected]) -> Triaged:
-    worries = sorted(file.worry for file in files if file.worry)  # files come as they were done, in no order
+    worries = sorted(file.worry for file in files if file.worry)  # files come in the order in which they were finished
     if push.forced:
         worries.append("history was rewritten")
     areas = Counter(sorted(file.area for file in files))
@@ -269,12 +269,12 @@ _BUILD = frozenset({"dockerfile", "makefile", "package.json", "pyproject.toml", 
 
 
 def topics_of(*texts: str) -> list[str]:
-    """What the texts are about."""
+    """The topics of the texts."""
     return [topic for topic, pattern in _TOPIC_PATTERNS.items() if any(pattern.search(text) for text in texts)]
 
 
 def area_of(path: str) -> Area:
-    """What kind of file a path leads to."""
+    """The kind of the file at a path."""
     parts = PurePosixPath(path.lower()).parts
     name = parts[-1] if parts else ""
     if _SECRETS.search(path):
@@ -292,26 +292,26 @@ def area_of(path: str) -> Area:
 
 
 def at(payload: object, *path: str) -> object:
-    """What a path of names leads to; None where there is nothing."""
+    """The value at a path of names; None if there is none."""
     for name in path:
         payload = cast("Mapping[str, object]", payload).get(name) if isinstance(payload, Mapping) else None
     return payload
 
 
 def text(payload: object, *path: str) -> str:
-    """A text, shortened; empty where there is none."""
+    """A text, shortened; empty if there is none."""
     value = at(payload, *path)
     return value[:MOST_CHARACTERS] if isinstance(value, str) else ""
 
 
 def number(payload: object, *path: str) -> int:
-    """A count; 0 where there is none."""
+    """A count; 0 if there is none."""
     value = at(payload, *path)
     return min(max(value, 0), 2**53) if isinstance(value, int) else 0
 
 
 def items(payload: object, *path: str) -> list[object]:
-    """A list; empty where there is none."""
+    """A list; empty if there is none."""
     value = at(payload, *path)
     return cast("list[object]", value) if isinstance(value, list) else []
 

@@ -3,13 +3,13 @@
     ensue run examples/orders.py --event OrderPlaced --data '{"order_id": "o-1", "customer": "Ada", "amount": 9.5}'
     python examples/orders.py
 
-What happens next is nowhere written as an order of steps. It ensues from what each one hears and emits:
+The order of the steps is not written anywhere. It ensues from the events that each step receives and emits:
 
-- `charge` and `pack` both hear OrderPlaced, so they work at the same time;
-- `charge` answers with one of two events: that is the branch;
-- `ship` hears Charged *and* Packed: that is the join; `unpack` hears Declined and Packed;
-- `ship` is tried again when the carrier does not answer, and gives up where nothing can help;
-- `refund` hears that `ship` gave up: that is the error handler.
+- `charge` and `pack` both receive OrderPlaced, so they run in parallel;
+- `charge` returns one of two events: the branch;
+- `ship` receives Charged *and* Packed: the join; `unpack` receives Declined and Packed;
+- `ship` is retried if the carrier does not answer, and gives up if a retry cannot help;
+- `refund` receives the failure of `ship`: the error handler.
 """
 # ruff: noqa: D101 - the name and the fields of an event say what it is
 
@@ -20,7 +20,7 @@ from ensue import Backoff, Context, Event, GiveUp, Pipeline, Retry, StepFailed
 
 
 class OrderPlaced(Event, key="customer"):
-    """The orders of one customer are handled one at a time by each step, in the order in which they came."""
+    """Each step works on the orders of one customer one at a time, in the order in which they came."""
 
     order_id: str
     customer: str
@@ -77,7 +77,7 @@ PER_BOX = 100.0
 async def charge(order: OrderPlaced, ctx: Context) -> Charged | Declined:
     if order.amount > CREDIT:
         return Declined(order_id=order.order_id, reason=f"{order.amount:.2f} is over the limit of {CREDIT:.2f}")
-    # A real payment service would be given this key: it is the same on every attempt, so nobody pays twice.
+    # Pass this key to a real payment service: it is the same on every attempt, so no customer pays twice.
     receipt = ctx.idempotency_key[:8]
     return Charged(order_id=order.order_id, amount=order.amount, receipt=receipt, address=order.address)
 

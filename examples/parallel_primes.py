@@ -1,9 +1,9 @@
-"""Parallel primes: CPU-heavy work spread over worker processes, each of which claims one CPU, and gathered again.
+"""Parallel primes: CPU-heavy work distributed over worker processes that claim one CPU each, and gathered.
 
     python examples/parallel_primes.py 200000000
 
-`replicas` says how many worker processes run a step, `num_cpus` what each of them claims: on a cluster Ray places
-them where that much is free. The same pipeline runs on a laptop and on a hundred machines.
+`replicas` is the number of worker processes of a step, `num_cpus` what each of them claims: on a cluster Ray places
+them on machines with that many free CPUs. The same pipeline runs on a laptop and on a hundred machines.
 """
 # ruff: noqa: D101 - the name and the fields of an event say what it is
 
@@ -61,7 +61,7 @@ def add(counts: list[Counted]) -> Total:
 
 
 def count_primes(first: int, end: int) -> int:
-    """How many primes there are from `first` up to, not including, `end`: a sieve of that window."""
+    """The number of primes from `first` up to, not including, `end`, by a sieve of that window."""
     first = max(first, 2)
     if end <= first:
         return 0

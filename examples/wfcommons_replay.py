@@ -1,10 +1,10 @@
-"""WfCommons replay: a graph that is known only when the program runs, at its own pace, on as many workers as it needs.
+"""WfCommons replay: a graph that is known only at run time, replayed with its own durations.
 
-    python examples/wfcommons_replay.py path/to/trace.json 100      # a hundred times as fast as it was
+    python examples/wfcommons_replay.py path/to/trace.json 100      # a hundred times as fast as recorded
 
 The trace of a scientific workflow (WfInstances, schema 1.5) names tasks, their parents and how long each of them took.
-Its shape is data, so it is not in any signature: `go_on` reads from the log which tasks of this run are done, and sets
-those free whose last parent has just come. The log has one order, so each task has exactly one last parent.
+Its graph is data, so it is not in the signatures: `go_on` reads from the log which tasks of this run are done, and
+releases those whose last parent has just finished. The log has one order, so each task has exactly one last parent.
 """
 # ruff: noqa: D101 - the name and the fields of an event say what it is
 
@@ -83,7 +83,7 @@ def read_trace(path: Path, speed: float) -> TraceGiven:
 
 
 def critical_seconds(trace: TraceGiven) -> float:
-    """How long it takes at least: the longest way from a root to an end."""
+    """The shortest possible time: that of the longest path from a root to a leaf."""
     left = {task.id: task for task in trace.tasks}
     finish: dict[str, float] = {}
     while left:

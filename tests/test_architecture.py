@@ -46,7 +46,7 @@ def _tracked() -> list[Path]:
 
 
 def _imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Each import of a file as (line, absolute module); what a relative one means follows from where the file lies."""
+    """Each import of a file as (line, absolute module); a relative one is resolved from the folder of the file."""
     package = ["ensue", *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
         if isinstance(node, ast.Import):

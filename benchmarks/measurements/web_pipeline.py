@@ -26,7 +26,7 @@ deliveries = Pipeline("deliveries")
 
 
 @deliveries.step
-def hear(event: Pushed) -> None:
+def receive(event: Pushed) -> None:
     """The one subscriber, so that accepted events are processed too."""
 
 

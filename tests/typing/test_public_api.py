@@ -30,7 +30,7 @@ class Shipped(Event):
 
 
 class Trusting:
-    """A verifier of one's own."""
+    """A verifier of the user."""
 
     scheme = "insecure"
     body_limit_bytes = 1_000

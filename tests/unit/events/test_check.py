@@ -1,4 +1,4 @@
-"""Each finding where it is due, and none on the pipeline beside it that is right."""
+"""Each finding is reported for a pipeline that has the mistake, and not for a similar one that is correct."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -28,7 +28,7 @@ class E(Event): ...
 
 
 class Verifying:
-    """Says which scheme it is."""
+    """A verifier with the name of a scheme."""
 
     body_limit_bytes = 1_000
 
@@ -90,7 +90,7 @@ RIGHT: dict[str, dict[str, str]] = {
     "a loop that may end with nothing": {"x": "(a: A) -> A | None"},
     "a loop through a list that may be empty": {"x": "(a: A) -> list[A]"},
     "rounds of fan-out and fan-in": {"x": "(a: A) -> list[B]", "y": "(bs: list[B]) -> A | C"},
-    "a choice made anew in each round, both of which join": {
+    "a choice made again in each round, both of which join": {
         "x": "(a: A) -> B | C",
         "y": "(b: B) -> A | None",
         "z": "(b: B, c: C) -> D",
@@ -227,7 +227,7 @@ def test_a_handler_of_all_does_not_hear_another_handler() -> None:
     assert pipeline.check() == []
 
 
-def test_in_a_pipeline_with_webhooks_what_nobody_emits_is_doubtful() -> None:
+def test_in_a_pipeline_with_webhooks_an_event_that_is_never_emitted_is_doubtful() -> None:
     steps = {"x": "(a: A) -> B", "y": "(c: C) -> D"}
     assert _findings(steps) == []
     assert _findings(steps, {"shop": "A"}) == [("nobody-emits", "y")]
@@ -263,7 +263,7 @@ def test_a_list_of_what_comes_once_is_doubtful(producer: str) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "codes"), [("insecure", ["insecure-webhook"]), ("github", [])])
-def test_a_webhook_that_believes_anybody_is_doubtful(scheme: str, codes: list[str]) -> None:
+def test_a_webhook_that_verifies_nothing_is_doubtful(scheme: str, codes: list[str]) -> None:
     pipeline = _pipeline({"x": "(a: A) -> None"}, {"shop": "A"}, scheme)
     assert [finding.code for finding in pipeline.check()] == codes
 

@@ -1,4 +1,4 @@
-"""What is encoded decodes to an equal event; what is no message, or too much of one, is an error in one sentence."""
+"""An encoded event decodes to an equal one; anything invalid or too large is an error in one sentence."""
 
 import datetime as dt
 import enum

@@ -1,4 +1,4 @@
-"""Drawings are the same every time, well formed whatever the names, and readable."""
+"""Drawings are deterministic, well formed with any names, and readable."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def _graph(names: list[str]) -> Graph:
-    """A webhook, a step, a result and a handler, by whatever names."""
+    """A webhook, a step, a result and a handler, with these names."""
     hook, step, event, handler = names
     nodes: tuple[Node, ...] = (
         WebhookNode(id="w", name=hook, path=f"/hooks/{hook}", scheme="github"),
@@ -184,7 +184,7 @@ def test_a_circle_has_one_arrow_up_and_begins_where_it_is_told() -> None:
     assert [path.turned for path in lay_out([(50, 20)] * 3, edges, first=[1]).paths] == [True, False, False]
 
 
-def test_a_chain_stands_straight_and_a_crossing_is_undone() -> None:
+def test_a_chain_is_straight_and_a_crossing_is_removed() -> None:
     chain = lay_out([(50, 20)] * 3, [(0, 1), (1, 2)])
     assert len({round(x, 3) for x, _ in chain.nodes}) == 1
     crossed = lay_out([(50, 20)] * 5, [(0, 1), (0, 2), (1, 4), (2, 3)])

@@ -1,4 +1,4 @@
-"""An event is declared once, never changes, and takes from outside only what its types say."""
+"""An event is declared once, never changes, and accepts only data of its types from outside."""
 
 import datetime as dt
 import enum

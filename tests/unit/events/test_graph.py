@@ -1,4 +1,4 @@
-"""A graph shows what the signatures say, reads back equal, and has a version that moves with the structure alone."""
+"""A graph shows the signatures, reads back equal, and has a version that changes with the structure alone."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

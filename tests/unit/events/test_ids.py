@@ -1,4 +1,4 @@
-"""Ids sort by time, derive the same for the same, and read back from their text and from no other."""
+"""Ids sort by time, are derived deterministically, and are parsed from their text and from no other text."""
 
 import uuid
 

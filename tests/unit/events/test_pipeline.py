@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a step, a handler or a webhook is said where it is declared."""
+"""A mistake in a step, a handler or a webhook is an error at its declaration."""
 
 import functools
 import math

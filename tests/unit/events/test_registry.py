@@ -1,4 +1,4 @@
-"""One name, one model; an unknown name is an error that helps."""
+"""One name, one model; the error about an unknown name suggests a known one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How long is waited after which attempt, and which policies are none."""
+"""The wait after each attempt, and policies that are refused."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The signature is the subscription: every form that may be written, and what is said about every other."""
+"""The signature is the subscription: every valid form, and the error about every invalid one."""
 
 # ruff: noqa: UP006, UP007, UP045 - users write `typing.List` and `typing.Optional` too
 # pyright: reportDeprecated=none, reportUnknownArgumentType=none, reportMissingTypeArgument=none

@@ -1,4 +1,4 @@
-"""The pictures in the documentation are those that the code's own tables draw."""
+"""The diagrams in the documentation are those that the code's own tables give."""
 
 from pathlib import Path
 

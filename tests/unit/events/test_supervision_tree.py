@@ -1,4 +1,4 @@
-"""The tree of a pipeline's supervisors: what a step hands up, and what becomes of its pipeline then."""
+"""The tree of a pipeline's supervisors: what a step escalates, and what happens to its pipeline then."""
 
 from dataclasses import replace
 
@@ -155,7 +155,7 @@ def test_starts_that_fail_are_told_of_after_five_in_a_row_and_tried_for_ever() -
         (Supervision(child="temporary"), 1, False),
     ],
 )
-def test_a_worker_that_worked_is_replaced_before_its_supervisor_is_there_where_nobody_shares_its_fate(
+def test_a_worker_that_worked_is_replaced_before_its_supervisor_is_up_if_no_other_child_is_restarted_with_it(
     policy: Supervision, replicas: int, replaced: bool
 ) -> None:
     early = StepSupervisorNode("shop", StepPolicy("charge", replicas, policy))

@@ -1,4 +1,4 @@
-"""The laws of supervision: who is restarted, when, how often, and when the fault is handed up."""
+"""The rules of supervision: which child is restarted, when, how often, and when the supervisor escalates."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_a_strategy_ends_in_reverse_order_and_starts_in_order_exactly_whom_it_na
     assert " ".join(world.log) == follows
 
 
-def test_nobody_is_started_before_all_that_have_to_stop_are_gone() -> None:
+def test_no_child_is_started_before_all_stopping_children_are_gone() -> None:
     node = Supervisor("it", replace(AT_ONCE, strategy="one_for_all"), "abc")
     assert node.start(0) == [Start("a"), Start("b"), Start("c")]
     for child in "abc":
@@ -212,7 +212,7 @@ def test_never_more_counted_restarts_than_the_intensity_without_an_escalation(
 
 
 @given(policies, events)
-def test_whoever_should_be_there_comes_back_and_the_same_story_gives_the_same_orders(
+def test_every_child_that_should_run_comes_back_and_the_same_history_gives_the_same_orders(
     policy: Supervision, story: list[tuple[str, How, float]]
 ) -> None:
     worlds = [World(policy), World(policy)]
