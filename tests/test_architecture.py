@@ -134,7 +134,7 @@ def test_no_class_name_stands_twice_in_the_package() -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-def test_no_folder_has_more_modules_than_one_can_survey() -> None:
+def test_no_folder_has_too_many_modules() -> None:
     sizes = Counter(path.parent for path in (*SOURCES, *(ROOT / "benchmarks").rglob("*.py")))
     assert {_name(folder): size for folder, size in sizes.items() if size > MOST_MODULES} == {}
 
@@ -201,7 +201,7 @@ def test_ray_is_loaded_only_when_an_engine_needs_it(module: str) -> None:
     assert done.returncode == 0, done.stderr or f"import {module} loads ray"
 
 
-def test_no_file_is_more_than_one_job_long() -> None:
+def test_no_file_is_too_long() -> None:
     lengths = {_name(path): len(path.read_text().splitlines()) for path in _tracked() if path.suffix == ".py"}
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
 
@@ -222,7 +222,7 @@ def test_the_smaller_lock_files_agree_with_the_full_one() -> None:
     assert pins("runtime.txt") | pins("build.txt") <= pins("dev.txt")
 
 
-def test_no_file_speaks_of_the_machine_that_it_was_written_on() -> None:
+def test_no_file_names_the_machine_that_it_was_written_on() -> None:
     anyones = {Path(place) for place in ("/", "/home", "/opt", "/srv", "/tmp", "/var/tmp", "/Users")}  # noqa: S108
     places = [re.escape(f"{place}/") for place in {ROOT, ROOT.parent, Path.home()} - anyones]
     homes = r"/(?:home|Users)/[a-z]\w*/"

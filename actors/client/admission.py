@@ -102,4 +102,4 @@ def check_pipelines(pipelines: tuple[Pipeline, ...]) -> dict[str, Pipeline]:
     if not by_name:
         raise EnsueError("an engine needs at least one pipeline: Engine(pipeline)")
     breakers = declared_breakers(step.breaker for pipeline in pipelines for step in pipeline.steps.values())
-    return {name: pipeline.sharing(breakers) for name, pipeline in by_name.items()}
+    return {name: pipeline.with_breakers(breakers) for name, pipeline in by_name.items()}

@@ -114,7 +114,7 @@ def simulate(
     Raises `SimulationFailed`.
     """
     __tracebackhide__ = True
-    pipeline = pipeline.sharing(declared_breakers(step.breaker for step in pipeline.steps.values()))
+    pipeline = pipeline.with_breakers(declared_breakers(step.breaker for step in pipeline.steps.values()))
     scenario = _Scenario(pipeline, _events(events, seed, runs), seed, faults or Faults(), check, setup, within_seconds)
     trial = _apart(scenario, keep_faults, keep_events)
     if not trial.broken:

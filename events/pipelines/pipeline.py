@@ -339,7 +339,7 @@ class Pipeline:
         declared_breakers([*(step.breaker for step in self.steps.values()), made])
         return made
 
-    def sharing(self, breakers: Mapping[str, Breaker]) -> "Pipeline":
+    def with_breakers(self, breakers: Mapping[str, Breaker]) -> "Pipeline":
         """This pipeline with these settings of the breakers that its steps name; itself if they are the same."""
         made = copy(self)
         made.steps = {name: _with_breaker(step, breakers) for name, step in self.steps.items()}

@@ -67,7 +67,7 @@ def test_one_that_is_not_guarded_never_opens_by_itself() -> None:
     assert not any(breaker.failed("x", 0) for _ in range(100))
 
 
-def test_the_pause_doubles_up_to_its_limit_and_begins_anew_once_it_closed() -> None:
+def test_the_open_time_doubles_up_to_its_limit_and_starts_again_after_it_closed() -> None:
     breaker = BreakerState("a", Breaker(jitter=0.0))
     pauses = []
     now_us = 0
@@ -151,6 +151,6 @@ def test_nothing_but_the_table_moves_it(history: list[tuple[str, int]]) -> None:
     "wrong",
     [{"window_seconds": 0}, {"min_calls": 0}, {"failed_share": 0}, {"slow_share": 2}, {"name": "a/b"}, {"name": ""}],
 )
-def test_a_breaker_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+def test_an_invalid_breaker_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(PipelineInvalid):
         Breaker(**wrong)  # type: ignore[arg-type]

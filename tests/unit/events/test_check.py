@@ -123,7 +123,7 @@ def test_a_pipeline_needs_a_step() -> None:
         ("(one: A, other: B) -> None", False),
     ],
 )
-def test_two_parameters_that_hear_the_same_are_ambiguous(signature: str, clash: bool) -> None:
+def test_two_parameters_that_accept_the_same_event_are_ambiguous(signature: str, clash: bool) -> None:
     steps = {"s": "(e: E) -> A", "t": "(e: E) -> B", "u": "(e: E) -> list[C]", "x": signature}
     codes = [finding for finding in _findings(steps) if finding[0] == "ambiguous-join"]
     assert codes == ([("ambiguous-join", "x")] if clash else [])
@@ -220,7 +220,7 @@ def test_a_handler_of_what_cannot_act_is_unreachable() -> None:
     assert [(f.code, f.step) for f in pipeline.check()] == [("join-never-completes", "j"), ("unreachable-step", "mend")]
 
 
-def test_a_handler_of_all_does_not_hear_another_handler() -> None:
+def test_a_handler_of_all_failures_does_not_receive_those_of_another_handler() -> None:
     pipeline = _pipeline({"x": "(a: A) -> B"})
     pipeline.on_error()(_made("mend", "(failure: StepFailed) -> None"))
     pipeline.on_error("mend")(_made("mourn", "(failure: StepFailed) -> None"))

@@ -119,7 +119,7 @@ def test_nan_and_infinity_of_the_authors_own_keep_their_value() -> None:
     assert [str(value) for value in values] == ["nan", "inf", "-0.0"]
 
 
-def test_a_set_has_the_same_bytes_in_whatever_order_it_was_filled() -> None:
+def test_a_set_has_the_same_bytes_in_any_order_of_insertion() -> None:
     class Tagged(Event):
         tags: set[int | str]
 
@@ -127,7 +127,7 @@ def test_a_set_has_the_same_bytes_in_whatever_order_it_was_filled() -> None:
     assert unpack(encode(Tagged(tags={16, "c", 8, "b", 0, "a"})))["tags"] == [0, 8, 16, "a", "b", "c"]
 
 
-def test_aliases_are_for_outside_and_the_log_knows_the_names() -> None:
+def test_aliases_are_for_outside_and_the_log_has_the_names() -> None:
     class Aliased(Event):
         order_id: str = Field(alias="orderId")
         nested: dict[str, Any] = Field(default_factory=dict)
@@ -272,7 +272,7 @@ def test_a_message_cut_short_is_refused(event: Flat, data: st.DataObject) -> Non
 
 @settings(max_examples=25)
 @given(st.binary(max_size=60))
-def test_whatever_the_bytes_nothing_but_our_errors_comes_out(data: bytes) -> None:
+def test_any_bytes_raise_only_our_errors(data: bytes) -> None:
     for model in (Flat, Rich, Tree):
         try:
             decode(model, data, 1)
@@ -303,7 +303,7 @@ def test_an_event_is_a_map(value: Any) -> None:
         decode(Tree, pack(value), 1)
 
 
-def test_a_message_over_its_limit_is_not_even_read() -> None:
+def test_a_message_over_its_limit_is_not_parsed() -> None:
     assert unpack(pack("xx"), 3) == "xx"
     with pytest.raises(CodecError, match="message of 3 bytes is over the limit of 2"):
         unpack(pack("xx"), 2)
@@ -319,7 +319,7 @@ def test_unknown_and_missing_fields_are_refused_by_name() -> None:
         assert caught.value.problems[0]["field"] == field
 
 
-def test_a_validator_that_breaks_is_no_crash() -> None:
+def test_a_validator_that_raises_is_an_error_in_one_sentence() -> None:
     def breaks(_: str) -> str:
         raise KeyError("lost")
 
@@ -355,7 +355,7 @@ def with_currency(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "currency": "EUR"}
 
 
-def test_upcasters_lift_an_old_event_version_by_version() -> None:
+def test_upcasters_convert_an_old_event_version_by_version() -> None:
     expected = OrderV3(cents=950, currency="EUR")
     assert decode(OrderV3, encode(OrderV1(total=9.5)), 1) == expected
     assert decode(OrderV3, pack({"cents": 950}), 2) == expected
@@ -365,7 +365,7 @@ def test_upcasters_lift_an_old_event_version_by_version() -> None:
 @pytest.mark.parametrize(
     ("version", "message"), [(4, "version 4 is newer than this code's version 3"), (0, "from_version=0")]
 )
-def test_a_version_that_no_upcaster_knows_is_refused(version: int, message: str) -> None:
+def test_a_version_without_an_upcaster_is_refused(version: int, message: str) -> None:
     with pytest.raises(CodecError, match=message):
         decode(OrderV3, pack({"cents": 1, "currency": "EUR"}), version)
 
@@ -379,7 +379,7 @@ def _returns_a_list(fields: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(("upcaster", "error"), [(_reads_what_is_gone, CodecError), (_returns_a_list, EventInvalid)])
-def test_an_upcaster_that_breaks_is_no_crash(upcaster: Upcaster, error: type[Exception]) -> None:
+def test_an_upcaster_that_raises_is_an_error_in_one_sentence(upcaster: Upcaster, error: type[Exception]) -> None:
     class Moved(Event, version=2):
         id: str
 

@@ -50,7 +50,7 @@ NASTY = [
 ]
 
 
-def test_mermaid_says_it_line_by_line() -> None:
+def test_mermaid_draws_every_node_and_edge() -> None:
     assert mermaid(PLAIN).splitlines()[:14] == [
         "flowchart TD",
         '  n0[/"/hooks/shop"/]:::webhook',
@@ -69,7 +69,7 @@ def test_mermaid_says_it_line_by_line() -> None:
     ]
 
 
-def test_dot_says_it_line_by_line() -> None:
+def test_dot_draws_every_node_and_edge() -> None:
     lines = dot(PLAIN).splitlines()
     assert lines[0] == 'digraph "charge" {'
     assert '  n1 [label="charge" shape=box fillcolor="#e0e7ff" color="#4f46e5"]' in lines
@@ -94,7 +94,7 @@ def test_no_name_breaks_out_of_a_label(given_names: list[str]) -> None:
     assert all(label.fullmatch(line) for line in dot(graph).split("\n")[2:8])
 
 
-def test_the_svg_shows_every_name_and_tells_what_leads_where() -> None:
+def test_the_svg_shows_every_name_and_describes_every_edge() -> None:
     root = ET.fromstring(svg(PLAIN))  # noqa: S314
     assert (root.get("role"), root.get("aria-labelledby")) == ("img", "ensue-title ensue-desc")
     assert root.findtext(f"{SVG}title") == "Pipeline charge"
@@ -107,7 +107,7 @@ def test_the_svg_shows_every_name_and_tells_what_leads_where() -> None:
     assert "error handler · join" in shown
 
 
-def test_the_svg_loads_nothing_and_knows_the_dark() -> None:
+def test_the_svg_loads_nothing_and_has_a_dark_theme() -> None:
     text = svg(PLAIN)
     assert "prefers-color-scheme: dark" in text
     assert "href" not in text
@@ -172,13 +172,13 @@ def _touches(layout: Layout, nodes: list[tuple[float, float]], node: int, point:
     return abs(point[0] - x) <= width / 2 + 0.01 and abs(point[1] - y) <= height / 2 + 0.01
 
 
-def test_without_circles_every_arrow_leads_down() -> None:
+def test_without_cycles_every_edge_leads_down() -> None:
     layout = lay_out([(50, 20)] * 5, [(0, 1), (1, 2), (0, 2), (3, 2), (2, 4)])
     assert not any(path.turned for path in layout.paths)
     assert all(path.points[0][1] < path.points[-1][1] for path in layout.paths)
 
 
-def test_a_circle_has_one_arrow_up_and_begins_where_it_is_told() -> None:
+def test_a_cycle_has_one_edge_up_and_begins_where_it_is_told() -> None:
     edges = [(0, 1), (1, 2), (2, 0)]
     assert [path.turned for path in lay_out([(50, 20)] * 3, edges).paths] == [False, False, True]
     assert [path.turned for path in lay_out([(50, 20)] * 3, edges, first=[1]).paths] == [True, False, False]

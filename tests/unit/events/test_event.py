@@ -175,7 +175,7 @@ def test_what_an_event_shows_as_json_reads_back() -> None:
         ({"surplus": 1}, "surplus"),
     ],
 )
-def test_json_is_read_strictly_and_the_field_at_fault_is_named(change: dict[str, Any], field: str) -> None:
+def test_json_is_read_strictly_and_the_invalid_field_is_named(change: dict[str, Any], field: str) -> None:
     with pytest.raises(EventInvalid, match=r"Everything is not valid: ") as caught:
         parse_event(Everything, {**EVERYTHING, **change}, json=True)
     assert [problem["field"] for problem in caught.value.problems] == [field]
@@ -209,7 +209,7 @@ def test_a_text_that_says_nan_is_only_a_text() -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "7", '"x"', "null", '{"order_id": "\ud800"}', b"\xff\xfe", "[" * 10_000]
 )
-def test_what_is_no_json_object_is_refused_as_a_whole(text: str | bytes) -> None:
+def test_data_that_is_not_a_json_object_is_refused_as_a_whole(text: str | bytes) -> None:
     with pytest.raises(EventInvalid) as caught:
         parse_event(OrderPlaced, text, json=True)
     assert caught.value.problems[0]["field"] in ("(whole)", "order_id")
@@ -220,7 +220,7 @@ def test_data_that_json_has_no_form_for_is_refused() -> None:
         parse_event(OrderPlaced, {"order_id": object(), "amount": 1}, json=True)
 
 
-def test_several_faults_are_told_at_once_each_with_what_came() -> None:
+def test_several_problems_are_reported_at_once_each_with_its_value() -> None:
     with pytest.raises(EventInvalid) as caught:
         parse_event(OrderPlaced, '{"amount": "a lot"}', json=True)
     assert caught.value.problems == [
@@ -229,7 +229,7 @@ def test_several_faults_are_told_at_once_each_with_what_came() -> None:
     ]
 
 
-def test_a_message_stays_short_whatever_came() -> None:
+def test_a_message_stays_short_for_any_value() -> None:
     class Many(Event):
         numbers: list[int]
 
@@ -260,7 +260,7 @@ def test_a_message_stays_short_whatever_came() -> None:
         (list[Any], False),
     ],
 )
-def test_only_what_packs_as_it_stands_goes_without_a_dump(annotation: Any, flat: bool) -> None:
+def test_only_events_that_pack_as_they_are_need_no_dump(annotation: Any, flat: bool) -> None:
     class Made(Event):
         value: annotation  # pyright: ignore[reportInvalidTypeForm]
 

@@ -123,13 +123,13 @@ def test_a_step_shows_its_policies() -> None:
     }
 
 
-def test_attempts_are_unknown_where_a_strategy_decides() -> None:
+def test_attempts_are_unknown_if_a_strategy_decides() -> None:
     pipeline = Pipeline("orders")
     pipeline.step(retry=Retry(attempts=lambda state: False))(charge)
     assert next(graph_of(pipeline.declaration).steps()).attempts is None
 
 
-def test_an_event_shows_where_it_stands() -> None:
+def test_an_event_shows_whether_it_is_a_trigger_or_a_result() -> None:
     nodes = {node.name: node for node in graph_of(_orders().declaration).events()}
     assert nodes["Placed"] == EventNode(
         id="event:Placed", name="Placed", key="id", description="Somebody wants something.", trigger=True
@@ -155,14 +155,14 @@ def test_a_webhook_shows_where_it_listens() -> None:
     )
 
 
-def test_what_a_webhook_emits_in_vain_is_no_result() -> None:
+def test_an_event_of_a_webhook_that_no_step_receives_is_not_a_result() -> None:
     pipeline = Pipeline("vain")
     pipeline.webhook("shop", verify=Trusting())(from_shop)
     (event,) = graph_of(pipeline.declaration).events()
     assert (event.name, event.trigger, event.result) == ("Placed", True, False)
 
 
-def test_edges_say_who_hears_and_who_emits_and_how() -> None:
+def test_edges_show_which_step_receives_and_which_emits_and_how() -> None:
     def hears(event: str, step: str, parameter: str, *, gathers: bool = False) -> Edge:
         return Edge(kind="hears", source=f"event:{event}", target=f"step:{step}", parameter=parameter, gathers=gathers)
 
@@ -184,7 +184,7 @@ def test_edges_say_who_hears_and_who_emits_and_how() -> None:
     ]
 
 
-def test_schemas_come_where_they_are_asked_for() -> None:
+def test_schemas_are_included_if_they_are_asked_for() -> None:
     schemas = {node.name: node.data_schema for node in graph_of(_orders().declaration, schemas=True).events()}
     assert schemas["Placed"] == Placed.model_json_schema()
     assert all(node.data_schema is None for node in graph_of(_orders().declaration).events())
@@ -250,7 +250,7 @@ def _changed(change: Callable[[dict[str, Any]], object]) -> str:
         (_changed(lambda data: data["nodes"][0].update(kind="robot")), "nodes.0"),
     ],
 )
-def test_what_is_no_graph_is_refused(text: str, message: str) -> None:
+def test_text_that_is_not_a_graph_is_refused(text: str, message: str) -> None:
     with pytest.raises(PipelineInvalid, match=message):
         Graph.from_json(text)
 
@@ -332,12 +332,12 @@ BASE = "def step(event: Placed) -> Charged: ..."
         f"{BASE}\nstep.__name__ = 'other'",
     ],
 )
-def test_what_a_run_depends_on_moves_the_version(source: str) -> None:
+def test_a_change_of_what_a_run_depends_on_changes_the_version(source: str) -> None:
     assert _version(_step(BASE)) == _version(_step(BASE))
     assert _version(_step(source)) != _version(_step(BASE))
 
 
-def test_so_do_another_name_another_step_another_filter() -> None:
+def test_another_name_step_or_filter_changes_the_version() -> None:
     base = _version(_step(BASE))
     assert _version(_step(BASE), name="other") != base
     assert _version(_step(BASE), pack) != base
@@ -351,7 +351,7 @@ def test_so_do_another_name_another_step_another_filter() -> None:
     assert len(versions) == 4
 
 
-def test_and_so_does_another_schema_or_version_of_an_event() -> None:
+def test_another_schema_or_version_of_an_event_changes_the_version() -> None:
     def made(version: int, **fields: Any) -> type[Event]:
         class Made(Event, version=version):
             __annotations__ = fields
@@ -381,7 +381,7 @@ def test_a_field_named_like_prose_is_a_field() -> None:
     assert _version(_step("def step(event: Made) -> None: ...", {"Made": Bare})) != titled
 
 
-def test_an_event_whose_types_have_no_schema_has_a_version_all_the_same() -> None:
+def test_an_event_whose_types_have_no_schema_still_gives_a_version() -> None:
     class Opaque(Event):
         handler: Callable[[int], int]
 

@@ -132,7 +132,7 @@ def test_events_and_steps_may_be_local_to_a_function() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 101, "...", "a\n"])
-def test_names_of_pipelines_and_webhooks_are_fit_for_an_address(name: str) -> None:
+def test_names_of_pipelines_and_webhooks_fit_into_an_address(name: str) -> None:
     with pytest.raises(PipelineInvalid, match=r"pipeline name .* use letters, digits"):
         Pipeline(name)
     with pytest.raises(PipelineInvalid, match=r"webhook name .* use letters, digits"):
@@ -181,7 +181,7 @@ def test_two_steps_of_one_name_are_refused() -> None:
         ({"retry": 0}, "must be at least 1"),
     ],
 )
-def test_policies_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_policies_are_refused(options: dict[str, Any], message: str) -> None:
     pipeline = _pipeline()
     with pytest.raises(PipelineInvalid, match=message):
         pipeline.step(**options)(sink)
@@ -259,7 +259,7 @@ def test_a_handler_of_a_step_that_is_not_there_is_refused_at_once() -> None:
             pipeline.on_error(step)
 
 
-def test_a_handler_declared_without_brackets_is_not_lost_in_silence() -> None:
+def test_a_handler_declared_without_brackets_is_refused() -> None:
     def mend(failure: StepFailed) -> None: ...
 
     with pytest.raises(
@@ -268,7 +268,7 @@ def test_a_handler_declared_without_brackets_is_not_lost_in_silence() -> None:
         _pipeline().on_error(mend)
 
 
-def test_a_handler_hears_step_failed() -> None:
+def test_a_handler_has_a_parameter_of_step_failed() -> None:
     with pytest.raises(PipelineInvalid, match="error handler sink: annotate a parameter with StepFailed"):
         _pipeline().on_error()(sink)
 
@@ -301,7 +301,7 @@ def test_a_failure_that_would_wait_for_another_event_is_refused() -> None:
                 add(code)
 
 
-def test_failures_are_heard_alone_or_gathered_beside_other_lists() -> None:
+def test_failures_are_received_alone_or_gathered_beside_other_lists() -> None:
     pipeline = _pipeline()
 
     def alone(failure: StepFailed | B) -> None: ...

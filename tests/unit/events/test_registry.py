@@ -39,12 +39,12 @@ def test_two_models_of_one_name_are_refused_with_both_their_places() -> None:
         Registry([OrderPlaced, Other])
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_the_error_about_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(EventTypeUnknown, match=r"'OrderPlacd' is unknown; did you mean 'OrderPlaced'\?"):
         Registry([OrderPlaced])["OrderPlacd"]
 
 
-def test_or_with_all_that_are_known() -> None:
+def test_or_it_lists_all_known_names() -> None:
     with pytest.raises(EventTypeUnknown, match=r"known here: OrderPlaced, orders\.charged"):
         Registry([OrderPlaced, Charged])["Zzz"]
     with pytest.raises(EventTypeUnknown, match="known here: none"):

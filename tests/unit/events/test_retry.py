@@ -37,7 +37,7 @@ def test_jitter_takes_a_share_of_the_wait_away(jitter: float, fraction: float, s
     st.integers(1, 10**6),
     st.floats(0, 1, exclude_max=True),
 )
-def test_a_wait_is_never_negative_and_never_over_its_most(backoff: Backoff, attempt: int, fraction: float) -> None:
+def test_a_wait_is_never_negative_and_never_over_its_limit(backoff: Backoff, attempt: int, fraction: float) -> None:
     assert 0 <= backoff.seconds(attempt, fraction) <= backoff.max_seconds
 
 
@@ -53,7 +53,7 @@ def test_a_wait_is_never_negative_and_never_over_its_most(backoff: Backoff, atte
         {"jitter": -0.1},
     ],
 )
-def test_a_backoff_that_makes_no_sense_is_refused(figures: dict[str, float]) -> None:
+def test_an_invalid_backoff_is_refused(figures: dict[str, float]) -> None:
     with pytest.raises(PipelineInvalid, match="at least"):
         Backoff(**figures)
 
@@ -79,7 +79,7 @@ def test_a_backoff_that_makes_no_sense_is_refused(figures: dict[str, float]) -> 
         ({"by_exception": {OSError: Retry(by_exception={OSError: 1})}}, "no by_exception of its own"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any], message: str) -> None:
+def test_an_invalid_policy_is_refused(policy: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineInvalid, match=message):
         Retry(**policy)
 
@@ -102,7 +102,7 @@ def test_after_the_deadline_no_attempt_follows_a_dead_process(elapsed: float, wa
     assert Retry(wait=2, deadline=10).outlook(1, SEED, elapsed)[0] == wait
 
 
-def test_settings_by_exception_say_nothing_of_a_dead_process() -> None:
+def test_settings_by_exception_do_not_apply_to_a_dead_process() -> None:
     retry = Retry(attempts=2, wait=3, by_exception={Exception: 9})
     assert [retry.outlook(attempt, SEED)[0] for attempt in (1, 2)] == [3, None]
 
@@ -112,7 +112,7 @@ def test_policies_with_settings_by_exception_are_compared_and_hashed() -> None:
     assert (one == two, hash(one) == hash(two), one == Retry()) == (True, True, False)
 
 
-def test_where_tenacity_decides_the_default_figures_stand_in_for_a_dead_process() -> None:
+def test_the_default_figures_replace_a_tenacity_strategy_for_a_dead_process() -> None:
     def strategy(state: object) -> float:
         raise AssertionError(state)
 

@@ -46,7 +46,7 @@ def test_one_event_in_and_one_out() -> None:
     )
 
 
-def test_a_union_hears_either() -> None:
+def test_a_union_accepts_either_event() -> None:
     def charge(event: A | B) -> None: ...
 
     assert _read(charge).parameters == (Parameter("event", (A, B), is_list=False),)
@@ -62,7 +62,7 @@ def test_two_parameters_are_a_join_and_keep_their_order() -> None:
     ]
 
 
-def test_a_list_hears_all_of_a_fan_out() -> None:
+def test_a_list_receives_all_of_a_fan_out() -> None:
     def charge(events: list[A | B], more: typing.List[C]) -> None: ...
 
     assert _read(charge).parameters == (
@@ -84,7 +84,7 @@ def test_annotations_may_carry_more_than_the_type() -> None:
     assert _read(charge).emission == Emission((B,), (), optional=True)
 
 
-def test_a_class_hears_what_its_call_hears() -> None:
+def test_a_class_receives_what_its_call_receives() -> None:
     class Charge:
         def __call__(self, event: A, ctx: Context) -> B: ...  # type: ignore[empty-body]
 
@@ -214,7 +214,7 @@ def test_any_other_signature_is_refused_and_the_step_is_named(function: Callable
         _read(function)
 
 
-def test_an_annotation_that_is_no_python_is_refused() -> None:
+def test_an_annotation_that_is_not_python_is_refused() -> None:
     def charge(event: A) -> None: ...
 
     charge.__annotations__["event"] = "A |"

@@ -64,7 +64,7 @@ class Troupe:
         return [(a.supervisor, a.to, a.failed) for a in self.told if isinstance(a, Escalated)]
 
 
-def test_five_restarts_in_thirty_seconds_are_borne_the_sixth_is_handed_up_and_the_step_begins_anew() -> None:
+def test_five_restarts_in_thirty_seconds_are_allowed_the_sixth_escalates_and_the_step_restarts() -> None:
     troupe = Troupe()
     while not troupe.escalations:
         troupe.crashes("first")
@@ -76,7 +76,7 @@ def test_five_restarts_in_thirty_seconds_are_borne_the_sixth_is_handed_up_and_th
     assert troupe.up == {("first", 0), ("first", 1), ("second", 0)}
 
 
-def test_a_step_that_is_handed_up_a_fourth_time_within_a_minute_fails_its_pipeline_until_it_is_restarted() -> None:
+def test_a_step_that_escalates_a_fourth_time_within_a_minute_fails_its_pipeline_until_it_is_restarted() -> None:
     troupe = Troupe()
     while not troupe.tree.failed:
         troupe.crashes("first")
@@ -90,7 +90,7 @@ def test_a_step_that_is_handed_up_a_fourth_time_within_a_minute_fails_its_pipeli
     assert troupe.tree.failed == ""
 
 
-def test_a_pipeline_that_is_one_for_all_starts_its_other_steps_anew_with_the_one_that_gave_up() -> None:
+def test_a_pipeline_that_is_one_for_all_restarts_its_other_steps_with_the_one_that_gave_up() -> None:
     troupe = Troupe(top=replace(AT_ONCE, strategy="one_for_all"), first=replace(AT_ONCE, intensity=0))
     troupe.told.clear()
     before = troupe.tree.steps["second"].node.children["0"].since_us
@@ -123,7 +123,7 @@ def test_a_temporary_step_that_gives_up_leaves_the_others_alone() -> None:
         ("permanent", How.NORMAL, False),
     ],
 )
-def test_a_step_whose_last_worker_is_not_replaced_is_told_of_once(
+def test_a_step_whose_last_worker_is_not_replaced_is_reported_once(
     child: ChildTypeName, how: How, alarmed: bool
 ) -> None:
     troupe = Troupe(first=replace(AT_ONCE, child=child))
@@ -136,7 +136,7 @@ def test_a_step_whose_last_worker_is_not_replaced_is_told_of_once(
     assert len(troupe.escalations) == alarmed
 
 
-def test_starts_that_fail_are_told_of_after_five_in_a_row_and_tried_for_ever() -> None:
+def test_starts_that_fail_are_reported_after_five_in_a_row_and_retried_without_limit() -> None:
     troupe = Troupe(never_up="second")
     for _ in range(1000):
         troupe.crashes("second", How.UNSTARTED)

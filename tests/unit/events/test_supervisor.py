@@ -69,7 +69,7 @@ class World:
     ("strategy", "follows"),
     [("one_for_one", "+b"), ("one_for_all", "-c -a +a +b +c"), ("rest_for_one", "-c +b +c")],
 )
-def test_a_strategy_ends_in_reverse_order_and_starts_in_order_exactly_whom_it_names(
+def test_a_strategy_stops_its_children_in_reverse_order_and_starts_them_in_order(
     strategy: StrategyName, follows: str
 ) -> None:
     world = World(replace(AT_ONCE, strategy=strategy))
@@ -103,7 +103,7 @@ def test_no_child_is_started_before_all_stopping_children_are_gone() -> None:
         ("temporary", How.ORDERED, True),
     ],
 )
-def test_the_type_of_a_child_and_how_it_ended_say_whether_it_is_started_again(
+def test_the_type_of_a_child_and_how_it_ended_decide_whether_it_is_restarted(
     child: str, how: How, *, again: bool
 ) -> None:
     world = World(replace(AT_ONCE, child=child))  # type: ignore[arg-type]  # the names of the table
@@ -114,7 +114,7 @@ def test_the_type_of_a_child_and_how_it_ended_say_whether_it_is_started_again(
     assert (how in RESTARTED[world.node.policy.child]) is again
 
 
-def test_waits_double_with_jitter_up_to_their_limit_and_begin_anew_after_a_minute_of_health() -> None:
+def test_waits_double_with_jitter_up_to_their_limit_and_start_again_after_a_healthy_minute() -> None:
     world = World(Supervision(intensity=1000), "a")
     for _ in range(12):
         world.ends("a")
@@ -127,7 +127,7 @@ def test_waits_double_with_jitter_up_to_their_limit_and_begin_anew_after_a_minut
     assert world.restarts[-1].wait_us <= 0.2 * SECOND
 
 
-def test_a_child_that_had_got_something_done_is_started_again_without_a_wait() -> None:
+def test_a_child_that_had_done_some_work_is_restarted_without_a_wait() -> None:
     world = World(Supervision(intensity=1000), "a")
     for _ in range(5):
         world.ends("a")
@@ -148,7 +148,7 @@ def test_what_does_not_count_never_escalates(how: How) -> None:
     assert (world.escalated, world.up, how in COUNTED) == (0, "a", False)
 
 
-def test_giving_up_ends_all_children_and_a_start_begins_anew() -> None:
+def test_giving_up_stops_all_children_and_a_start_resets_the_counters() -> None:
     world = World(replace(AT_ONCE, intensity=1))
     world.ends("b")
     world.log.clear()
@@ -160,7 +160,7 @@ def test_giving_up_ends_all_children_and_a_start_begins_anew() -> None:
     assert (world.up, world.node.gave_up) == ("abc", "")
 
 
-def test_a_crash_loop_cannot_reset_its_own_counter_by_taking_its_supervisor_along() -> None:
+def test_a_crash_loop_that_kills_its_supervisor_too_does_not_reset_its_counter() -> None:
     policy = replace(AT_ONCE, intensity=3)
     world = World(policy, "a")
     for crash in range(4):
@@ -230,7 +230,7 @@ def test_every_child_that_should_run_comes_back_and_the_same_history_gives_the_s
     "wrong",
     [{"strategy": "all"}, {"child": "eternal"}, {"intensity": -1}, {"period_seconds": 0}, {"healthy_seconds": -1.0}],
 )
-def test_a_policy_that_cannot_be_is_refused_where_it_is_written(wrong: dict[str, object]) -> None:
+def test_an_invalid_policy_is_refused_where_it_is_declared(wrong: dict[str, object]) -> None:
     with pytest.raises(PipelineInvalid, match=next(iter(wrong))):
         Supervision(**wrong)  # type: ignore[arg-type]  # that is the test
 
