@@ -36,6 +36,7 @@ from .graph import Graph
 from .graph_builder import graph_of
 from .signature import read_signature
 from .step import DEFAULT_TIMEOUT_SECONDS, Resources, Step, call_style
+from .step_references import compensated_step, handled_steps
 
 __all__ = ["Pipeline"]
 
@@ -159,7 +160,7 @@ class Pipeline:
         Raises: `PipelineInvalid` if a step is unknown, or if the signature is invalid.
         """
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
-        names = frozenset(name for step in steps for name in self._handled(step))
+        names = frozenset(name for step in steps for name in handled_steps(self.name, self.steps, step))
 
         def add(code: F) -> F:
             self._add(
@@ -190,7 +191,7 @@ class Pipeline:
         Raises: `PipelineInvalid` if the step is unknown or has a compensation, or if the signature differs.
         """
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
-        compensated = self._compensated(step)
+        compensated = compensated_step(self.name, self.steps, step)
 
         def add(code: F) -> F:
             policy = UNTIL_DONE if retry is None else retry_policy(retry)
@@ -295,41 +296,6 @@ class Pipeline:
         for models in (*(parameter.models for parameter in signature.parameters), signature.emission.models):
             self._register(models)
         self.steps[step_name] = step
-
-    def _names_of(self, step: Callable[..., Any] | str, decorator: str = "on_error") -> list[str]:
-        """The names that a step was added under: not always that of its function, and sometimes several."""
-        names = [name for name, known in self.steps.items() if step in (name, known.target)]
-        if not names:
-            shown = step if isinstance(step, str) else getattr(step, "__name__", repr(step))
-            known = ", ".join(self.steps) or "none"
-            msg = f"{decorator}({shown}): pipeline {self.name} has no such step (known: {known})"
-            hint = f"; write @{self.name}.on_error() for the failures of all steps" if decorator == "on_error" else ""
-            raise PipelineInvalid(f"{msg}{hint}")
-        return names
-
-    def _handled(self, step: Callable[..., Any] | str) -> list[str]:
-        """The steps whose failures a handler receives; the failure of a compensation goes to an operator instead."""
-        names = self._names_of(step)
-        compensation = next((name for name in names if self.steps[name].compensates is not None), None)
-        if compensation is not None:
-            raise PipelineInvalid(
-                f"on_error({compensation}): that is a compensation, and its failure waits for an operator instead of "
-                "being handled: to be told of it, add a step with a parameter of CompensationBlocked"
-            )
-        return names
-
-    def _compensated(self, step: Callable[..., Any] | str) -> str:
-        """The one step that a compensation is for."""
-        names = self._names_of(step, "compensate")
-        if len(names) > 1:
-            raise PipelineInvalid(f"compensate: {', '.join(names)} are one function: name the step, as a text")
-        name = names[0]
-        if self.steps[name].compensates is not None:
-            raise PipelineInvalid(f"compensate({name}): that is a compensation itself; it is tried until it succeeds")
-        other = next((known.name for known in self.steps.values() if known.compensates == name), None)
-        if other is not None:
-            raise PipelineInvalid(f"compensate({name}): {other} compensates it already; do both in one")
-        return name
 
     def _breaker(self, breaker: Breaker | str | bool) -> Breaker | None:  # noqa: FBT001 - what `step` was given
         """A step's breaker; steps that name the same dependency share one, so they must agree on its settings."""

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -39,6 +40,10 @@ def sink(event: A) -> None:
     """
 
 
+def _from_shop(webhook: Webhook) -> B:
+    return B()
+
+
 def _pipeline() -> Pipeline:
     return Pipeline("orders")
 
@@ -50,6 +55,29 @@ def test_a_step_is_returned_as_it_was_and_has_its_defaults() -> None:
     assert (step.name, step.target, step.description, step.is_class) == ("sink", sink, "Swallow it.", False)
     assert (step.retry, step.timeout_seconds, step.replicas, step.concurrency) == (Retry(), 60.0, 1, 16)
     assert list(pipeline.registry) == [StepFailed, A]
+
+
+def test_a_declaration_keeps_what_was_declared_up_to_it() -> None:
+    pipeline = _pipeline()
+    pipeline.step(sink)
+    before = pipeline.declaration
+    pipeline.step(name="later")(sink)
+    pipeline.webhook("shop", verify=Trusting())(_from_shop)
+    assert (before.name, list(before.steps), list(before.endpoints)) == ("orders", ["sink"], [])
+    assert before.events == (StepFailed, A)
+    after = pipeline.declaration
+    assert (list(after.steps), list(after.endpoints)) == (["sink", "later"], ["shop"])
+    assert after.events == (StepFailed, A, B)
+
+
+def test_a_declaration_cannot_be_changed() -> None:
+    pipeline = _pipeline()
+    pipeline.step(sink)
+    declaration: Any = pipeline.declaration
+    with pytest.raises(FrozenInstanceError):
+        declaration.name = "other"
+    with pytest.raises(TypeError):
+        declaration.steps["other"] = pipeline.steps["sink"]
 
 
 def test_options_become_policies() -> None:
