@@ -1,7 +1,7 @@
-"""Every error that ensue raises on purpose: one root, and names that say whose fault it is.
+"""The errors that ensue raises: one base class, and names that say what is wrong.
 
-A message is one or two sentences: what is wrong, then what to do. No error here knows of HTTP or of exit codes;
-the gateway's `problems.py` maps them.
+Rules: a message is one or two sentences, what is wrong and what to do. HTTP statuses and exit codes are not here: the
+gateway maps errors to them.
 """
 
 __all__ = [
@@ -34,21 +34,21 @@ __all__ = [
 
 
 class EnsueError(Exception):
-    """The root of every error that ensue raises on purpose."""
+    """The base of all errors that ensue raises."""
 
 
 class PipelineInvalid(EnsueError):
-    """A pipeline is declared wrongly: the author of the pipeline mends it."""
+    """The declaration of a pipeline is invalid; its author has to fix it."""
 
 
 class TargetInvalid(EnsueError):
-    """A TARGET on the command line names no pipeline: the caller mends it."""
+    """A TARGET on the command line does not name a pipeline; the caller has to fix it."""
 
 
 class EventInvalid(EnsueError):
-    """The data of an event does not fit its model: the sender mends it.
+    """The data of an event does not fit its model; the sender has to fix it.
 
-    `problems` holds one mapping a fault: `field` (dotted path), `expected` (what was asked for) and `got`.
+    problems: one mapping for each invalid field: `field` (a dotted path), `expected` and `got`.
     """
 
     def __init__(self, message: str, problems: list[dict[str, str]] | None = None) -> None:
@@ -61,19 +61,22 @@ class EventTypeUnknown(EventInvalid):
 
 
 class DeliveryConflict(EventInvalid):
-    """The sender's id was used before for another body: the sender mends it."""
+    """The sender's id was used before with another body; the sender has to fix it."""
 
 
 class CodecError(EnsueError):
-    """Bytes that are no ensue message, or a message over the limits."""
+    """Bytes that are not a message of ensue, or are over its limits."""
 
 
 class GiveUp(EnsueError):
-    """Raised by a step to say that no retry can help: the delivery fails at once, whatever the retry policy."""
+    """Raised by a step if no retry can help: the delivery fails at once, whatever its retry policy says."""
 
 
 class Overloaded(EnsueError):
-    """The engine is at its high-water mark or is draining; `retry_after_seconds` says when to come back."""
+    """The engine is at its high-water mark, or is draining.
+
+    retry_after_seconds: when to try again.
+    """
 
     def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
         super().__init__(message)
@@ -85,23 +88,23 @@ class RunUnknown(EnsueError):
 
 
 class RunFinished(EnsueError):
-    """The run is over already: there is nothing left to cancel."""
+    """The run has finished: there is nothing to cancel."""
 
 
 class RunCancelled(EnsueError):
-    """The run was cancelled: none of its dead letters is run again by itself."""
+    """The run was cancelled, so its dead letters cannot be redriven one by one."""
 
 
 class RunPastPivot(EnsueError):
-    """The run is past its point of no return: it cannot be cancelled any more."""
+    """The run is past its pivot: it cannot be cancelled any more."""
 
 
 class LetterUnknown(EnsueError):
-    """No dead letter has this id, or what was asked cannot be done to it."""
+    """No dead letter has this id, or the operation is not possible for it."""
 
 
 class LetterClosed(EnsueError):
-    """The dead letter is settled already: it was redriven or discarded."""
+    """The dead letter was redriven or discarded before."""
 
 
 class BreakerUnknown(EnsueError):
@@ -109,15 +112,15 @@ class BreakerUnknown(EnsueError):
 
 
 class SignatureInvalid(EnsueError):
-    """A delivery that is not genuine, or that nobody can tell to be: the sender mends it."""
+    """A webhook delivery is not genuine, or cannot be verified; the sender has to fix it."""
 
 
 class SecretMissing(EnsueError):
-    """A secret is not set, empty or not in the form that its scheme asks for: the operator mends it."""
+    """A secret is missing, empty or not in the form of its scheme; the operator has to fix it."""
 
 
 class AddressUnavailable(EnsueError):
-    """The gateway cannot or must not listen at an address: the operator mends it."""
+    """The gateway cannot or must not listen at an address; the operator has to fix it."""
 
 
 class LogUnavailable(EnsueError):
@@ -133,11 +136,11 @@ class LogNewer(LogUnavailable):
 
 
 class LogCorrupt(LogUnavailable):
-    """The store holds bytes that its own checksums or invariants deny."""
+    """The store has bytes that contradict its checksums or invariants."""
 
 
 class StaleEpoch(EnsueError):
-    """Another owner has taken the log over: this one must stop and commit nothing more."""
+    """Another owner has taken over the log: this one must stop, and can commit nothing more."""
 
 
 class RayUnavailable(EnsueError):

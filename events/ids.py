@@ -1,8 +1,8 @@
-"""Identifiers: UUIDv7 for what begins (RFC 9562), a derived id for what ensues.
+"""Ids: a UUIDv7 (RFC 9562) for what comes from outside, a derived id for what a step emits.
 
-Rules: an id is 16 bytes inside ensue and the usual 36 characters outside. Nothing here reads a clock or a source of
-randomness: both come in. A derived id is the same whenever the same step emits the same index from the same input,
-so a step that runs twice emits once.
+Rules: an id is 16 bytes inside ensue and the usual 36 characters outside. The time and the random bytes are arguments.
+A derived id is the same whenever the same step emits the same index from the same input, so a step that runs twice
+emits once.
 """
 
 from hashlib import blake2b
@@ -22,13 +22,13 @@ def uuid7(time_ms: int, randomness: bytes) -> bytes:
 
 
 def derived_id(cause: bytes, step: str, index: int) -> bytes:
-    """The id of the event that `step` emits at `index` on hearing `cause` (its time is the cause's)."""
+    """The id of the event that `step` emits at `index` when it receives `cause`; its time is that of the cause."""
     digest = blake2b(b"%b%b\x00%d" % (cause, step.encode(), index), digest_size=10).digest()
     return _stamp(cause[:6], digest)
 
 
 def idempotency_key(run_id: bytes, step: str, inputs: bytes) -> str:
-    """The key that every attempt of one delivery shares: 32 hexadecimal digits."""
+    """The key that all attempts of one delivery share: 32 hexadecimal digits."""
     return blake2b(b"%b%b\x00%b" % (run_id, step.encode(), inputs), digest_size=16).hexdigest()
 
 
@@ -37,7 +37,7 @@ def _stamp(time_bytes: bytes, rest: bytes) -> bytes:
 
 
 def time_ms_of(identifier: bytes) -> int:
-    """Milliseconds since the epoch that a UUIDv7 carries."""
+    """The time in a UUIDv7, in milliseconds since the epoch."""
     return int.from_bytes(identifier[:6], "big")
 
 
@@ -48,7 +48,10 @@ def format_id(identifier: bytes) -> str:
 
 
 def parse_id(text: str) -> bytes:
-    """The bytes of an id written as text; `EnsueError` where it is none."""
+    """The bytes of an id in its text form.
+
+    Raises: `EnsueError` if the text is not an id.
+    """
     try:
         raw = bytes.fromhex(text.replace("-", ""))
     except ValueError:
@@ -60,8 +63,11 @@ def parse_id(text: str) -> bytes:
 
 
 def check_id(value: str, field: str, longest: int = LONGEST_ID) -> str:
-    """An id from a sender, or `EventInvalid`: it is not empty or blank, printable, and not over-long."""
+    """Check an id from a sender: it must be printable, not blank, and at most `longest` characters.
+
+    Raises: `EventInvalid` if it is not.
+    """
     if not value.strip() or len(value) > longest or not value.isprintable():
-        fault = {"field": field, "expected": f"1 to {longest} printable characters, not blank", "got": value[:60]}
-        raise EventInvalid(f"{field} is no usable id: {fault['expected']}.", [fault])
+        problem = {"field": field, "expected": f"1 to {longest} printable characters, not blank", "got": value[:60]}
+        raise EventInvalid(f"{field} is no usable id: {problem['expected']}.", [problem])
     return value
