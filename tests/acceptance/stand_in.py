@@ -1,7 +1,8 @@
-"""A stand-in for an engine: it accepts events into a memory log, durably nowhere, and runs no step.
+"""A stand-in for an engine: it accepts events into a memory log and runs no step.
 
-It is for measuring the gateway by itself and for trying its edges (`fail_with`, `hold`, any state); whoever wants steps
-to run in a test uses `ensue.testing`. What an operator does to it is kept in `done`, and changes its log as it would.
+Rules: it serves tests of the gateway alone, with failures and delays on demand (`fail_with`, `hold`, any state).
+Operator actions are recorded in `done` and change its log as an engine would. Tests that run steps use
+`ensue.testing`.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ class Redriven(NamedTuple):
 
 
 class StandInEngine:
-    """hold: `accept` waits until it is set. fail_with: what `accept` raises. said: the state that it says it is in."""
+    """An engine without steps. `accept` waits for `hold` and raises `fail_with`; `said` is the reported state."""
 
     durability = "memory"
 
@@ -154,7 +155,7 @@ class StandInEngine:
     async def discard_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
         return self._settle_all(wanted, limit, "discarded", who)
 
-    def bury(self, letter: DeadLetter) -> None:
+    def add_dead_letter(self, letter: DeadLetter) -> None:
         """Put a dead letter into the log."""
         self.log.commit(Batch(self._epoch, dead=[letter]))
 
