@@ -42,6 +42,7 @@ __all__ = ["Gateway", "create_app"]
 
 _log = logging.getLogger("ensue.gateway")
 _WEBHOOK_PREFIX = "/hooks/"
+_DESCRIPTION = "Webhooks and events in; runs, dead letters, circuit breakers and pipelines for operators."
 _PROBLEM_BY_STATUS = {
     404: ("not-found", "There is no such path; /openapi.json lists all paths."),
     405: ("method-not-allowed", "This path does not accept this method; see the Allow header."),
@@ -116,6 +117,7 @@ def create_app(
         TrustedHosts(settings.allowed_hosts),
         queries,
         title="ensue",
+        description=_DESCRIPTION,
         version=version,
         docs_url=None,
         redoc_url=None,

@@ -19,7 +19,7 @@ def audit_router(queries: LogQueries) -> APIRouter:
         subject: Annotated[
             str | None, Query(description="only rows about this dead letter, run, breaker or pipeline")
         ] = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        limit: Annotated[int, Query(ge=1, le=1000, description="the largest number of rows")] = 100,
     ) -> AuditListOut:
         rows = queries.reader().audit(subject=subject, limit=limit)
         return AuditListOut(audit=[AuditOut.of(row) for row in rows])

@@ -46,11 +46,11 @@ def dead_router(engine: EnginePort, queries: LogQueries) -> APIRouter:
         error: Annotated[str | None, Query(description="only this exception type", examples=["ValueError"])] = None,
         event_type: Annotated[str | None, Query(description="only events of this type")] = None,
         run_id: Annotated[str | None, Query(description="only dead letters of this run")] = None,
-        state: Annotated[StateFilter, Query(description="redriven and discarded dead letters are kept")] = "open",
+        state: Annotated[StateFilter, Query(description="only dead letters in this state")] = "open",
         before: Annotated[AwareDatetime | None, Query(description="only dead letters older than this time")] = None,
         after: Annotated[AwareDatetime | None, Query(description="only dead letters since this time")] = None,
         cursor: Annotated[str | None, Query(description="next_cursor from the previous page")] = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        limit: Annotated[int, Query(ge=1, le=500, description="the largest number of dead letters on the page")] = 50,
     ) -> LettersOut:
         equal = {"pipeline": pipeline, "step": step, "kind": kind, "error": error, "event_type": event_type}
         last = None if cursor is None else _id("cursor", cursor, "next_cursor from the previous page")

@@ -20,6 +20,7 @@ _CODES = {
     413: "The body is too large",
     415: "The content type is not accepted, or the body is compressed",
     422: "The event is invalid, its type is unknown, or its id was used before with other content",
+    431: "The request line and the headers are too large",
     500: "The function of the webhook failed",
     503: "The engine is not ready or overloaded, or the commit took too long; see Retry-After",
 }

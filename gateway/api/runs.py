@@ -35,7 +35,7 @@ def runs_router(engine: EnginePort, queries: LogQueries) -> APIRouter:
             list[StatusName] | None, Query(description="only runs in this status; may be repeated")
         ] = None,
         cursor: Annotated[str | None, Query(description="next_cursor from the previous page")] = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        limit: Annotated[int, Query(ge=1, le=500, description="the largest number of runs on the page")] = 50,
     ) -> RunsOut:
         statuses = None if status is None else [Status[name.upper()] for name in status]
         before = None if cursor is None else _read_cursor(cursor)
@@ -61,7 +61,7 @@ def runs_router(engine: EnginePort, queries: LogQueries) -> APIRouter:
     async def cancel_run(run_id: str, caller: Caller) -> RunOut:
         row = await run_in_threadpool(queries.row, run_id)
         if not Status(row.status).live:
-            raise RunFinished(f"the run is {Status(row.status).wire}: there is nothing to cancel")
+            raise RunFinished(f"the run has ended with status {Status(row.status).wire}: there is nothing to cancel")
         try:
             await engine.cancel(row.run_id, who=caller)
         except RunUnknown:
@@ -73,7 +73,8 @@ def runs_router(engine: EnginePort, queries: LogQueries) -> APIRouter:
         row = await run_in_threadpool(queries.row, run_id)
         if row.status not in _RETRYABLE:
             raise refuse(
-                "conflict", f"The run is {Status(row.status).wire}: only a failed or cancelled run can be retried."
+                "conflict",
+                f"The run has status {Status(row.status).wire}: only a failed or cancelled run can be retried.",
             )
         await engine.retry(row.run_id, who=caller)
         return RunOut.of(await run_in_threadpool(queries.row, run_id))

@@ -47,12 +47,12 @@ def _model(pipeline: "Pipeline", name: str | None) -> "type[Event]":
     if name in known:
         return pipeline.registry[name]
     close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     if name in pipeline.registry:
         message = f"--event {name}: no step of pipeline {pipeline.name} hears it"
     else:
         message = f"--event {name[:80]}: pipeline {pipeline.name} has no such event type"
-    raise EventTypeUnknown(f"{message}; {hint}it hears {', '.join(known) or 'nothing'}")
+    raise EventTypeUnknown(f"{message}{hint}; it hears {', '.join(known) or 'nothing'}")
 
 
 def _triggers(pipeline: "Pipeline") -> list[str]:

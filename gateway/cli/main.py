@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 runs_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(runs_app, name="runs", help="List, show, watch, cancel and retry runs.")
@@ -54,6 +54,7 @@ class RunStatus(StrEnum):
     NEEDS_MIGRATION = "needs_migration"
 
 
+_FORMATS = ", ".join(form.value for form in GraphFormat)
 _STATUSES = ", ".join(status.value for status in RunStatus)
 
 
@@ -146,7 +147,9 @@ def check(target: Target, as_json: AsJson = False) -> None:
 @app.command(short_help="Write the graph of a pipeline.")
 def graph(
     target: Target,
-    form: Annotated[GraphFormat, typer.Option("--format", help="The output format.")] = GraphFormat.MERMAID,
+    form: Annotated[
+        GraphFormat, typer.Option("--format", metavar="FORMAT", help=f"The format: {_FORMATS}.")
+    ] = GraphFormat.MERMAID,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file instead of stdout.")
     ] = None,
@@ -197,7 +200,7 @@ def show_run(run_id: RunId, url: Url = None, store: OptionalStore = None, as_jso
         raise typer.Exit(runs.show_run(source, run_id, as_json=as_json))
 
 
-@runs_app.command("watch")
+@runs_app.command("watch", short_help="Follow a run until it ends.")
 def watch_run(
     run_id: Annotated[
         str | None, typer.Argument(metavar="RUN_ID", help="The run; the newest if omitted.", show_default=False)
@@ -213,7 +216,7 @@ def watch_run(
         raise typer.Exit(runs.watch_run(source, run_id, as_json=as_json))
 
 
-@runs_app.command("cancel")
+@runs_app.command("cancel", short_help="Cancel a run.")
 def cancel_run(run_id: RunId, url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
     """Cancel a run: it starts no further step, and its compensations run."""
     from .commands import runs
@@ -222,7 +225,7 @@ def cancel_run(run_id: RunId, url: Url = None, store: OptionalStore = None, as_j
         raise typer.Exit(runs.act(source, "cancel", run_id, as_json=as_json))
 
 
-@runs_app.command("retry")
+@runs_app.command("retry", short_help="Retry a run that failed or was cancelled.")
 def retry_run(run_id: RunId, url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
     """Retry a run that failed or was cancelled; finished steps are not repeated."""
     from .commands import runs

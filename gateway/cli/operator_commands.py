@@ -113,7 +113,7 @@ def list_dead(  # noqa: PLR0917 - options, which are given by name
         raise typer.Exit(dead.list_dead(source, filters, state.value, cursor, limit, as_json=as_json))
 
 
-@dead_app.command("show")
+@dead_app.command("show", short_help="Show a dead letter with its events and attempts.")
 def show_letter(letter_id: LetterId, url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
     """Show a dead letter: its events, its error with the traceback, its attempts and its audit rows."""
     from .commands import dead
@@ -123,7 +123,7 @@ def show_letter(letter_id: LetterId, url: Url = None, store: OptionalStore = Non
         raise typer.Exit(dead.show(source, letter_id, as_json=as_json))
 
 
-@dead_app.command("redrive")
+@dead_app.command("redrive", short_help="Run one dead letter or many again.")
 def redrive(  # noqa: PLR0913, PLR0917 - as above
     letter_id: OptionalLetterId = None,
     data: Annotated[
@@ -157,7 +157,7 @@ def redrive(  # noqa: PLR0913, PLR0917 - as above
         raise typer.Exit(dead.decide(source, options))
 
 
-@dead_app.command("discard")
+@dead_app.command("discard", short_help="Discard one dead letter or many.")
 def discard(  # noqa: PLR0913, PLR0917 - as above
     letter_id: OptionalLetterId = None,
     pipeline: InPipeline = None,
@@ -230,7 +230,7 @@ def close_breaker(name: BreakerName, url: Url = None, store: OptionalStore = Non
 def restart_pipeline(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)], url: Url = None, as_json: AsJson = False
 ) -> None:
-    """Restart a pipeline, also one that has failed. It resets the restart counters."""
+    """Restart a pipeline, also one that has failed, and reset its restart counters."""
     from .commands.status import restart
     from .sources.operations import operations
 
