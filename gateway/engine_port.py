@@ -23,7 +23,7 @@ class Decided(Protocol):
 
     @property
     def redriven(self) -> int:
-        """How many were redriven or discarded."""
+        """The number of dead letters that were redriven or discarded."""
         ...
 
     @property

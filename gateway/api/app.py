@@ -160,14 +160,14 @@ async def _framework_error(_request: Request, error: Exception) -> Response:
 
 
 async def _invalid_parameters(_request: Request, error: Exception) -> Response:
-    found: list[dict[str, Any]] = list(error.errors()) if isinstance(error, RequestValidationError) else []
+    errors: list[dict[str, Any]] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     faults = [
         {
             "field": ".".join(str(part) for part in fault["loc"][1:]),
             "expected": str(fault["msg"]),
             "got": repr(fault.get("input"))[:60],
         }
-        for fault in found
+        for fault in errors
     ]
     detail = "; ".join(f"{fault['field']}: {fault['expected']}" for fault in faults)
     return _response(refuse("parameter-invalid", detail, *faults).problem)

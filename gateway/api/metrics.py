@@ -133,11 +133,11 @@ class Scrape(Collector):
         readable = GaugeMetricFamily("ensue_log_readable", "1 if the log could be read for this scrape, else 0")
         reader = self.queries.reader_or_none()
         try:
-            found = [] if reader is None else list(_logged(reader))
+            log_metrics = [] if reader is None else list(_logged(reader))
         except EnsueError:
-            found = []
-        readable.add_metric([], float(bool(found)))
-        return [readable, *found]
+            log_metrics = []
+        readable.add_metric([], float(bool(log_metrics)))
+        return [readable, *log_metrics]
 
 
 def step_name(node: Mapping[str, Any]) -> str:

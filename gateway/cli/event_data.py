@@ -100,8 +100,8 @@ def _check_json(text: str, option: str) -> None:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         position = f"line {error.lineno}, column {error.colno}"
-        near = text[error.pos : error.pos + 20].split("\n", maxsplit=1)[0]
-        shown = f", at {near!r}" if near else ", at the end"
+        excerpt = text[error.pos : error.pos + 20].split("\n", maxsplit=1)[0]
+        shown = f", at {excerpt!r}" if excerpt else ", at the end"
         raise EventInvalid(f"{option} is not JSON: {error.msg} ({position}{shown})") from None
     except RecursionError:
         raise EventInvalid(f"{option} is nested too deeply") from None

@@ -165,8 +165,8 @@ def _choose(target: _Target, module: ModuleType) -> Pipeline:
     names: dict[str, Any] = vars(module)
     if target.pipeline:
         return _named(target, names)
-    found = {id(value): name for name, value in reversed(names.items()) if isinstance(value, Pipeline)}
-    known = [name for name in names if name in found.values()]
+    names_by_id = {id(value): name for name, value in reversed(names.items()) if isinstance(value, Pipeline)}
+    known = [name for name in names if name in names_by_id.values()]
     if len(known) == 1:
         pipeline: Pipeline = names[known[0]]
         return pipeline

@@ -49,9 +49,9 @@ def headers_of(delivery: DemoDelivery, secret: str) -> dict[str, str]:
 
 
 def _delivery(kind: str, title: str, sender: str, payload: Mapping[str, Any]) -> DemoDelivery:
-    whole = {**payload, "repository": _REPOSITORY, "sender": {"login": sender, "type": "User"}}
+    complete = {**payload, "repository": _REPOSITORY, "sender": {"login": sender, "type": "User"}}
     guid = str(uuid5(NAMESPACE_URL, title))
-    return DemoDelivery(guid, kind, title, json.dumps(whole).encode())
+    return DemoDelivery(guid, kind, title, json.dumps(complete).encode())
 
 
 def _push(branch: str, sender: str, *commits: dict[str, Any]) -> DemoDelivery:

@@ -164,9 +164,9 @@ class Demo:
 
     def _show_results(self, runs: tuple[RunNow, ...]) -> None:
         self._say("\n   What the pipeline found:")
-        order = ("now", "today", "some day")
+        priorities = ("now", "today", "some day")
         results = [run.result for run in runs if run.result]
-        for result in sorted(results, key=lambda result: order.index(result["priority"])):
+        for result in sorted(results, key=lambda result: priorities.index(result["priority"])):
             style = "bold red" if result["priority"] == "now" else "dim"
             self._say(f"   [{style}]{result['priority']:9}[/] {result['subject']:19} {result['summary']}")
 

@@ -110,14 +110,14 @@ class WebhooksEndpoint:
 
 def endpoints_of(pipelines: Iterable[Pipeline]) -> dict[str, Endpoint]:
     """The webhook endpoints by name. Raises `PipelineInvalid` if two pipelines have one of the same name."""
-    found: dict[str, Endpoint] = {}
+    endpoints_by_name: dict[str, Endpoint] = {}
     for pipeline in pipelines:
         for name, endpoint in pipeline.endpoints.items():
-            if name in found:
-                msg = f"pipelines {found[name].pipeline} and {pipeline.name} both have a webhook {name!r}"
+            if name in endpoints_by_name:
+                msg = f"pipelines {endpoints_by_name[name].pipeline} and {pipeline.name} both have a webhook {name!r}"
                 raise PipelineInvalid(f"{msg}: /hooks/{name} must be unique, so rename one of the two.")
-            found[name] = endpoint
-    return found
+            endpoints_by_name[name] = endpoint
+    return endpoints_by_name
 
 
 def _verify(route: WebhookRoute, headers: Headers, body: bytes, now_seconds: float) -> str | None:

@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from ....events.pipelines.check import Finding
     from ....events.pipelines.pipeline import Pipeline
 
-__all__ = ["FORMATS", "check_pipeline", "print_findings", "refuse_errors", "write_graph"]
-
-FORMATS = ("mermaid", "json", "dot", "svg")
+__all__ = ["check_pipeline", "print_findings", "refuse_errors", "write_graph"]
 
 
 def check_pipeline(target: str, *, as_json: bool) -> int:
@@ -41,7 +39,7 @@ def refuse_errors(pipeline: "Pipeline") -> None:
 
 
 def write_graph(target: str, form: str, output: Path | None) -> int:
-    """Write the graph in one of `FORMATS`."""
+    """Write the graph as mermaid, json, dot or svg. Stops the command if the file cannot be written."""
     from ....events.drawing import text as draw
     from ..target import load
 

@@ -40,7 +40,7 @@ class DeadOptions:
     data: str | None = None
 
 
-def filter_of(  # noqa: PLR0917 - the options, in their options
+def filter_of(  # noqa: PLR0917 - the options, in their order
     pipeline: str | None,
     step: str | None,
     kind: str | None,
@@ -262,8 +262,8 @@ def _print_attempts(attempts: "Sequence[AttemptOut]") -> None:
         number = f"attempt {attempt.number}" if attempt.number else "no attempt"
         style = {"done": "green", "failed": "red", "crashed": "red"}.get(attempt.outcome, "cyan")
         error = f"{attempt.error}: {attempt.message}" if attempt.error else ""
-        said = Text.assemble(plain(" ".join(error.split())), (_took(attempt), "dim"))
-        table.add_row(f"  {number}", _local(attempt.started), Text(attempt.outcome, style=style), said)
+        note = Text.assemble(plain(" ".join(error.split())), (_took(attempt), "dim"))
+        table.add_row(f"  {number}", _local(attempt.started), Text(attempt.outcome, style=style), note)
     stdout().print(table)
 
 

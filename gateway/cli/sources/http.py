@@ -80,8 +80,8 @@ class _HttpWatch:
 
 def frame_of(run: RunDetailOut, graph: Graph | None) -> Frame:
     """The frame of a picture of a run, from its document."""
-    order = [] if graph is None else causal_order(graph, run.trigger_type)
-    lines = {name: StepLine(name, waits_for(graph, name)) for name in order}
+    names = [] if graph is None else causal_order(graph, run.trigger_type)
+    lines = {name: StepLine(name, waits_for(graph, name)) for name in names}
     for step in run.steps:
         _fill(lines.setdefault(step.name, StepLine(step.name)), step, run)
     finished_us = None if run.finished is None else _micros(run.finished)

@@ -103,14 +103,14 @@ class StoreOperations:
         return {name for one in newest.values() for name in _breaker_names(one.pipeline, one.definition)}
 
     def _all(self, wanted: DeadFilter, limit: int | None) -> list[DeadLetter]:
-        found: list[DeadLetter] = []
-        while limit is None or len(found) < limit:
-            most = _PAGE if limit is None else min(_PAGE, limit - len(found))
-            page = self._reader.dead(wanted, after=found[-1].letter_id if found else None, limit=most)
+        letters: list[DeadLetter] = []
+        while limit is None or len(letters) < limit:
+            size = _PAGE if limit is None else min(_PAGE, limit - len(letters))
+            page = self._reader.dead(wanted, after=letters[-1].letter_id if letters else None, limit=size)
             if not page:
                 break
-            found += page
-        return found
+            letters += page
+        return letters
 
     def _refused(self, what: str, then: str) -> WrongUse:
         serve = f"ensue serve TARGET --store {self._store}"

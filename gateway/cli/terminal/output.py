@@ -174,5 +174,5 @@ def print_error(error: "ErrorOut") -> None:
 
 def place_of(trace: str) -> str:
     """The last place in a traceback, as file:line."""
-    found: Sequence[tuple[str, str]] = _PLACE.findall(trace)
-    return ":".join(found[-1]) if found else ""
+    places: Sequence[tuple[str, str]] = _PLACE.findall(trace)
+    return ":".join(places[-1]) if places else ""

@@ -29,10 +29,10 @@ def print_rows(names: Sequence[str], rows: "Sequence[Sequence[Text]]", notes: "S
     if is_terminal:
         _narrow(widths, console.width)
     console.print(_line(head, widths, Text("" if is_terminal else note, style="dim")), soft_wrap=True)
-    for row, said in zip(rows, notes, strict=True):
-        console.print(_line(row, widths, Text() if is_terminal else said), soft_wrap=True)
-        if is_terminal and said.plain:
-            console.print(Text.assemble("  ", said), no_wrap=True, overflow="ellipsis")
+    for row, text in zip(rows, notes, strict=True):
+        console.print(_line(row, widths, Text() if is_terminal else text), soft_wrap=True)
+        if is_terminal and text.plain:
+            console.print(Text.assemble("  ", text), no_wrap=True, overflow="ellipsis")
 
 
 def _narrow(widths: list[int], most: int) -> None:
@@ -42,7 +42,7 @@ def _narrow(widths: list[int], most: int) -> None:
         widths[widest] = max(_LEAST, widths[widest] - over)
 
 
-def _line(cells: "Sequence[Text]", widths: Sequence[int], said: "Text") -> "Text":
+def _line(cells: "Sequence[Text]", widths: Sequence[int], text: "Text") -> "Text":
     from rich.text import Text
 
     line = Text()
@@ -51,6 +51,6 @@ def _line(cells: "Sequence[Text]", widths: Sequence[int], said: "Text") -> "Text
         fitted.truncate(width, overflow="ellipsis", pad=True)
         line.append_text(fitted)
         line.append(" " * _GAP)
-    line.append_text(said)
+    line.append_text(text)
     line.rstrip()
     return line

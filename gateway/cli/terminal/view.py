@@ -51,8 +51,8 @@ class LiveView(View):
 
     def __init__(self, console: Console) -> None:
         self._spinner = Spinner("dots", style="cyan")
-        self._said = ""
-        self._since = time.monotonic()
+        self._message = ""
+        self._message_began = time.monotonic()
         self._frame: Frame | None = None
         self._live = Live(
             get_renderable=self._picture, console=console, refresh_per_second=_PER_SECOND, redirect_stdout=False
@@ -65,24 +65,24 @@ class LiveView(View):
     def __exit__(self, *_: object) -> None:
         if self._frame is None:
             self._live.transient = True
-        self._said = ""
+        self._message = ""
         self._live.stop()
 
     def say(self, what: str) -> None:
-        self._said, self._since = what, time.monotonic()
+        self._message, self._message_began = what, time.monotonic()
 
     def show(self, frame: Frame) -> None:
         if self._frame is None:
-            self._said = ""
+            self._message = ""
         self._frame = frame
 
     def _picture(self) -> RenderableType:
         parts: list[RenderableType] = []
         if self._frame is not None:
             parts.append(picture(self._frame, time.time_ns() // 1000, self._live.console.width))
-        if self._said:
-            elapsed = duration_ticking(time.monotonic() - self._since)
-            self._spinner.update(text=Text.assemble(self._said, ("  " + elapsed, "dim")))
+        if self._message:
+            elapsed = duration_ticking(time.monotonic() - self._message_began)
+            self._spinner.update(text=Text.assemble(self._message, ("  " + elapsed, "dim")))
             parts.append(self._spinner)
         return Group(*parts)
 
@@ -92,7 +92,7 @@ class PlainView(View):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said: dict[str, tuple[StepPhase, int]] = {}
+        self._printed: dict[str, tuple[StepPhase, int]] = {}
         self._printed_at: dict[str, float] = {}
         self._has_begun = False
         self._has_run = False
@@ -109,12 +109,12 @@ class PlainView(View):
         now = time.monotonic()
         for step in frame.steps:
             if self._has_news(step, now):
-                self._said[step.name] = (step.phase, step.done)
+                self._printed[step.name] = (step.phase, step.done)
                 self._printed_at[step.name] = now
                 self._print(line(step, frame, time.time_ns() // 1000))
 
     def _has_news(self, step: StepLine, now: float) -> bool:
-        phase, done = self._said.get(step.name, (StepPhase.PENDING, 0))
+        phase, done = self._printed.get(step.name, (StepPhase.PENDING, 0))
         if step.phase is not phase:
             return True
         return step.done != done and now - self._printed_at.get(step.name, 0.0) >= _LINE_SECONDS
