@@ -59,8 +59,8 @@ class StandInEngine:
         self.log = MemoryLog()
         self.accepted: list[tuple[str, Event, str | None]] = []
         self.done: list[tuple[Any, ...]] = []
-        self.circuits: dict[str, BreakerView] = {}
-        self.branches: list[dict[str, Any]] = []
+        self.breaker_views: dict[str, BreakerView] = {}
+        self.tree_children: list[dict[str, Any]] = []
         self._epoch = self.log.acquire("stand-in")
 
     async def __aenter__(self) -> Self:
@@ -120,11 +120,11 @@ class StandInEngine:
         self._change(run_id, Status.RUNNING)
 
     def breakers(self) -> list[BreakerView]:
-        return list(self.circuits.values())
+        return list(self.breaker_views.values())
 
     def tree(self) -> dict[str, Any]:
         root = {"name": "engine", "kind": "engine", "status": "up", "pid": os.getpid(), "restarts": 0}
-        return {**root, "since": 1_700_000_000_000_000, "reason": "", "children": self.branches}
+        return {**root, "since": 1_700_000_000_000_000, "reason": "", "children": self.tree_children}
 
     async def restart_pipeline(self, name: str, *, who: str = "python") -> None:
         self.done.append(("restart", name, who))
@@ -132,11 +132,11 @@ class StandInEngine:
     async def force_breaker(
         self, name: str, *, opens: bool, seconds: float | None = None, who: str = "python"
     ) -> BreakerView:
-        if name not in self.circuits:
+        if name not in self.breaker_views:
             raise BreakerUnknown(f"no breaker is called {name!r}")
         self.done.append(("open" if opens else "close", name, seconds, who))
-        self.circuits[name] = self.circuits[name]._replace(status="open" if opens else "closed", forced=opens)
-        return self.circuits[name]
+        self.breaker_views[name] = self.breaker_views[name]._replace(status="open" if opens else "closed", forced=opens)
+        return self.breaker_views[name]
 
     async def redrive(self, letter_id: bytes, *, data: Mapping[str, Any] | None = None, who: str = "python") -> None:
         letter = self._open_letter(letter_id)

@@ -1,4 +1,4 @@
-"""The demo shows what it says: it ends well, leaves nothing behind, and would end badly if something were lost."""
+"""The demo: all its claims hold, it leaves nothing behind, and it fails if something is lost."""
 
 import asyncio
 import json
@@ -31,12 +31,12 @@ COMMAND = [sys.executable, "-P", "-c", "import sys; from ensue.gateway.demo.main
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Temporary files go where the test can see what is left; the path is short, as Unix sockets want it."""
+    """The environment without variables of Ray, so that the demo starts a Ray of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**clean, "PYTHONUNBUFFERED": "1"}
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
@@ -79,8 +79,8 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(
     said = b""
     while b"inspect" not in said.partition(b"Watch")[2]:
         said += os.read(ours, 65536)
-    family = _family(process.pid)
-    folder = re.search(rb"demo-of-ensue-\w+", " ".join(_folders(family)).encode())
+    processes = _descendants(process.pid)
+    folder = re.search(rb"demo-of-ensue-\w+", " ".join(_folders(processes)).encode())
     assert folder is not None
     process.send_signal(signal.SIGINT)
     said += _rest(ours)
@@ -88,7 +88,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(
     assert b"nothing is left behind" in said
     assert b"Traceback" not in said
     assert said.rstrip().endswith(b"behind.") or b"\x1b[?25h" in said  # the cursor is back
-    assert _are_gone(family)
+    assert _are_gone(processes)
 
 
 def _folders(processes: list[psutil.Process]) -> list[str]:
@@ -180,7 +180,10 @@ def test_the_journal_is_split_at_the_moment_of_the_kill(tmp_path: Path) -> None:
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     server = Server.in_folder(tmp_path)
-    with socket.create_server(("127.0.0.1", server.port)), pytest.raises(DemoFailed, match="another program uses this port"):
+    with (
+        socket.create_server(("127.0.0.1", server.port)),
+        pytest.raises(DemoFailed, match="another program uses this port"),
+    ):
         server.start()
     assert server.kill() <= 1
 

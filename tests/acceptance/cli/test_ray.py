@@ -95,14 +95,14 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on_at_the_next_start(here
     target = "../far/cli_steps.py"
     with started(here, "run", target, "--event", "Go", "--data", f'{{"n": 1, "until": "{here}/go"}}') as program:
         program.wait_for("nap: running")
-        family = program.family()
+        processes = program.processes()
         program.signal(signal.SIGINT)
         code, out, err = program.end()
     assert (code, out) == (130, "")
     (last,) = [text for text in err.splitlines() if text.startswith("interrupted")]
     assert "it continues when an engine starts on sqlite:///ensue.db" in last
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(family[1:], timeout=10)
+    _, alive = psutil.wait_procs(processes[1:], timeout=10)
     assert not alive
 
     (here / "go").touch()

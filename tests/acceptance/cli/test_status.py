@@ -19,7 +19,10 @@ from .dead_letters import Ensue, OrderPlaced, make_pipeline
 def engine() -> StandInEngine:
     engine = StandInEngine([make_pipeline()])
     view = BreakerView("orders/charge", ("orders/charge",), "open", False, 1, None, 9, 9, 1, "5 failures in a row", 7)
-    engine.circuits = {"orders/charge": view, "bank": view._replace(name="bank", status="closed", waiting=0, reason="")}
+    engine.breaker_views = {
+        "orders/charge": view,
+        "bank": view._replace(name="bank", status="closed", waiting=0, reason=""),
+    }
     return engine
 
 
@@ -107,7 +110,7 @@ def test_the_status_of_an_engine_shows_restarts_and_their_reasons(
     }
     well = {"name": "charge-2", "kind": "worker", "status": "up", "pid": 8, "restarts": 1}
     step = {"name": "charge", "kind": "step", "status": "up", "restarts": 2, "children": [worker, well]}
-    engine.branches = [{"name": "orders", "kind": "pipeline", "status": "failed", "children": [step]}]
+    engine.tree_children = [{"name": "orders", "kind": "pipeline", "status": "failed", "children": [step]}]
     code, out, err = ensue("status", "--url", url)
     assert (code, err) == (0, "")
     assert out.startswith("engine ready  durability memory\norders  failed\n└── charge  up  1/2 workers  2 restarts")

@@ -43,12 +43,12 @@ def engine() -> StandInEngine:
     engine = StandInEngine([_pipeline()])
     workers = [_node("charge-1", "worker"), _node("charge-2", "worker", status="restarting")]
     step = _node("orders/charge", "step", *workers, restarts=3)
-    engine.branches = [_node("orders", "pipeline", step, status="failed")]
+    engine.tree_children = [_node("orders", "pipeline", step, status="failed")]
     views = [
         BreakerView("orders/charge", ("orders/charge",), "closed", False, 0, None, 4, 1, 0, ""),
         BreakerView("bank", ("orders/charge",), "open", False, 1_760_000_000_000_000, None, 9, 9, 1, "5 in a row", 7),
     ]
-    engine.circuits = {view.name: view for view in views}
+    engine.breaker_views = {view.name: view for view in views}
     return engine
 
 
@@ -133,8 +133,8 @@ async def test_a_breaker_is_opened_and_closed_by_an_operator(
 async def test_a_breaker_whose_name_ends_like_an_action_is_told_from_the_action(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
-    view = engine.circuits["bank"]
-    engine.circuits = {name: view._replace(name=name) for name in ("doors", "doors/open")}
+    view = engine.breaker_views["bank"]
+    engine.breaker_views = {name: view._replace(name=name) for name in ("doors", "doors/open")}
     assert (await client.get("/breakers/doors/open")).json()["name"] == "doors/open"
     await client.post("/breakers/doors/open")
     await client.post("/breakers/doors/open/open")

@@ -49,7 +49,7 @@ def _pipeline(verify: Any = None) -> Pipeline:
 
 
 class SlowEngine(StandInEngine):
-    """An engine whose start and whose drain last until they are let go."""
+    """An engine whose start and drain last until the test ends them."""
 
     def __init__(self) -> None:
         super().__init__([_pipeline()], said="starting")
