@@ -84,7 +84,9 @@ async def start_and_emit(engine: LocalEngine) -> None:
     await engine.emit(Order(n=RUNS))
 
 
-@pytest.mark.parametrize("call", ["acquire", "define", "snapshots", "live", "live_runs", "facts", "next_offset", "commit"])
+@pytest.mark.parametrize(
+    "call", ["acquire", "define", "snapshots", "live", "live_runs", "facts", "next_offset", "commit"]
+)
 async def test_a_start_that_the_database_broke_off_strands_nothing_for_the_next(
     tmp_path: Path, trace: Trace, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
