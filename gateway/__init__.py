@@ -1,1 +1,1 @@
-"""The way in and out: webhooks, the HTTP API and the command line."""
+"""The gateway: webhooks, the HTTP API, the command line and the demo."""

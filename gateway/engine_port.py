@@ -1,8 +1,8 @@
-"""What the gateway needs of an engine, and nothing more: `ensue.actors.engine.Engine` and its twin both fit.
+"""The engine as the gateway sees it: a Protocol that `ensue.actors.engine.Engine` and `LocalEngine` satisfy.
 
-Rules: `accept` returns after the durable commit; whoever waits for it may be cancelled, and the commit may still land.
-A reader is for any thread. `state`, `breakers` and `tree` answer at once, in whatever state the engine is. What an
-operator does names who did it, for the audit.
+Rules: `accept` returns after the durable commit; a caller that is cancelled while it waits may still find the event
+committed. A reader may be used from any thread. `state`, `breakers` and `tree` answer at once, in every state of the
+engine. An operator's action takes the name of the caller (`who`), which the audit keeps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,38 +19,38 @@ __all__ = ["Decided", "EnginePort", "ServedEngine", "takes_events"]
 
 
 class Decided(Protocol):
-    """What became of dead letters that were decided on together."""
+    """The outcome of redriving or discarding many dead letters."""
 
     @property
     def redriven(self) -> int:
-        """How many were redriven, or discarded."""
+        """The number of dead letters that were redriven or discarded."""
         ...
 
     @property
     def refused(self) -> Sequence[tuple[str, str]]:
-        """Those that could not be: id and why."""
+        """Those that were refused: id and reason."""
         ...
 
 
 class EnginePort(Protocol):
-    """An engine as the gateway sees it."""
+    """The methods of an engine that the gateway calls."""
 
     @property
     def pipelines(self) -> Mapping[str, Pipeline]:
-        """The pipelines that it runs, by name."""
+        """The pipelines that the engine runs, by name."""
         ...
 
     @property
     def durability(self) -> str:
-        """What an accepted event survives: `full`, `relaxed` or `memory`."""
+        """The durability of an accepted event: `full`, `relaxed` or `memory`."""
         ...
 
     def versions(self) -> Mapping[str, str]:
-        """The version (a hash) of each pipeline, by its name."""
+        """The version of each pipeline (a hash), by name."""
         ...
 
     def state(self) -> str:
-        """`new`, `starting`, `ready`, `recovering: ` and from what, `draining`, `stopped`, or `failed: ` and why."""
+        """`new`, `starting`, `ready`, `recovering: REASON`, `draining`, `stopped` or `failed: REASON`."""
         ...
 
     async def accept(
@@ -63,21 +63,25 @@ class EnginePort(Protocol):
         sender_id: str | None = None,
         digest: bytes = b"",
     ) -> Accepted:
-        """Commit an event from outside; (source, sender_id) is the dedup key, digest that of what was sent.
+        """Commit an event from outside.
 
-        key: None is the event's own.
+        (source, sender_id) is the deduplication key, and `digest` identifies the content that was sent. Without `key`
+        the event's own key is used.
 
-        `DeliveryConflict` where the id came with another digest before, `Overloaded` at the high-water mark and while
-        draining, `LogUnavailable` where the log cannot be written.
+        Raises `DeliveryConflict` if the id came with another digest before, `Overloaded` at the high-water mark and
+        while the engine drains, `LogUnavailable` if the log cannot be written.
         """
         ...
 
     async def cancel(self, run_id: bytes, *, who: str = ...) -> None:
-        """End a run and undo it; `RunUnknown`, `RunFinished` where it is over, `RunPastPivot` where it only goes on."""
+        """End a run and compensate its steps.
+
+        Raises `RunUnknown`, `RunFinished` if the run has ended, `RunPastPivot` if it is past its pivot.
+        """
         ...
 
     async def retry(self, run_id: bytes, *, who: str = ...) -> object:
-        """Bring a run back that failed or was cancelled; `RunUnknown`."""
+        """Resume a run that failed or was cancelled. Raises `RunUnknown`."""
         ...
 
     def reader(self) -> Reader:
@@ -85,53 +89,54 @@ class EnginePort(Protocol):
         ...
 
     async def redrive(self, letter_id: bytes, *, data: Mapping[str, Any] | None = None, who: str = ...) -> object:
-        """Run a dead letter again, with `data` in place of its event's.
+        """Run a dead letter again, with `data` instead of the data of its event.
 
-        `LetterUnknown`, `LetterClosed`, `RunCancelled`, `EventInvalid`.
+        Raises `LetterUnknown`, `LetterClosed`, `RunCancelled` or `EventInvalid`.
         """
         ...
 
     async def discard(self, letter_id: bytes, *, who: str = ...) -> None:
-        """Let a dead letter go; `LetterUnknown`, `LetterClosed`."""
+        """Discard a dead letter. Raises `LetterUnknown` or `LetterClosed`."""
         ...
 
     async def redrive_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = ...) -> Decided:
-        """Run all of these dead letters again, `limit` at most."""
+        """Run the matching dead letters again, at most `limit` of them."""
         ...
 
     async def discard_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = ...) -> Decided:
-        """Let all of these dead letters go, `limit` at most."""
+        """Discard the matching dead letters, at most `limit` of them."""
         ...
 
     def breakers(self) -> Sequence[BreakerView]:
-        """Every circuit breaker as it is now."""
+        """All circuit breakers, in their present state."""
         ...
 
     async def force_breaker(
         self, name: str, *, opens: bool, seconds: float | None = None, who: str = ...
     ) -> BreakerView:
-        """Open a breaker (for so many seconds, or until it is closed) or close it; `BreakerUnknown`."""
+        """Open a breaker, for `seconds` or until it is closed, or close it.
+
+        Raises `BreakerUnknown`.
+        """
         ...
 
     def tree(self) -> Mapping[str, Any]:
-        """The tree of supervision: name, kind, status, pid, restarts, since, reason, children."""
+        """The supervision tree: name, kind, status, pid, restarts, since, reason, children."""
         ...
 
     async def restart_pipeline(self, name: str, *, who: str = ...) -> None:
-        """Begin anew with a pipeline that was given up, its restart history forgotten."""
+        """Restart a pipeline that has failed, and reset its restart history."""
         ...
 
 
 class ServedEngine(EnginePort, Protocol):
-    """An engine that `serve` starts and stops: entering it starts it, leaving it drains and closes it.
-
-    on_ray_started: what it calls each time it has started or joined a Ray, which takes this process's signals.
-    """
+    """An engine that `serve` starts and stops: entering it starts it, leaving it drains and closes it."""
 
     on_ray_started: Callable[[], None]
+    """Called each time the engine has started or joined a Ray cluster, which replaces the signal handlers."""
 
     async def __aenter__(self) -> Any:
-        """Start, without holding the loop up."""
+        """Start, without blocking the event loop."""
         ...
 
     async def __aexit__(
@@ -142,5 +147,5 @@ class ServedEngine(EnginePort, Protocol):
 
 
 def takes_events(state: str) -> bool:
-    """Whether an engine in this state takes events in: while it recovers they are kept until its workers are back."""
+    """Whether an engine in this state accepts events. While it recovers, they wait for its workers."""
     return state == "ready" or state.startswith("recovering")

@@ -1,4 +1,4 @@
-"""The settings of a gateway: every figure that an operator may turn, with its default."""
+"""The settings of a gateway, with their defaults."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ DEFAULT_BODY_LIMIT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """allowed_hosts: names beside those of loopback that a request may be for (`Host`), as behind a tunnel or proxy.
-
-    A webhook's body limit is its scheme's; `body_limit_bytes` is that of everything else. commit_timeout_seconds: from
-    the body's last byte to the commit, later 503.
-    """
+    """The settings of a gateway."""
 
     allowed_hosts: tuple[str, ...] = ()
+    """Values of `Host` that are accepted besides the loopback names, for a tunnel or proxy in front of the gateway."""
     body_limit_bytes: int = DEFAULT_BODY_LIMIT_BYTES
+    """The largest body, except at webhooks: their signature scheme sets the limit."""
     read_timeout_seconds: float = 10.0
+    """The time in which a body must arrive; after it the answer is 408."""
     commit_timeout_seconds: float = 2.5
+    """The time from the last byte of the body to the commit; after it the answer is 503."""

@@ -1,1 +1,1 @@
-"""The HTTP API: the application, its routes, and the server that runs it."""
+"""The HTTP API: the application, its routes and the server."""

@@ -1,10 +1,10 @@
-"""The application: two plain ASGI endpoints where events come in, and ordinary FastAPI for everything else.
+"""The application: two plain ASGI endpoints that take events, and FastAPI for all other routes.
 
-1. Every request passes the check of its host first, whatever it is for; what changes something, that of its site. (An
-   event comes as JSON or is signed, so no page of another site can send one.)
-2. /hooks and /events are answered before the framework sees them: on that path its machinery costs more than the work.
-   They are in the OpenAPI document all the same.
-3. Every error is a problem (RFC 9457). No CORS, and no pages that load anything from elsewhere.
+Rules: the `Host` of every request is checked first. A request that changes something also passes the CSRF check;
+events need none, since they are JSON or signed, and no page of another site can send those. /hooks and /events are
+answered before FastAPI sees the request, because its routing and validation cost more than the work itself; they are
+in the OpenAPI document all the same. Every error is a problem (RFC 9457). There is no CORS, and no page loads anything
+from another site.
 """
 
 import logging
@@ -21,7 +21,7 @@ from starlette.responses import Response
 from ...events.errors import EnsueError
 from ..engine_port import EnginePort
 from ..http.asgi import Receive, Scope, Send, send_problem
-from ..http.csrf import check_site
+from ..http.csrf import check_csrf
 from ..http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused, problem_of, refuse
 from ..http.trusted_hosts import TrustedHosts
 from ..ingest.admission import HttpAdmission
@@ -34,63 +34,69 @@ from .dead_letters import dead_router
 from .health import health_router
 from .log_queries import LogQueries
 from .metrics import metrics_router
-from .openapi import PROBLEM_RESPONSES, add_intake
+from .openapi import PROBLEM_RESPONSES, add_event_paths
 from .pipelines import pipelines_router
 from .runs import runs_router
 
 __all__ = ["Gateway", "create_app"]
 
 _log = logging.getLogger("ensue.gateway")
-_HOOKS = "/hooks/"
-_BY_STATUS = {
-    404: ("not-found", "No such path here; /openapi.json has them all."),
-    405: ("method-not-allowed", "Another method is asked for here; see the Allow header."),
+_WEBHOOK_PREFIX = "/hooks/"
+_DESCRIPTION = "Webhooks and events in; runs, dead letters, circuit breakers and pipelines for operators."
+_PROBLEM_BY_STATUS = {
+    404: ("not-found", "There is no such path; /openapi.json lists all paths."),
+    405: ("method-not-allowed", "This path does not accept this method; see the Allow header."),
 }
 
 
 class Gateway(FastAPI):
-    """The FastAPI application with the intake in front of it."""
+    """The FastAPI application behind the two endpoints that take events."""
 
     def __init__(
-        self, ingest: WebhooksEndpoint, emit: EventsEndpoint, hosts: TrustedHosts, reading: LogQueries, **options: Any
+        self,
+        webhooks: WebhooksEndpoint,
+        events: EventsEndpoint,
+        trusted_hosts: TrustedHosts,
+        queries: LogQueries,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._ingest = ingest
-        self._emit = emit
-        self._hosts = hosts
-        self.reading = reading
+        self._webhooks = webhooks
+        self._events = events
+        self._trusted_hosts = trusted_hosts
+        self.queries = queries
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
         try:
-            self._hosts.check(scope["headers"])
+            self._trusted_hosts.check(scope["headers"])
         except Refused as error:
             await send_problem(send, error.problem)
             return
         path: str = scope["path"]
-        if path.startswith(_HOOKS):
-            await self._ingest(path[len(_HOOKS) :], scope, receive, send)
+        if path.startswith(_WEBHOOK_PREFIX):
+            await self._webhooks(path[len(_WEBHOOK_PREFIX) :], scope, receive, send)
         elif path == "/events":
-            await self._emit(scope, receive, send)
+            await self._events(scope, receive, send)
         else:
             await self._framework(scope, receive, send)
 
     async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            check_site(scope["method"], scope["headers"])
+            check_csrf(scope["method"], scope["headers"])
         except Refused as error:
             await send_problem(send, error.problem)
             return
-        # The framework answers an error that nobody foresaw with `_any_error`, which logs it, and raises it again.
+        # FastAPI answers an unexpected error through `_any_error`, which logs it, and then raises it again.
         with suppress(Exception):
             await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """The document, with the intake."""
+        """The OpenAPI document, with /hooks and /events."""
         if self.openapi_schema is None:
-            self.openapi_schema = add_intake(super().openapi())
+            self.openapi_schema = add_event_paths(super().openapi())
         return self.openapi_schema
 
 
@@ -101,22 +107,23 @@ def create_app(
     environment: Mapping[str, str] = os.environ,
     version: str = "0",
 ) -> Gateway:
-    """The application of an engine. `SecretMissing` where a webhook's secret is not in the environment."""
+    """The application of an engine. Raises `SecretMissing` if a webhook's secret is not in the environment."""
     settings = settings or GatewaySettings()
-    intake = HttpAdmission(engine, settings)
-    reading = LogQueries(engine)
+    admission = HttpAdmission(engine, settings)
+    queries = LogQueries(engine)
     app = Gateway(
-        WebhooksEndpoint(intake, environment=environment),
-        EventsEndpoint(intake),
+        WebhooksEndpoint(admission, environment=environment),
+        EventsEndpoint(admission),
         TrustedHosts(settings.allowed_hosts),
-        reading,
+        queries,
         title="ensue",
+        description=_DESCRIPTION,
         version=version,
         docs_url=None,
         redoc_url=None,
         responses=PROBLEM_RESPONSES,
     )
-    for router in _routers(engine, reading, intake):
+    for router in _routers(engine, queries, admission):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
@@ -126,41 +133,41 @@ def create_app(
     return app
 
 
-def _routers(engine: EnginePort, reading: LogQueries, intake: HttpAdmission) -> tuple[APIRouter, ...]:
+def _routers(engine: EnginePort, queries: LogQueries, admission: HttpAdmission) -> tuple[APIRouter, ...]:
     return (
-        runs_router(engine, reading),
-        dead_router(engine, reading),
+        runs_router(engine, queries),
+        dead_router(engine, queries),
         breakers_router(engine),
-        pipelines_router(engine, reading),
-        audit_router(reading),
-        health_router(engine, reading),
-        metrics_router(engine, reading, intake),
+        pipelines_router(engine, queries),
+        audit_router(queries),
+        health_router(engine, queries),
+        metrics_router(engine, queries, admission),
     )
 
 
 async def _any_error(_request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if problem is None:
-        _log.error("a request failed", exc_info=error)
+        _log.error("a request failed with an unexpected error", exc_info=error)
     return _response(problem or INTERNAL)
 
 
 async def _framework_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _response(INTERNAL)
-    name, detail = _BY_STATUS.get(error.status_code, ("request-invalid", str(error.detail)))
+    name, detail = _PROBLEM_BY_STATUS.get(error.status_code, ("request-invalid", str(error.detail)))
     return _response(refuse(name, detail).problem, error.headers)
 
 
 async def _invalid_parameters(_request: Request, error: Exception) -> Response:
-    found: list[dict[str, Any]] = list(error.errors()) if isinstance(error, RequestValidationError) else []
+    errors: list[dict[str, Any]] = list(error.errors()) if isinstance(error, RequestValidationError) else []
     faults = [
         {
             "field": ".".join(str(part) for part in fault["loc"][1:]),
             "expected": str(fault["msg"]),
             "got": repr(fault.get("input"))[:60],
         }
-        for fault in found
+        for fault in errors
     ]
     detail = "; ".join(f"{fault['field']}: {fault['expected']}" for fault in faults)
     return _response(refuse("parameter-invalid", detail, *faults).problem)

@@ -1,4 +1,4 @@
-"""Audit: who did what, when, to what. It is read here; the engine writes it with what was done."""
+"""The audit route. It only reads: the engine writes the audit in the same commit as the action."""
 
 from typing import Annotated
 
@@ -10,16 +10,18 @@ from .log_queries import LogQueries
 __all__ = ["audit_router"]
 
 
-def audit_router(reading: LogQueries) -> APIRouter:
-    """/audit."""
+def audit_router(queries: LogQueries) -> APIRouter:
+    """The route /audit."""
     router = APIRouter(tags=["audit"])
 
-    @router.get("/audit", summary="Who did what, newest first")
+    @router.get("/audit", summary="The audit: who did what, newest first")
     def list_audit(  # pyright: ignore[reportUnusedFunction]
-        subject: Annotated[str | None, Query(description="only about this letter, run, breaker or pipeline")] = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        subject: Annotated[
+            str | None, Query(description="only rows about this dead letter, run, breaker or pipeline")
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=1000, description="the largest number of rows")] = 100,
     ) -> AuditListOut:
-        rows = reading.reader().audit(subject=subject, limit=limit)
+        rows = queries.reader().audit(subject=subject, limit=limit)
         return AuditListOut(audit=[AuditOut.of(row) for row in rows])
 
     return router

@@ -1,7 +1,7 @@
-"""Dead letters: lists, details, and what an operator decides about one or about many.
+"""The routes of dead letters: lists, details, redrive and discard, of one or of many.
 
-Rules: pages are cursors, newest first; the filters are closed sets or bound parameters; a decision about many has to
-say which, or say all.
+Rules: pages are cursors, newest first. Every filter is a closed set or a bound parameter. Redriving or discarding many
+takes a filter, or `all`.
 """
 
 from typing import Annotated
@@ -28,59 +28,59 @@ from ..schemas.dead_letters import (
     StateFilter,
     dead_filter,
 )
-from .caller import Who
+from .caller import Caller
 from .log_queries import LogQueries
 
 __all__ = ["dead_router"]
 
 
-def dead_router(engine: EnginePort, reading: LogQueries) -> APIRouter:
+def dead_router(engine: EnginePort, queries: LogQueries) -> APIRouter:
     """The routes under /dead."""
     router = APIRouter(prefix="/dead", tags=["dead letters"])
 
     @router.get("", summary="Dead letters, newest first")
     def list_dead(  # noqa: PLR0917 - query parameters, which are given by name
-        pipeline: Annotated[str | None, Query(description="only of this pipeline")] = None,
-        step: Annotated[str | None, Query(description="only of this step")] = None,
-        kind: Annotated[FailureKind | None, Query(description="only failures of this kind")] = None,
-        error: Annotated[str | None, Query(description="only this type of exception", examples=["ValueError"])] = None,
-        event_type: Annotated[str | None, Query(description="only of events of this type")] = None,
-        run_id: Annotated[str | None, Query(description="only of this run")] = None,
-        state: Annotated[StateFilter, Query(description="settled ones are kept too")] = "open",
-        before: Annotated[AwareDatetime | None, Query(description="that died before")] = None,
-        after: Annotated[AwareDatetime | None, Query(description="that died then or later")] = None,
-        cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        pipeline: Annotated[str | None, Query(description="only dead letters of this pipeline")] = None,
+        step: Annotated[str | None, Query(description="only dead letters of this step")] = None,
+        kind: Annotated[FailureKind | None, Query(description="only this kind of failure")] = None,
+        error: Annotated[str | None, Query(description="only this exception type", examples=["ValueError"])] = None,
+        event_type: Annotated[str | None, Query(description="only events of this type")] = None,
+        run_id: Annotated[str | None, Query(description="only dead letters of this run")] = None,
+        state: Annotated[StateFilter, Query(description="only dead letters in this state")] = "open",
+        before: Annotated[AwareDatetime | None, Query(description="only dead letters older than this time")] = None,
+        after: Annotated[AwareDatetime | None, Query(description="only dead letters since this time")] = None,
+        cursor: Annotated[str | None, Query(description="next_cursor from the previous page")] = None,
+        limit: Annotated[int, Query(ge=1, le=500, description="the largest number of dead letters on the page")] = 50,
     ) -> LettersOut:
-        words = {"pipeline": pipeline, "step": step, "kind": kind, "error": error, "event_type": event_type}
-        last = None if cursor is None else _id("cursor", cursor, "next_cursor of the page before")
+        equal = {"pipeline": pipeline, "step": step, "kind": kind, "error": error, "event_type": event_type}
+        last = None if cursor is None else _id("cursor", cursor, "next_cursor from the previous page")
         raw_run = None if run_id is None else format_id(_id("run_id", run_id, "the id of a run"))
-        wanted = dead_filter(run_id=raw_run, before=before, after=after, state=state, **words)
-        return LettersOut.page(reading.reader().dead(wanted, after=last, limit=limit + 1), limit)
+        wanted = dead_filter(run_id=raw_run, before=before, after=after, state=state, **equal)
+        return LettersOut.page(queries.reader().dead(wanted, after=last, limit=limit + 1), limit)
 
-    @router.get("/{letter_id}", summary="A dead letter: its events, its error, its attempts, what was decided")
+    @router.get("/{letter_id}", summary="A dead letter: events, error, attempts and audit")
     def show_letter(letter_id: str) -> LetterDetailOut:
-        return reading.letter_past(reading.letter(letter_id))
+        return queries.letter_detail(queries.letter(letter_id))
 
-    @router.post("/redrive", summary="Run many again, by a filter")
-    async def redrive_many(bulk: BulkIn, who: Who) -> DecidedOut:
-        return _decided(await engine.redrive_all(_wanted(bulk), limit=bulk.limit, who=who))
+    @router.post("/redrive", summary="Run many dead letters again, by a filter")
+    async def redrive_many(bulk: BulkIn, caller: Caller) -> DecidedOut:
+        return _decided(await engine.redrive_all(_wanted(bulk), limit=bulk.limit, who=caller))
 
-    @router.post("/discard", summary="Let many go, by a filter")
-    async def discard_many(bulk: BulkIn, who: Who) -> DecidedOut:
-        return _decided(await engine.discard_all(_wanted(bulk), limit=bulk.limit, who=who))
+    @router.post("/discard", summary="Discard many dead letters, by a filter")
+    async def discard_many(bulk: BulkIn, caller: Caller) -> DecidedOut:
+        return _decided(await engine.discard_all(_wanted(bulk), limit=bulk.limit, who=caller))
 
-    @router.post("/{letter_id}/redrive", summary="Run a dead letter again, as it is or with other data")
-    async def redrive(letter_id: str, who: Who, edit: RedriveIn | None = None) -> RedrivenOut:
-        letter = await run_in_threadpool(reading.letter, letter_id)
-        await engine.redrive(letter.letter_id, data=edit.data if edit else None, who=who)
+    @router.post("/{letter_id}/redrive", summary="Run a dead letter again, with its own or with other data")
+    async def redrive(letter_id: str, caller: Caller, edit: RedriveIn | None = None) -> RedrivenOut:
+        letter = await run_in_threadpool(queries.letter, letter_id)
+        await engine.redrive(letter.letter_id, data=edit.data if edit else None, who=caller)
         return RedrivenOut(run_id=format_id(letter.run_id))
 
-    @router.delete("/{letter_id}", summary="Let a dead letter go")
-    async def discard(letter_id: str, who: Who) -> LetterOut:
-        letter = await run_in_threadpool(reading.letter, letter_id)
-        await engine.discard(letter.letter_id, who=who)
-        return LetterOut.of(await run_in_threadpool(reading.letter, letter_id))
+    @router.delete("/{letter_id}", summary="Discard a dead letter")
+    async def discard(letter_id: str, caller: Caller) -> LetterOut:
+        letter = await run_in_threadpool(queries.letter, letter_id)
+        await engine.discard(letter.letter_id, who=caller)
+        return LetterOut.of(await run_in_threadpool(queries.letter, letter_id))
 
     return router
 

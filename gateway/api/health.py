@@ -1,6 +1,7 @@
-"""Health: live while the process answers, ready while the engine takes events in, and the tree of what runs.
+"""The health routes: liveness, readiness, the supervision tree and the status page.
 
-Rules: the tree and the status are for people and always answered, whatever state its parts are in; only /readyz says 503.
+Rules: liveness means that the process answers, readiness that the engine accepts events. The tree and the status are
+for people and answer 200 in every state; only /readyz answers 503.
 """
 
 from fastapi import APIRouter
@@ -16,29 +17,29 @@ from .log_queries import LogQueries
 __all__ = ["health_router"]
 
 
-def health_router(engine: EnginePort, reading: LogQueries) -> APIRouter:
-    """/healthz, /readyz, /health/tree and /status."""
+def health_router(engine: EnginePort, queries: LogQueries) -> APIRouter:
+    """The routes /healthz, /readyz, /health/tree and /status."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/healthz", summary="The process answers")
+    @router.get("/healthz", summary="Liveness: the process answers")
     async def healthz() -> HealthOut:  # pyright: ignore[reportUnusedFunction]
         return HealthOut(status="live")
 
-    @router.get("/readyz", summary="Events are taken in; 503 while starting or draining")
+    @router.get("/readyz", summary="Readiness: events are accepted; 503 while starting, draining or failed")
     async def readyz() -> ReadyOut:  # pyright: ignore[reportUnusedFunction]
         state = engine.state()
         if not takes_events(state):
             raise refuse("not-ready", f"The engine is {state}.")
         return ReadyOut(status="ready" if state == "ready" else "recovering", durability=engine.durability)
 
-    @router.get("/health/tree", summary="The tree of supervision: engine, pipelines, steps, workers")
+    @router.get("/health/tree", summary="The supervision tree: engine, pipelines, steps, workers")
     async def tree() -> NodeOut:  # pyright: ignore[reportUnusedFunction]
         return NodeOut.of(engine.tree())
 
-    @router.get("/status", summary="How things stand, on one page")
+    @router.get("/status", summary="The status: engine, supervision, breakers, dead letters, runs")
     async def status() -> StatusOut:  # pyright: ignore[reportUnusedFunction]
         state, tree, views = engine.state(), NodeOut.of(engine.tree()), breakers_of(engine)
-        reader = await run_in_threadpool(reading.reader_or_none)
+        reader = await run_in_threadpool(queries.reader_or_none)
         durability = None if reader is None else engine.durability
         return await run_in_threadpool(StatusOut.of, state, durability, tree, views, reader)
 

@@ -1,7 +1,7 @@
-"""LogQueries: one reader of the log for all requests, opened when the first one needs it.
+"""The log queries of the API: one reader for all requests, opened at the first query.
 
-Rules: queries never go through the partition; before the engine is ready and after it is gone there is nothing to
-read, and the answer is 503.
+Rules: a query never goes through the partition. Before the log is open and after the engine has stopped, the answer is
+503.
 """
 
 from threading import Lock
@@ -15,7 +15,7 @@ from ..engine_port import EnginePort
 from ..http.problems import Refused, refuse
 from ..ingest.event_routing import heard_types
 from ..schemas.dead_letters import LetterDetailOut
-from .dead_letter_detail import find_letter, letter_past
+from .dead_letter_detail import find_letter, letter_detail
 
 __all__ = ["LogQueries"]
 
@@ -23,7 +23,7 @@ _UNREADABLE = frozenset({"new", "starting", "stopped"})
 
 
 class LogQueries:
-    """The log of an engine, as its API reads it. Usable from any thread."""
+    """The queries that the API makes to the log of an engine. May be used from any thread."""
 
     def __init__(self, engine: EnginePort) -> None:
         self._engine = engine
@@ -31,12 +31,12 @@ class LogQueries:
         self._reader: Reader | None = None
 
     def reader(self) -> Reader:
-        """The reader; a problem while the log is not open."""
+        """The reader. Refuses with `not-ready` while the log is not open."""
         with self._lock:
             if self._reader is None:
                 state = self._engine.state()
                 if state in _UNREADABLE:
-                    raise refuse("not-ready", f"The engine is {state}: there is nothing to read now.")
+                    raise refuse("not-ready", f"The engine is {state}: the log cannot be read now.")
                 self._reader = self._engine.reader()
             return self._reader
 
@@ -48,37 +48,37 @@ class LogQueries:
             return None
 
     def close(self) -> None:
-        """Give the reader back."""
+        """Close the reader."""
         with self._lock:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
 
     def row(self, run_id: str) -> RunRow:
-        """The row of a run; `RunUnknown` where there is none, whatever the text is."""
+        """The row of a run. Raises `RunUnknown`, also if the text is not an id."""
         try:
             raw = parse_id(run_id)
         except EnsueError as error:
             raise RunUnknown(str(error)) from None
         row = self.reader().run(raw)
         if row is None:
-            raise RunUnknown(f"no run has the id {format_id(raw)}")
+            raise RunUnknown(f"there is no run with the id {format_id(raw)}")
         return row
 
     def letter(self, letter_id: str) -> DeadLetter:
-        """A dead letter, open or settled; `LetterUnknown` where there is none, whatever the text is."""
+        """A dead letter, open or settled. Raises `LetterUnknown`, also if the text is not an id."""
         return find_letter(self.reader(), letter_id)
 
-    def letter_past(self, letter: DeadLetter) -> LetterDetailOut:
-        """A dead letter with what led to it and what was decided."""
-        return letter_past(self.reader(), letter)
+    def letter_detail(self, letter: DeadLetter) -> LetterDetailOut:
+        """A dead letter with its events, its attempts and its audit rows."""
+        return letter_detail(self.reader(), letter)
 
     def history(self, row: RunRow) -> RunHistory:
-        """All that happened in a run."""
+        """The history of a run."""
         return read_history((entry.offset, entry.body) for entry in self.reader().entries(row.run))
 
     def view(self, row: RunRow) -> RunView:
-        """A run, folded up; its pipeline says what is a result, where this very version is served."""
+        """The view of a run. If the same version of its pipeline is served, that decides which events are results."""
         pipeline = self._engine.pipelines.get(row.pipeline)
         if pipeline is None or self._engine.versions().get(row.pipeline) != row.version:
             return self.history(row).view()

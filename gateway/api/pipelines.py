@@ -1,4 +1,4 @@
-"""Pipelines: what is served here, as it is declared, with its findings and its graph."""
+"""The routes of pipelines: the declaration of each served pipeline, its findings, its graph, and its restart."""
 
 from collections.abc import Mapping
 
@@ -11,31 +11,31 @@ from ..http.problems import refuse
 from ..schemas.pipelines import PipelineOut, PipelinesOut, RestartedOut
 from ..schemas.runs import StatusName
 from ..schemas.status import counts_of
-from .caller import Who
+from .caller import Caller
 from .log_queries import LogQueries
 
 __all__ = ["pipelines_router"]
 
 
-def pipelines_router(engine: EnginePort, reading: LogQueries) -> APIRouter:
+def pipelines_router(engine: EnginePort, queries: LogQueries) -> APIRouter:
     """The routes under /pipelines."""
     router = APIRouter(prefix="/pipelines", tags=["pipelines"])
 
-    @router.get("", summary="The pipelines served here")
+    @router.get("", summary="The pipelines that are served")
     def list_pipelines() -> PipelinesOut:
-        counts = counts_of(reading.reader())
+        counts = counts_of(queries.reader())
         return PipelinesOut(pipelines=[_document(engine, pipeline, counts) for pipeline in engine.pipelines.values()])
 
-    @router.get("/{name}", summary="A pipeline: steps, webhooks, findings, counts of its runs")
+    @router.get("/{name}", summary="A pipeline: steps, webhooks, findings and run counts")
     def show_pipeline(name: str) -> PipelineOut:
-        return _document(engine, _find(engine, name), counts_of(reading.reader()))
+        return _document(engine, _find(engine, name), counts_of(queries.reader()))
 
-    @router.post("/{name}/restart", summary="Begin anew with a pipeline that was given up", status_code=202)
-    async def restart_pipeline(name: str, who: Who) -> RestartedOut:
-        await engine.restart_pipeline(_find(engine, name).name, who=who)
+    @router.post("/{name}/restart", summary="Restart a pipeline, also one that has failed", status_code=202)
+    async def restart_pipeline(name: str, caller: Caller) -> RestartedOut:
+        await engine.restart_pipeline(_find(engine, name).name, who=caller)
         return RestartedOut(pipeline=name)
 
-    @router.get("/{name}/graph", summary="The graph: nodes are steps, event types and webhooks")
+    @router.get("/{name}/graph", summary="The graph of a pipeline: steps, event types and webhooks")
     def show_graph(name: str) -> Graph:
         return _find(engine, name).graph()
 
@@ -46,7 +46,7 @@ def _find(engine: EnginePort, name: str) -> Pipeline:
     pipeline = engine.pipelines.get(name)
     if pipeline is None:
         served = ", ".join(sorted(engine.pipelines))
-        raise refuse("pipeline-unknown", f"No pipeline {name[:100]!r} is served here; served: {served or 'none'}.")
+        raise refuse("pipeline-unknown", f"There is no pipeline {name[:100]!r}; served: {served or 'none'}.")
     return pipeline
 
 

@@ -1,11 +1,10 @@
-"""The server: one process with the gateway and the engine in one loop, from the socket to the last drained run.
+"""The server: the gateway and the engine in one process and one event loop, from start to drain.
 
-1. In this order: the address is allowed, the socket is bound, secrets are read; then the port answers (/healthz live,
-   /readyz 503) while the engine starts; then it is ready. What fails before stops the start with one clear error.
-2. The first SIGTERM or SIGINT: not ready, nothing more is taken in, the engine drains and closes while /healthz,
-   /readyz (503) and the queries still answer; then the port closes. A second signal ends the process at once: the log
-   is right after that too.
-3. Whoever starts under us may take the signals (Ray does): they are taken again once the engine is up.
+Rules: the start checks the address, binds the socket and reads the secrets, in this order; then the port answers
+(/healthz 200, /readyz 503) while the engine starts. A failure before that stops the start with one clear error. The
+first SIGTERM or SIGINT drains: /readyz is 503, no event is accepted, and the queries answer until the engine is
+closed; then the port closes. A second signal ends the process at once, which loses nothing that was accepted. Ray
+installs signal handlers of its own when it starts, so ours are installed again after that.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ServerPhase(StrEnum):
-    """Where a served gateway stands."""
+    """The phases of a served gateway."""
 
     LISTENING = "listening"
     READY = "ready"
@@ -45,7 +44,7 @@ class ServerPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What `observe` is told: the phase, and the address."""
+    """The argument of `observe`: the phase and the address."""
 
     phase: ServerPhase
     url: str
@@ -55,7 +54,7 @@ Observe = Callable[[Served], None]
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its own handling of signals."""
+    """uvicorn's server without its signal handling."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -72,7 +71,7 @@ def serve(
     observe: Observe | None = None,
     version: str = "0",
 ) -> None:
-    """Serve until a signal says stop. Raises what kept it from starting: `EnsueError`s, each one clear line."""
+    """Serve until SIGTERM or SIGINT. Raises an `EnsueError` of one line if the server or the engine cannot start."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(
             serve_async(
@@ -98,19 +97,19 @@ async def serve_async(
     version: str = "0",
     stop: asyncio.Event | None = None,
 ) -> None:
-    """As `serve`, in a loop that runs already; `stop` is what a signal would say."""
+    """Serve on the running event loop. Setting `stop` has the effect of the first signal."""
     check_exposure(host, ())
     with listen(host, port) as listener:
         engine = engine_factory()
         check_exposure(host, engine.pipelines.values())
         app = create_app(engine, settings=settings, environment=environment, version=version)
         url = url_of(listener)
-        tell = observe or _silence
-        await _Life(engine, app, listener, stop or asyncio.Event(), lambda phase: tell(Served(phase, url))).run()
+        notify = observe or _ignore
+        await _Lifecycle(engine, app, listener, stop or asyncio.Event(), lambda phase: notify(Served(phase, url))).run()
 
 
-class _Life:
-    """One life of a gateway, from listening to stopped."""
+class _Lifecycle:
+    """A served gateway, from listening to stopped."""
 
     def __init__(
         self,
@@ -118,41 +117,41 @@ class _Life:
         app: Gateway,
         listener: socket.socket,
         stop: asyncio.Event,
-        tell: Callable[[ServerPhase], None],
+        notify: Callable[[ServerPhase], None],
     ) -> None:
         self._engine = engine
         self._app = app
         self._listener = listener
         self._stop = stop
-        self._tell = tell
+        self._notify = notify
         self._server = _Server(_config(app))
 
     async def run(self) -> None:
-        """All of it."""
-        with _handled(self._on_signal) as take_signals:
+        """Listen, start the engine, wait for the stop, drain."""
+        with _handled(self._on_signal) as install_signals:
             serving = asyncio.create_task(self._server.serve([self._listener]))
             try:
-                self._tell(ServerPhase.LISTENING)
-                await self._start_and_wait(serving, take_signals)
+                self._notify(ServerPhase.LISTENING)
+                await self._start_and_wait(serving, install_signals)
             finally:
-                self._app.reading.close()
+                self._app.queries.close()
                 self._server.should_exit = True
                 await serving
-        self._tell(ServerPhase.STOPPED)
+        self._notify(ServerPhase.STOPPED)
 
-    async def _start_and_wait(self, serving: asyncio.Task[None], take_signals: Callable[[], None]) -> None:
-        self._engine.on_ray_started = take_signals
+    async def _start_and_wait(self, serving: asyncio.Task[None], install_signals: Callable[[], None]) -> None:
+        self._engine.on_ray_started = install_signals
         starting = asyncio.ensure_future(self._engine.__aenter__())
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({starting, stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
-                await _give_up(starting)
+                await _cancel(starting)
                 return
             await starting
-            self._tell(ServerPhase.READY)
+            self._notify(ServerPhase.READY)
             await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
-            self._tell(ServerPhase.DRAINING)
+            self._notify(ServerPhase.DRAINING)
             await self._engine.__aexit__(None, None, None)
         finally:
             stopping.cancel()
@@ -165,8 +164,8 @@ class _Life:
         self._stop.set()
 
 
-async def _give_up(starting: asyncio.Future[Any]) -> None:
-    """Stop a start that is under way; it clears up behind itself."""
+async def _cancel(starting: asyncio.Future[Any]) -> None:
+    """Cancel a start that is under way; it cleans up after itself."""
     starting.cancel()
     with suppress(asyncio.CancelledError):
         await starting
@@ -174,21 +173,21 @@ async def _give_up(starting: asyncio.Future[Any]) -> None:
 
 @contextmanager
 def _handled(handler: Callable[[int], None]) -> Generator[Callable[[], None]]:
-    """Signals go to `handler`; what is yielded takes them again, from whoever took them since."""
+    """Route the signals to `handler` in the block. The yielded function installs the handlers again."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def take() -> None:
+    def install() -> None:
         for number in _SIGNALS:
             loop.add_signal_handler(number, handler, number)
 
     try:
-        take()
-    except (ValueError, RuntimeError, NotImplementedError):  # not the main thread, or Windows: `stop` has to do
+        install()
+    except (ValueError, RuntimeError, NotImplementedError):  # not the main thread, or Windows: only `stop` works
         yield lambda: None
         return
     try:
-        yield take
+        yield install
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
@@ -213,11 +212,11 @@ def _config(app: Gateway) -> uvicorn.Config:
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: PLC0415 - it is not there on Windows
+        import uvloop  # noqa: PLC0415 - not available on Windows
     except ImportError:
         return None
     return uvloop.new_event_loop
 
 
-def _silence(_: Served) -> None:
+def _ignore(_: Served) -> None:
     return None

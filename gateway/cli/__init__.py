@@ -1,1 +1,1 @@
-"""The command line: `ensue`, its commands and their options."""
+"""The command line `ensue`: its commands, their options, and what it prints."""

@@ -1,7 +1,7 @@
-"""--event and --data: from what was typed, piped or named to a valid event of a pipeline.
+"""The options --event and --data: the event that they describe, validated against its model.
 
-Rules: only what a step hears starts a run. Data is JSON, read strictly: what is wrong names the field, what was
-expected and what came; what is no JSON names line and column.
+Rules: only an event that a step hears can start a run. Data is strict JSON. An error names the field, what was
+expected and what was given, or the line and the column if the text is not JSON.
 """
 
 import json
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["read_event", "read_object"]
 
 
-_KINDS = {"list": "a list", "str": "a text", "bool": "true or false", "NoneType": "null"}
+_KINDS = {"list": "a list", "str": "a string", "bool": "true or false", "NoneType": "null"}
 
 
 def read_event(pipeline: "Pipeline", name: str | None, data: str | None) -> "Event":
-    """The event that --event and --data stand for. Raises `EventInvalid`, `EventTypeUnknown`."""
+    """The event of --event and --data. Raises `EventInvalid` or `EventTypeUnknown`."""
     from ...events.model.event import parse_event
 
     model = _model(pipeline, name)
@@ -31,7 +31,7 @@ def read_event(pipeline: "Pipeline", name: str | None, data: str | None) -> "Eve
 
 
 def read_object(data: str) -> "dict[str, Any]":
-    """The fields that --data stands for; whoever takes them knows the model. Raises `EventInvalid`."""
+    """The fields of --data, not yet validated against a model. Raises `EventInvalid`."""
     text = _text(data, "the event")
     _check_json(text, "--data")
     fields: dict[str, Any] = json.loads(text)
@@ -47,16 +47,16 @@ def _model(pipeline: "Pipeline", name: str | None) -> "type[Event]":
     if name in known:
         return pipeline.registry[name]
     close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     if name in pipeline.registry:
         message = f"--event {name}: no step of pipeline {pipeline.name} hears it"
     else:
         message = f"--event {name[:80]}: pipeline {pipeline.name} has no such event type"
-    raise EventTypeUnknown(f"{message}; {hint}it hears {', '.join(known) or 'nothing'}")
+    raise EventTypeUnknown(f"{message}{hint}; it hears {', '.join(known) or 'nothing'}")
 
 
 def _triggers(pipeline: "Pipeline") -> list[str]:
-    """What a run can begin with: what steps hear, what no step emits first."""
+    """The event types that can start a run: those that steps hear; first those that no step emits."""
     from ...events.model.failure import StepFailed
 
     steps = pipeline.steps.values()
@@ -73,7 +73,7 @@ def _text(data: str | None, example: str) -> str:
         return "{}"
     if data == "-":
         if sys.stdin.isatty():
-            sys.stderr.write(f"reading the data of {example} from the terminal; end it with Ctrl-D\n")
+            sys.stderr.write(f"reading the data of {example} from the terminal; press Ctrl-D to end it\n")
         return _decoded(sys.stdin.buffer.read(), "stdin")
     if data.startswith("@"):
         try:
@@ -99,10 +99,10 @@ def _check_json(text: str, option: str) -> None:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        near = text[error.pos : error.pos + 20].split("\n", maxsplit=1)[0]
-        shown = f", at {near!r}" if near else ", at its end"
-        raise EventInvalid(f"{option} is not JSON: {error.msg} ({place}{shown})") from None
+        position = f"line {error.lineno}, column {error.colno}"
+        excerpt = text[error.pos : error.pos + 20].split("\n", maxsplit=1)[0]
+        shown = f", at {excerpt!r}" if excerpt else ", at the end"
+        raise EventInvalid(f"{option} is not JSON: {error.msg} ({position}{shown})") from None
     except RecursionError:
         raise EventInvalid(f"{option} is nested too deeply") from None
     if not isinstance(value, dict):

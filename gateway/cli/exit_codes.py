@@ -1,12 +1,13 @@
-"""How a command ends: one line on stderr, and an exit code.
+"""The exit codes of the command line, and the one line that an error prints on stderr.
 
-    0   done
-    1   the run failed, or a check found errors, or what was asked for could not be done
-    2   wrong use: an option, a TARGET, event data, a store or an address that cannot be
-    130 Ctrl-C; 143 SIGTERM
+    0    done
+    1    the run failed, the check found errors, or the request could not be carried out
+    2    wrong use: an invalid option, TARGET, event, store or address
+    130  Ctrl-C
+    143  SIGTERM
 
-Rules: an error is one line that says what to do (Ray's has a second one), without markup and never wrapped, so that it
-can be searched for. No traceback but with --debug.
+Rules: an error is one line that says what to do (errors of Ray have a second one). It has no markup, and in files it
+is never wrapped, so that it can be searched for. Tracebacks are printed only with --debug.
 """
 
 import os
@@ -24,8 +25,8 @@ __all__ = [
     "WRONG_USE",
     "Stopped",
     "WrongUse",
-    "complain",
-    "flushed",
+    "flush_output",
+    "report_error",
     "run_guarded",
 ]
 
@@ -37,7 +38,7 @@ TERMINATED = 143
 
 
 class WrongUse(errors.EnsueError):
-    """The words of a command line cannot be: the caller mends them."""
+    """The command line is invalid, and the user has to correct it."""
 
 
 _WRONG_USE = (
@@ -56,61 +57,63 @@ _WRONG_USE = (
 
 
 class Stopped(Exception):
-    """A command ends with `code`, and what there was to say is said."""
+    """Ends the command with `code`; its message is already printed."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
 
-def complain(message: str) -> None:
-    """Say on stderr what is wrong."""
+def report_error(message: str) -> None:
+    """Print an error on stderr."""
     from rich.text import Text
 
     from .terminal.output import say, stderr
 
-    first, *more = message.strip().splitlines() or ["unknown"]
+    first, *more = message.strip().splitlines() or ["unknown error"]
     line = Text.assemble(("error", "bold red"), (": ", "red"), first)
     say(stderr(), line)
     for other in more:
         say(stderr(), Text(f"       {other}"))
 
 
-def _ends(error: BaseException) -> int:
-    """Say what an error is, and return the exit code for it."""
+def _exit_code(error: BaseException) -> int:
+    """Print an error, and return its exit code."""
     if isinstance(error, Stopped):
         return error.code
     usage = getattr(error, "format_message", None)
     if usage is not None:
-        complain(_usage(error, usage))
+        report_error(_usage(error, usage))
         return WRONG_USE
     if isinstance(error, errors.EnsueError):
-        complain(str(error))
+        report_error(str(error))
         return WRONG_USE if isinstance(error, _WRONG_USE) else FAILED
     if isinstance(error, BrokenPipeError):
         return FAILED
-    complain(f"{_described(error)}; nobody foresaw this: run it again with --debug, and report what it shows")
+    report_error(
+        f"{_described(error)}; this is a bug in ensue: run the command again with --debug and report the output"
+    )
     return FAILED
 
 
 def run_guarded(command: Callable[[], int | None], *, debug: bool) -> int:
-    """Run a command; whatever it raises becomes a line and an exit code."""
+    """Run a command and return its exit code; an exception becomes one line on stderr."""
     try:
         return command() or OK
     except (KeyboardInterrupt, EOFError):
-        complain("interrupted")
+        report_error("interrupted")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last frame of the program
+    except Exception as error:  # noqa: BLE001 - the outermost frame of the program
         if type(error).__name__ == "Abort":
-            complain("interrupted")
+            report_error("interrupted")
             return INTERRUPTED
         if debug and not isinstance(error, Stopped):
             traceback.print_exc(file=sys.stderr)
-        return _ends(error)
+        return _exit_code(error)
 
 
-def flushed() -> bool:
-    """Write out what is left; whoever has stopped reading (`| head`) is not told at the end of the program either."""
+def flush_output() -> bool:
+    """Flush stdout; false if the reader is gone, as with `| head`. Python then reports no error of its own at exit."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,6 +1,6 @@
-"""The commands of an operator and their options: dead letters, breakers, status, pipelines.
+"""The commands of an operator and their options: dead letters, breakers, status and pipelines.
 
-Rules: those of `cli.py`. What they do is in `cli_dead`, `cli_breakers` and `cli_status`.
+Rules: those of `main.py`.
 """
 
 from enum import StrEnum
@@ -18,7 +18,7 @@ pipelines_app = typer.Typer(rich_markup_mode=None)
 
 
 class LetterStateOption(StrEnum):
-    """What a list of dead letters can be narrowed to."""
+    """The values of `ensue dead list --state`."""
 
     OPEN = "open"
     REDRIVEN = "redriven"
@@ -27,7 +27,7 @@ class LetterStateOption(StrEnum):
 
 
 class FailureClass(StrEnum):
-    """What a failure can be (`events.failure.FailureKind`, which would cost a word of help its import)."""
+    """The values of --kind: those of `FailureKind`, repeated here because importing it would slow down the help."""
 
     TRANSIENT = "transient"
     UNKNOWN = "unknown"
@@ -36,46 +36,51 @@ class FailureClass(StrEnum):
     TIMEOUT = "timeout"
 
 
-_TIME = "Such as 90s, 30m, 2h, 7d (ago), or 2026-05-04T09:00Z."
+_TIME = "90s, 30m, 2h or 7d ago, or a time such as 2026-05-04T09:00Z."
+_KINDS = ", ".join(kind.value for kind in FailureClass)
+_STATES = ", ".join(state.value for state in LetterStateOption)
 LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 OptionalLetterId = Annotated[
-    str | None, typer.Argument(metavar="ID", help="One letter; without it those of the filter.", show_default=False)
+    str | None,
+    typer.Argument(metavar="ID", help="One dead letter; omit it to select many by options.", show_default=False),
 ]
-InPipeline = Annotated[str | None, typer.Option("--pipeline", metavar="NAME", help="Only of this pipeline.")]
-Step = Annotated[str | None, typer.Option(metavar="NAME", help="Only of this step.")]
-Kind = Annotated[FailureClass | None, typer.Option(help="Only failures of this kind.")]
-Error = Annotated[str | None, typer.Option(metavar="NAME", help="Only this type of exception.")]
-EventType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only of events of this type.")]
-OfRun = Annotated[str | None, typer.Option("--run", metavar="RUN_ID", help="Only of this run.")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only those that died since. {_TIME}")]
-Before = Annotated[str | None, typer.Option(metavar="TIME", help="Only those that died before.")]
-All = Annotated[bool, typer.Option("--all", help="All that are open.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+InPipeline = Annotated[
+    str | None, typer.Option("--pipeline", metavar="NAME", help="Only dead letters of this pipeline.")
+]
+Step = Annotated[str | None, typer.Option(metavar="NAME", help="Only dead letters of this step.")]
+Kind = Annotated[FailureClass | None, typer.Option(metavar="KIND", help=f"Only this kind of failure: {_KINDS}.")]
+Error = Annotated[str | None, typer.Option(metavar="NAME", help="Only this exception type.")]
+EventType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only events of this type.")]
+OfRun = Annotated[str | None, typer.Option("--run", metavar="RUN_ID", help="Only dead letters of this run.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only dead letters since this time: {_TIME}")]
+Before = Annotated[str | None, typer.Option(metavar="TIME", help="Only dead letters before this time.")]
+All = Annotated[bool, typer.Option("--all", help="Select all open dead letters.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 AtMost = Annotated[
-    int | None, typer.Option("--limit", min=1, help="At most so many: the newest; they are decided on oldest first.")
+    int | None, typer.Option("--limit", metavar="N", min=1, help="Only the N newest; they are handled oldest first.")
 ]
 BreakerName = Annotated[
-    str, typer.Argument(metavar="NAME", help="PIPELINE/STEP, or that of a dependency.", show_default=False)
+    str, typer.Argument(metavar="NAME", help="PIPELINE/STEP, or the name of a dependency.", show_default=False)
 ]
 
 
 @dead_app.callback(invoke_without_command=True)
 def _dead(context: typer.Context) -> None:
-    """Dead letters of a served engine (--url), or in a store (--store)."""
+    """Dead letters of a served engine (--url) or in a store (--store)."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 @breakers_app.callback(invoke_without_command=True)
 def _breakers(context: typer.Context) -> None:
-    """Circuit breakers of a served engine (--url), or in a store (--store)."""
+    """Circuit breakers of a served engine (--url) or in a store (--store)."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 @pipelines_app.callback(invoke_without_command=True)
 def _pipelines(context: typer.Context) -> None:
-    """Pipelines of a served engine."""
+    """Pipelines of a served engine (--url)."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -90,38 +95,42 @@ def list_dead(  # noqa: PLR0917 - options, which are given by name
     run: OfRun = None,
     since: Since = None,
     before: Before = None,
-    state: Annotated[LetterStateOption, typer.Option(help="Settled ones are kept too.")] = LetterStateOption.OPEN,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
-    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="next_cursor of the page before.")] = None,
+    state: Annotated[
+        LetterStateOption, typer.Option(metavar="STATE", help=f"Only this state: {_STATES}.")
+    ] = LetterStateOption.OPEN,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="Show at most N.")] = 20,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="next_cursor from the previous page.")] = None,
     url: Url = None,
     store: OptionalStore = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, newest first."""
-    from .commands import dead as cli_dead
+    from .commands import dead
     from .sources.operations import operations
 
-    words = cli_dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
+    filters = dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
     with operations(url, store) as source:
-        raise typer.Exit(cli_dead.list_dead(source, words, state.value, cursor, limit, as_json=as_json))
+        raise typer.Exit(dead.list_dead(source, filters, state.value, cursor, limit, as_json=as_json))
 
 
-@dead_app.command("show")
+@dead_app.command("show", short_help="Show a dead letter with its events and attempts.")
 def show_letter(letter_id: LetterId, url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
-    """Show a dead letter: its events, its error with the trace, its attempts, what was decided."""
-    from .commands import dead as cli_dead
+    """Show a dead letter: its events, its error with the traceback, its attempts and its audit rows."""
+    from .commands import dead
     from .sources.operations import operations
 
     with operations(url, store) as source:
-        raise typer.Exit(cli_dead.show(source, letter_id, as_json=as_json))
+        raise typer.Exit(dead.show(source, letter_id, as_json=as_json))
 
 
-@dead_app.command("redrive")
+@dead_app.command("redrive", short_help="Run one dead letter or many again.")
 def redrive(  # noqa: PLR0913, PLR0917 - as above
     letter_id: OptionalLetterId = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help="Other data for its event: JSON, @file, or - for stdin.", show_default=False),
+        typer.Option(
+            metavar="JSON", help="Replace the data of its event: JSON, @FILE, or - for stdin.", show_default=False
+        ),
     ] = None,
     pipeline: InPipeline = None,
     step: Step = None,
@@ -138,17 +147,17 @@ def redrive(  # noqa: PLR0913, PLR0917 - as above
     store: OptionalStore = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a dead letter again, as it is or with other data; or many, by a filter."""
-    from .commands import dead as cli_dead
+    """Run a dead letter again, with its own or with other data; or many, selected by options."""
+    from .commands import dead
     from .sources.operations import operations
 
-    words = cli_dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
-    order = cli_dead.DeadOptions("redrive", letter_id, words, everything, limit, yes, as_json, data)
+    filters = dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
+    options = dead.DeadOptions("redrive", letter_id, filters, everything, limit, yes, as_json, data)
     with operations(url, store) as source:
-        raise typer.Exit(cli_dead.decide(source, order))
+        raise typer.Exit(dead.decide(source, options))
 
 
-@dead_app.command("discard")
+@dead_app.command("discard", short_help="Discard one dead letter or many.")
 def discard(  # noqa: PLR0913, PLR0917 - as above
     letter_id: OptionalLetterId = None,
     pipeline: InPipeline = None,
@@ -166,70 +175,73 @@ def discard(  # noqa: PLR0913, PLR0917 - as above
     store: OptionalStore = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a dead letter go; or many, by a filter. They are kept, as discarded."""
-    from .commands import dead as cli_dead
+    """Discard a dead letter, or many, selected by options. They are kept in the state discarded."""
+    from .commands import dead
     from .sources.operations import operations
 
-    words = cli_dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
-    order = cli_dead.DeadOptions("discard", letter_id, words, everything, limit, yes, as_json)
+    filters = dead.filter_of(pipeline, step, kind, error, event_type, run, since, before)
+    options = dead.DeadOptions("discard", letter_id, filters, everything, limit, yes, as_json)
     with operations(url, store) as source:
-        raise typer.Exit(cli_dead.decide(source, order))
+        raise typer.Exit(dead.decide(source, options))
 
 
 @breakers_app.command("list")
 def list_breakers(url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
     """List circuit breakers."""
-    from .commands import breaker as cli_breakers
+    from .commands import breaker
     from .sources.operations import operations
 
     with operations(url, store) as source:
-        raise typer.Exit(cli_breakers.list_breakers(source, as_json=as_json))
+        raise typer.Exit(breaker.list_breakers(source, as_json=as_json))
 
 
 @breakers_app.command("open")
 def open_breaker(
     name: BreakerName,
-    lasting: Annotated[
-        str | None, typer.Option("--for", metavar="TIME", help="Such as 90s, 10m, 2h; without it until it is closed.")
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="TIME", help="Open it for this time, such as 90s, 10m or 2h; otherwise until it is closed."
+        ),
     ] = None,
     url: Url = None,
     store: OptionalStore = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open a breaker: nothing is called; what waits loses no attempt."""
-    from .commands import breaker as cli_breakers
+    """Open a breaker: deliveries wait and lose no attempt."""
+    from .commands import breaker
     from .sources.operations import operations
 
     with operations(url, store) as source:
-        raise typer.Exit(cli_breakers.force(source, name, lasting, opens=True, as_json=as_json))
+        raise typer.Exit(breaker.force(source, name, duration, opens=True, as_json=as_json))
 
 
 @breakers_app.command("close")
 def close_breaker(name: BreakerName, url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
-    """Close a breaker: calls go through again."""
-    from .commands import breaker as cli_breakers
+    """Close a breaker: deliveries go through again."""
+    from .commands import breaker
     from .sources.operations import operations
 
     with operations(url, store) as source:
-        raise typer.Exit(cli_breakers.force(source, name, None, opens=False, as_json=as_json))
+        raise typer.Exit(breaker.force(source, name, None, opens=False, as_json=as_json))
 
 
 @pipelines_app.command("restart")
 def restart_pipeline(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)], url: Url = None, as_json: AsJson = False
 ) -> None:
-    """Begin anew with a pipeline that was given up."""
-    from .commands import status as cli_status
+    """Restart a pipeline, also one that has failed, and reset its restart counters."""
+    from .commands.status import restart
     from .sources.operations import operations
 
     with operations(url, None) as source:
-        raise typer.Exit(cli_status.restart(source, name, as_json=as_json))
+        raise typer.Exit(restart(source, name, as_json=as_json))
 
 
 def status(url: Url = None, store: OptionalStore = None, as_json: AsJson = False) -> None:
-    """Say how things stand: engine, supervision, breakers that are not closed, dead letters, runs."""
-    from .commands import status as cli_status
+    """Show the engine, the supervision tree, breakers that are not closed, dead letters and runs."""
+    from .commands.status import show
     from .sources.operations import operations
 
     with operations(url, store) as source:
-        raise typer.Exit(cli_status.show(source, as_json=as_json))
+        raise typer.Exit(show(source, as_json=as_json))

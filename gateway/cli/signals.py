@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM while a command runs: the first ends it in order, the second at once.
+"""The signals of a command: the first Ctrl-C or SIGTERM stops it cleanly, the second one at once.
 
-Rules: Ray takes the signals when it starts, so they are taken again after that. The log is right whichever way a
-process ends; ending in order only saves time.
+Rules: Ray installs signal handlers of its own when it starts, so ours are installed again after that. The log is
+correct however the process ends; a clean stop only saves time.
 """
 
 import asyncio
@@ -20,27 +20,27 @@ _CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class Interrupt:
-    """What the signals say to a task. `code`: the exit code of the first one, or None while there was none."""
+    """The signal handlers that cancel a task. `code` is the exit code of the first signal, or None before it."""
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.code: int | None = None
         self._task = task
         self._loop = asyncio.get_running_loop()
 
-    def take(self) -> None:
-        """Be the one that hears the signals, from now on."""
+    def install(self) -> None:
+        """Install the handlers; call it again after Ray has started."""
         for number in _CODES:
             with suppress(ValueError, RuntimeError):  # not the main thread
-                self._loop.add_signal_handler(number, self._hear, number)
+                self._loop.add_signal_handler(number, self._on_signal, number)
 
-    def leave(self) -> None:
-        """Hear no more; one that comes now still ends the process."""
+    def remove(self) -> None:
+        """Remove the handlers; a later signal ends the process at once."""
         for number in _CODES:
             with suppress(ValueError, RuntimeError):
                 self._loop.remove_signal_handler(number)
                 signal.signal(number, _end_now)
 
-    def _hear(self, number: signal.Signals) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         if self.code is not None:
             _end_now(number)
         self.code = _CODES[number]
@@ -49,13 +49,13 @@ class Interrupt:
 
 @contextmanager
 def interruptible(task: asyncio.Task[Any]) -> Generator[Interrupt]:
-    """Let the signals cancel a task while the block lasts."""
+    """Let the signals cancel a task inside the block."""
     interrupt = Interrupt(task)
-    interrupt.take()
+    interrupt.install()
     try:
         yield interrupt
     finally:
-        interrupt.leave()
+        interrupt.remove()
 
 
 def _end_now(number: int, _frame: object = None) -> None:

@@ -1,7 +1,8 @@
-"""Holding a store: two engines on one store would take it from each other, so the second one is not started.
+"""The lock of a store: it keeps two engines from taking one store from each other.
 
-Rules: it is a lock beside the file, held by this process and dropped by the kernel however it ends; what is written in
-it tells the next one who holds it. The epoch in the log is what keeps the log right; this keeps people out of trouble.
+Rules: it is a file lock beside the store, held by this process and released by the kernel when the process ends. The
+lock file names its holder. The lock is a convenience: the epoch (fencing token) in the log is what keeps the log
+correct.
 """
 
 import fcntl
@@ -17,17 +18,17 @@ from ...events.errors import LogUnavailable
 __all__ = ["hold", "holder", "is_durable", "path_of"]
 
 _POLL_SECONDS = 0.1
-_GLIMPSE_SECONDS = 0.3
-"""Whoever only asks who holds a store (`holder`) has its lock for a moment too."""
+_LEAST_WAIT_SECONDS = 0.3
+"""The least time to wait, because `holder` takes the lock for a moment, too."""
 
 
 def is_durable(store: str) -> bool:
-    """Whether what a store holds outlives this process."""
+    """Whether the contents of a store outlive this process."""
     return store != "memory://"
 
 
 def path_of(store: str) -> Path | None:
-    """The file of a store; None where it has none."""
+    """The file of a store, or None if it has no file."""
     scheme, _, rest = store.partition("://")
     location = rest.partition("?")[0].removeprefix("/")
     return Path(location).absolute() if scheme == "sqlite" and location else None
@@ -35,21 +36,22 @@ def path_of(store: str) -> Path | None:
 
 @contextmanager
 def hold(
-    store: str, who: str, *, wait_seconds: float = 0.0, told: Callable[[str], None] | None = None
+    store: str, owner: str, *, wait_seconds: float = 0.0, on_wait: Callable[[str], None] | None = None
 ) -> Generator[None]:
-    """Hold a store while the block lasts. Raises `LogUnavailable` where another process holds it.
+    """Hold the lock of a store inside the block.
 
-    wait_seconds: how long to wait for that process to end first, as in a rolling restart. told: hears who it is.
+    If another process holds it, wait up to `wait_seconds` for it, as in a rolling restart; `on_wait` is called once
+    with the name of the holder. Raises `LogUnavailable` if the lock is still held after that.
     """
     path = path_of(store)
     lock = None if path is None or path.is_dir() else path.with_name(path.name + "-lock")
-    file = None if lock is None else _locked_in_time(lock, store, wait_seconds, told)
+    file = None if lock is None else _acquire(lock, store, wait_seconds, on_wait)
     if file is None or lock is None:
         yield
         return
     with file:
         file.truncate(0)
-        file.write(f"{who} (pid {os.getpid()})")
+        file.write(f"{owner} (pid {os.getpid()})")
         file.flush()
         try:
             yield
@@ -57,22 +59,22 @@ def hold(
             lock.unlink(missing_ok=True)
 
 
-def _locked_in_time(path: Path, store: str, wait_seconds: float, told: Callable[[str], None] | None) -> IO[str] | None:
-    deadline = time.monotonic() + max(wait_seconds, _GLIMPSE_SECONDS)
+def _acquire(path: Path, store: str, wait_seconds: float, on_wait: Callable[[str], None] | None) -> IO[str] | None:
+    deadline = time.monotonic() + max(wait_seconds, _LEAST_WAIT_SECONDS)
     while True:
         try:
-            return _locked(path, store)
+            return _try_lock(path, store)
         except LogUnavailable:
             if time.monotonic() >= deadline:
                 raise
-        if told is not None and wait_seconds:
-            told(holder(store) or "another process")
-            told = None
+        if on_wait is not None and wait_seconds:
+            on_wait(holder(store) or "another process")
+            on_wait = None
         time.sleep(_POLL_SECONDS)
 
 
 def holder(store: str) -> str | None:
-    """Who holds a store now; None where nobody does."""
+    """The holder of the lock of a store, or None."""
     path = path_of(store)
     try:
         file = (path.with_name(path.name + "-lock") if path else Path()).open(encoding="utf-8")
@@ -86,8 +88,8 @@ def holder(store: str) -> str | None:
     return None
 
 
-def _locked(path: Path, store: str) -> IO[str] | None:
-    """The lock, held; None where there can be no file, and so no store either, which the log says better."""
+def _try_lock(path: Path, store: str) -> IO[str] | None:
+    """The locked file, or None if it cannot be created; opening the store then reports the reason."""
     while True:
         try:
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8")
@@ -97,10 +99,10 @@ def _locked(path: Path, store: str) -> IO[str] | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             with file:
-                raise _held(file, store) from None
+                raise _in_use(file, store) from None
         if _is_at(file, path):
             return file
-        file.close()  # its last holder has removed it in between
+        file.close()  # the previous holder has removed it in between
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
@@ -110,10 +112,10 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _held(file: IO[str], store: str) -> LogUnavailable:
+def _in_use(file: IO[str], store: str) -> LogUnavailable:
     owner = file.read(200).strip() or "another process"
     msg = f"the store {store} is in use by {owner}"
     return LogUnavailable(
-        f"{msg}: send it the event there (POST /events), wait for its end (ensue serve --wait 60), "
-        "or choose another with --store"
+        f"{msg}: send the event to that engine (POST /events), wait until it stops (ensue serve --wait 60), "
+        "or choose another store with --store"
     )

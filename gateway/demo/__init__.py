@@ -1,1 +1,1 @@
-"""`ensue demo`: webhooks come in, everything is killed, and nothing is lost."""
+"""The command `ensue demo`: webhooks arrive, all processes are killed, and nothing is lost."""

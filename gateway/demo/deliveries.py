@@ -1,6 +1,6 @@
-"""The deliveries of `ensue demo`: what GitHub would send of a small repository on a busy morning, and its signature.
+"""The deliveries of the demo: webhooks of a small, invented repository, signed as GitHub signs them.
 
-Rules: made up, in GitHub's format, with those of its fields that anybody looks at; signed as GitHub signs.
+Rules: the payloads have GitHub's format, reduced to the usual fields.
 """
 
 import hmac
@@ -26,16 +26,19 @@ _REPOSITORY = {
 
 @dataclass(frozen=True, slots=True)
 class DemoDelivery:
-    """One webhook: the sender's id, the kind (X-GitHub-Event), what a person would call it, and the body."""
+    """One webhook delivery."""
 
     id: str
+    """The id of the delivery (`X-GitHub-Delivery`)."""
     kind: str
+    """The kind of event (`X-GitHub-Event`)."""
     title: str
+    """The name that the demo shows for it."""
     body: bytes
 
 
 def headers_of(delivery: DemoDelivery, secret: str) -> dict[str, str]:
-    """The headers that GitHub sends with it."""
+    """The headers that GitHub sends with a delivery."""
     return {
         "content-type": "application/json",
         "user-agent": "GitHub-Hookshot/demo",
@@ -46,9 +49,9 @@ def headers_of(delivery: DemoDelivery, secret: str) -> dict[str, str]:
 
 
 def _delivery(kind: str, title: str, sender: str, payload: Mapping[str, Any]) -> DemoDelivery:
-    whole = {**payload, "repository": _REPOSITORY, "sender": {"login": sender, "type": "User"}}
+    complete = {**payload, "repository": _REPOSITORY, "sender": {"login": sender, "type": "User"}}
     guid = str(uuid5(NAMESPACE_URL, title))
-    return DemoDelivery(guid, kind, title, json.dumps(whole).encode())
+    return DemoDelivery(guid, kind, title, json.dumps(complete).encode())
 
 
 def _push(branch: str, sender: str, *commits: dict[str, Any]) -> DemoDelivery:

@@ -1,7 +1,8 @@
-"""What really happened in the demo: the log on disk after the kill, beside the journal that the steps wrote themselves.
+"""The evidence of the demo: the log on disk after the kill, and the journal that the steps wrote themselves.
 
-Rules: nothing is taken from the engine's word. A delivery is known by its idempotency key, which the log implies and the
-step was given; it *finished* where its result is in the log, and was *cut off* where only its attempt is.
+Rules: nothing is read through the API of the engine. A delivery is identified by its idempotency key, which follows
+from the log and is passed to the step. It is *finished* if its result is in the log, *interrupted* if only its attempt
+is.
 """
 
 import json
@@ -22,24 +23,24 @@ _MOST_RUNS = 500
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a store holds: runs that are over and that are not, deliveries that are finished and that are cut off."""
+    """The contents of a store: ended and unfinished runs, finished and interrupted deliveries."""
 
-    over: int
+    ended: int
     unfinished: int
     finished: frozenset[str]
-    cut_off: frozenset[str]
+    interrupted: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """How many attempts of each delivery began before a moment, and after it."""
+    """The number of attempts of each delivery that began before a moment, and after it."""
 
     before: Counter[str]
     after: Counter[str]
 
 
 def read_store(url: str) -> Evidence:
-    """Read the store of an engine that is no more."""
+    """Read the store of an engine that was killed."""
     reader = open_reader(url)
     try:
         rows = reader.runs(limit=_MOST_RUNS)
@@ -47,13 +48,13 @@ def read_store(url: str) -> Evidence:
     finally:
         reader.close()
     live = sum(Status(row.status).live for row in rows)
-    begun = {key for keys, _ in deliveries for key in keys}
+    started = {key for keys, _ in deliveries for key in keys}
     finished = {key for _, keys in deliveries for key in keys}
-    return Evidence(len(rows) - live, live, frozenset(finished), frozenset(begun - finished))
+    return Evidence(len(rows) - live, live, frozenset(finished), frozenset(started - finished))
 
 
 def read_journal(path: Path, moment: float) -> Journal:
-    """The attempts that the steps noted; `moment` in seconds since the epoch."""
+    """The attempts in the journal. `moment` is in seconds since the epoch."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return Journal(
         Counter(line["key"] for line in lines if line["time"] <= moment),
@@ -62,7 +63,7 @@ def read_journal(path: Path, moment: float) -> Journal:
 
 
 def _deliveries(reader: Reader, run: int, run_id: bytes) -> tuple[set[str], set[str]]:
-    """The keys of all deliveries of a run that began, and of those that finished."""
+    """The keys of all started deliveries of a run, and of the finished ones."""
     keys: dict[int, str] = {}
     finished: set[str] = set()
     for entry in reader.entries(run):

@@ -1,11 +1,11 @@
-"""The pipeline of `ensue demo`: what a maintainer should look at first, and why.
+"""The pipeline of the demo: what a maintainer should look at first, and why.
 
     push          unfold ─▶ inspect, file by file, in parallel ─▶ summarise ─▶ Triaged
     pull_request  weigh ─▶ Routine | Serious ─┐
     and issues    read ──▶ Topics ────────────┴▶ assign | escalate ─▶ Triaged
 
-Its steps take about a second each, as if they asked somebody else, so that one can watch them. Each attempt is noted in
-the file that ENSUE_DEMO_JOURNAL names, before it does anything: that is how the demo knows what really ran.
+Rules: a step takes about a second, as if it called a service, so that one can watch it. Each attempt is noted first in
+the file that ENSUE_DEMO_JOURNAL names, so the demo knows what really ran.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from ..ingest.signing import GitHub
 __all__ = ["JOURNAL_ENV", "SECRET_ENV", "triage"]
 
 JOURNAL_ENV = "ENSUE_DEMO_JOURNAL"
-SECRET_ENV = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of the variable, not what is in it
+SECRET_ENV = "GITHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of the variable, not its value
 SERIOUS_LINES = 400
 _MOST_FILES = 100
 _MOST_CHARACTERS = 10_000
@@ -70,27 +70,27 @@ class FileTouched(Event):
 
 
 class FileInspected(Event):
-    """A file that was looked at, and what is wrong with it."""
+    """An inspected file, and what is wrong with it."""
 
     path: str
     worry: str | None
 
 
 class Routine(Event):
-    """Anybody can look at it."""
+    """A change that anybody can review."""
 
     subject: str
 
 
 class Serious(Event):
-    """Somebody who knows has to look at it."""
+    """A change that needs an expert."""
 
     subject: str
     why: str
 
 
 class Topics(Event):
-    """What it is about."""
+    """The topics of a change."""
 
     names: list[str]
 
@@ -108,21 +108,21 @@ triage = Pipeline("triage", description="What a maintainer should look at first,
 
 @triage.webhook("github", verify=GitHub(secret_env=SECRET_ENV))
 def from_github(hook: Webhook) -> Pushed | PullRequestOpened | IssueOpened | None:
-    """What a delivery stands for; None where it is of no interest."""
+    """The event of a delivery, or None to ignore it."""
     translate = _TRANSLATORS.get(hook.event or "")
     return None if translate is None else translate(hook.json())
 
 
 @triage.step
 async def unfold(push: Pushed, ctx: Context) -> list[FileTouched]:
-    """One event a file."""
+    """Emit one event for each file."""
     await _work(ctx, 0.3)
     return [FileTouched(path=path) for path in push.files]
 
 
 @triage.step(concurrency=2)
 async def inspect(file: FileTouched, ctx: Context) -> FileInspected:
-    """Look for what should never be pushed; two files at a time."""
+    """Look for secrets, in two files at a time."""
     await _work(ctx, 1.2)
     is_secret = file.path.endswith((".pem", ".key", ".env"))
     return FileInspected(path=file.path, worry=f"{file.path} is a secret" if is_secret else None)
@@ -130,7 +130,7 @@ async def inspect(file: FileTouched, ctx: Context) -> FileInspected:
 
 @triage.step
 async def summarise(push: Pushed, files: list[FileInspected], ctx: Context) -> Triaged:
-    """All files of the push, gathered."""
+    """Join all inspected files of the push."""
     await _work(ctx, 0.5)
     worries = sorted(file.worry for file in files if file.worry)
     return Triaged(
@@ -142,7 +142,7 @@ async def summarise(push: Pushed, files: list[FileInspected], ctx: Context) -> T
 
 @triage.step
 async def weigh(change: PullRequestOpened | IssueOpened, ctx: Context) -> Routine | Serious:
-    """The branch: by size, and by the words."""
+    """Branch by the size and the text of the change."""
     await _work(ctx, 0.8)
     subject = f"{'pull request' if isinstance(change, PullRequestOpened) else 'issue'} {change.number}"
     if isinstance(change, PullRequestOpened) and change.lines > SERIOUS_LINES:
@@ -154,33 +154,33 @@ async def weigh(change: PullRequestOpened | IssueOpened, ctx: Context) -> Routin
 
 @triage.step
 async def read(change: PullRequestOpened | IssueOpened, ctx: Context) -> Topics:
-    """At the same time as `weigh`."""
+    """Find the topics, in parallel with `weigh`."""
     await _work(ctx, 0.6)
     return Topics(names=_topics(change.text))
 
 
 @triage.step
 async def assign(routine: Routine, topics: Topics, ctx: Context) -> Triaged:
-    """The join of both, where it is routine."""
+    """Join both for a routine change."""
     await _work(ctx, 0.5)
     return Triaged(subject=routine.subject, priority="today", summary=f"for anybody, {_listed(topics)}")
 
 
 @triage.step
 async def escalate(serious: Serious, topics: Topics, ctx: Context) -> Triaged:
-    """The join of both, where it is serious."""
+    """Join both for a serious change."""
     await _work(ctx, 4.0)
     return Triaged(subject=serious.subject, priority="now", summary=f"{serious.why}, {_listed(topics)}")
 
 
 async def _work(ctx: Context, seconds: float) -> None:
-    """What a real step would do: here it is noted, and takes its time."""
+    """Stand in for real work: note the attempt in the journal, and wait."""
     _note(ctx)
     await asyncio.sleep(seconds)
 
 
 def _note(ctx: Context) -> None:
-    """Append one line to the journal; lines this short are written whole or not at all."""
+    """Append one line to the journal; a line this short is written whole or not at all."""
     journal = os.environ.get(JOURNAL_ENV)
     if journal:
         line = {"run": ctx.run_id, "step": ctx.step, "key": ctx.idempotency_key, "attempt": ctx.attempt}

@@ -1,6 +1,7 @@
-"""The served ensue of the demo: a process group of its own, started as anybody would, and killed as nobody would.
+"""The server of the demo: `ensue serve` in a process group of its own, which the demo starts and kills.
 
-Rules: its output goes to a file, of which the end is shown where it fails; whoever starts it ends it, whatever happens.
+Rules: its output goes to a file, whose end is shown if the server fails. The demo always ends the server that it
+started.
 """
 
 import os
@@ -26,7 +27,7 @@ __all__ = ["DemoFailed", "Server"]
 
 TARGET = "ensue.gateway.demo.pipeline:triage"
 _COMMAND = "import sys; from ensue.gateway.cli.main import main; sys.exit(main())"
-_STORE = "ensue.db"  # the default, in the folder that it is started in
+_STORE = "ensue.db"  # the default store, in the working folder of the server
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 _GONE_SECONDS = 10.0
@@ -35,7 +36,7 @@ _LAST_LINES = 15
 
 
 class DemoFailed(EnsueError):
-    """The demo cannot go on: the message says why."""
+    """The demo cannot continue; the message says why."""
 
 
 @dataclass(slots=True)
@@ -49,13 +50,13 @@ class Server:
 
     @classmethod
     def in_folder(cls, folder: Path) -> "Server":
-        """One that was not started yet, on a free port, with a secret that nobody knows."""
+        """A server that is not started yet, with a free port and a random secret."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             return cls(folder, secrets.token_hex(16), listener.getsockname()[1])
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -65,12 +66,12 @@ class Server:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `ensue` on its command line."""
+        """The arguments of `ensue`."""
         return ["serve", TARGET, "--port", str(self.port)]
 
     @property
     def journal(self) -> Path:
-        """Where its steps note their attempts."""
+        """The file in which the steps note their attempts."""
         return self.folder / "journal.jsonl"
 
     def start(self) -> None:
@@ -78,7 +79,7 @@ class Server:
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         environment |= {SECRET_ENV: self.secret, JOURNAL_ENV: str(self.journal)}
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - this very Python, and arguments of our own
+            self._process = subprocess.Popen(  # noqa: S603 - this Python, with fixed arguments
                 [sys.executable, "-P", "-c", _COMMAND, *self.arguments],
                 cwd=self.folder,
                 env=environment,
@@ -90,11 +91,11 @@ class Server:
         self._await_ready()
 
     def kill(self) -> int:
-        """`kill -9` of everything at once: gateway, engine, Ray and workers; returns how many processes it were."""
+        """Kill the gateway, the engine, Ray and the workers with SIGKILL; returns the number of processes."""
         if self._process is None:
             return 0
         if sys.platform != "linux":
-            ray_module()  # brings psutil, which finds processes there
+            ray_module()  # brings psutil, which finds the processes on macOS
         pids = descendants([self._process.pid])
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -107,7 +108,7 @@ class Server:
         return len(pids)
 
     def stop(self) -> None:
-        """Let it drain and end; where it does not in time, kill it."""
+        """Drain and stop the server; kill it if that takes too long."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -126,33 +127,33 @@ class Server:
         with httpx.Client(trust_env=False, timeout=1.0) as client:
             while time.monotonic() < deadline:
                 if self._process is None or self._process.poll() is not None:
-                    raise DemoFailed(f"ensue serve ended while it started:\n{self._last_words()}")
+                    raise DemoFailed(f"ensue serve ended while it started:\n{self._end_of_output()}")
                 try:
                     if client.get(f"{self.url}/readyz").is_success:
                         return
                 except httpx.TransportError:
                     pass
                 time.sleep(_POLL_SECONDS)
-        raise DemoFailed(f"ensue serve was not ready after {_START_SECONDS:.0f} s:\n{self._last_words()}")
+        raise DemoFailed(f"ensue serve was not ready after {_START_SECONDS:.0f} s:\n{self._end_of_output()}")
 
-    def _last_words(self) -> str:
+    def _end_of_output(self) -> str:
         lines = self._output.read_text(errors="replace").splitlines()
-        return "\n".join(f"    {line}" for line in lines[-_LAST_LINES:]) or "    (it said nothing)"
+        return "\n".join(f"    {line}" for line in lines[-_LAST_LINES:]) or "    (no output)"
 
 
 def _await_gone(pids: Iterable[int]) -> None:
-    """Return when none of them runs any more."""
+    """Wait until none of the processes runs."""
     deadline = time.monotonic() + _GONE_SECONDS
-    left = set(pids)
-    while left and time.monotonic() < deadline:
-        left = {pid for pid in left if _runs(pid)}
-        time.sleep(_POLL_SECONDS if left else 0)
-    if left:
-        raise DemoFailed(f"processes {sorted(left)} are still there after kill -9")
+    alive = set(pids)
+    while alive and time.monotonic() < deadline:
+        alive = {pid for pid in alive if _runs(pid)}
+        time.sleep(_POLL_SECONDS if alive else 0)
+    if alive:
+        raise DemoFailed(f"processes {sorted(alive)} are still alive after kill -9")
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process is there and not a mere entry that waits for its parent."""
+    """Whether a process runs and is not a zombie."""
     try:
         os.kill(pid, 0)
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""The runs of the demo as its API tells them, and how they look on a terminal."""
+"""The board of the demo: the runs, read from the API, on a terminal or as lines."""
 
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -17,13 +17,13 @@ __all__ = ["Board", "RunNow", "StepNow", "fetch"]
 _STEPS = ("unfold", "inspect", "summarise", "weigh", "read", "assign", "escalate")
 _POLL_SECONDS = 0.12
 _FAN_OUT = {"inspect": "unfold"}
-"""Whose events a step hears one by one: so many are still to come."""
+"""The step whose emitted events a step handles one by one: their number is its total."""
 _NOTHING = {"attempts": 0, "running": 0, "done": 0, "emitted": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class StepNow:
-    """How far a step of a run is; `redone` of those done and `redoing` of those running were cut off before."""
+    """The progress of a step. `redone` of the done and `redoing` of the running deliveries were interrupted before."""
 
     name: str
     done: int
@@ -35,7 +35,7 @@ class StepNow:
 
 @dataclass(frozen=True, slots=True)
 class RunNow:
-    """How far a run is; result is the data of the event that it ended in."""
+    """The progress of a run. `result` is the data of its last event."""
 
     run_id: str
     title: str
@@ -44,26 +44,26 @@ class RunNow:
     result: Mapping[str, Any] | None
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more happens."""
+    def ended(self) -> bool:
+        """Whether the run has ended."""
         return self.status not in ("running", "waiting")
 
 
 def fetch(client: httpx.Client, run_id: str, title: str) -> RunNow:
-    """A run as it is now."""
+    """Read the current state of a run."""
     run = client.get(f"/runs/{run_id}").raise_for_status().json()
     events = client.get(f"/runs/{run_id}/events").raise_for_status().json()["events"]
     known = {step["name"]: step for step in run["steps"]}
     redone = {(event["step"], event["cause"]) for event in events if (event["attempt"] or 0) > 1}
     steps = tuple(
-        _step(known, name, sum(step == name for step, _ in redone)) for name in _STEPS if _is_near(known, name)
+        _step(known, name, sum(step == name for step, _ in redone)) for name in _STEPS if _is_shown(known, name)
     )
     results = [event["data"] for event in run["events"] if event["type"] == "Triaged"]
     return RunNow(run_id, title, run["status"], steps, results[0] if results else None)
 
 
-def _is_near(known: Mapping[str, dict[str, Any]], name: str) -> bool:
-    """Whether a step has begun, or the events that it hears are there."""
+def _is_shown(known: Mapping[str, dict[str, Any]], name: str) -> bool:
+    """Whether a step has begun, or has events to handle."""
     return name in known or (name in _FAN_OUT and known.get(_FAN_OUT[name], _NOTHING)["emitted"] > 0)
 
 
@@ -76,7 +76,7 @@ def _step(known: Mapping[str, dict[str, Any]], name: str, redone: int) -> StepNo
 
 
 class Board:
-    """The runs, live: one row each on a terminal, a line for each step that finishes elsewhere."""
+    """The live board: one row for each run on a terminal, a line for each finished step elsewhere."""
 
     def __init__(self, console: Console, client: httpx.Client, titles: Mapping[str, str]) -> None:
         self._console = console
@@ -86,11 +86,11 @@ class Board:
         self.runs: tuple[RunNow, ...] = ()
 
     def watch(self, until: Callable[[tuple[RunNow, ...]], bool], timeout_seconds: float) -> bool:
-        """Show the runs until they are as wanted; False where that is not in time."""
+        """Show the runs until a condition holds; false if it does not hold in time."""
         deadline = time.monotonic() + timeout_seconds
         with self._shown() as show:
             while time.monotonic() < deadline:
-                known = {run.run_id: run for run in self.runs if run.over}
+                known = {run.run_id: run for run in self.runs if run.ended}
                 self.runs = tuple(
                     known.get(run_id) or fetch(self._client, run_id, title) for run_id, title in self._titles.items()
                 )
@@ -113,7 +113,7 @@ class Board:
         table.add_column(min_width=18, no_wrap=True)
         table.add_column(no_wrap=True)
         for run in self.runs:
-            table.add_row(Text(f"   {run.title}", "bold" if not run.over else ""), _steps(run))
+            table.add_row(Text(f"   {run.title}", "bold" if not run.ended else ""), _steps(run))
         return table
 
     def _say(self) -> None:
@@ -135,6 +135,6 @@ def _steps(run: RunNow) -> Text:
         text.append("◐" * (step.running - step.redoing), "bold cyan")
         text.append("·" * step.waiting, "dim")
         text.append("  ")
-    if run.over:
+    if run.ended:
         text.append(run.status, "green" if run.status == "completed" else "bold red")
     return text

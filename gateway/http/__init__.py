@@ -1,1 +1,1 @@
-"""Plain ASGI and HTTP: bodies, limits, deadlines, problems, and the listening socket."""
+"""Plain ASGI and HTTP: bodies, limits, deadlines, problems and the listening socket."""

@@ -1,7 +1,7 @@
-"""Plain ASGI, as little as the hot path needs: headers read once, answers made of bytes.
+"""The part of ASGI that the hot path needs: request headers, and responses made of bytes.
 
-Rules: header names are lower-case; a value keeps its bytes as Latin-1, so that what is not ASCII can be told; a
-refused body ends its connection, since nobody knows where the next request would begin.
+Rules: header names are lower-case. Header values are decoded as Latin-1, which keeps every byte, so non-ASCII values
+can be detected. A refused body closes its connection, because the start of the next request is unknown.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -19,13 +19,13 @@ Headers = dict[str, list[str]]
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
 _CLOSE = (b"connection", b"close")
-_ALLOW = (b"allow", b"POST")  # both plain endpoints take nothing else
+_ALLOW = (b"allow", b"POST")  # the only method of both plain ASGI endpoints
 _CLOSING = frozenset({408, 413})
 _WRONG_METHOD = 405
 
 
 class HeaderView(Mapping[str, str]):
-    """Headers as one text each; a header that came twice is joined with commas, as HTTP says."""
+    """Headers with one text each: the values of a repeated header are joined with commas, as HTTP defines it."""
 
     __slots__ = ("_headers",)
 
@@ -43,7 +43,7 @@ class HeaderView(Mapping[str, str]):
 
 
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers of a request by name, each with all its values."""
+    """The headers of a request: all values of each name."""
     headers: Headers = {}
     for name_bytes, value in raw:
         name = name_bytes.decode("latin-1")
@@ -55,14 +55,14 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 async def send_json(send: Send, status: int, body: bytes) -> None:
-    """Answer with JSON."""
+    """Send a JSON response."""
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [_JSON, length]})
     await send({"type": "http.response.body", "body": body})
 
 
 async def send_problem(send: Send, problem: Problem) -> None:
-    """Answer with a problem."""
+    """Send a problem as the response."""
     body = _UNAUTHORIZED if problem.kind is UNAUTHORIZED.kind else problem.body()
     headers = [_PROBLEM, (b"content-length", b"%d" % len(body)), *problem.headers]
     if problem.status in _CLOSING:

@@ -1,9 +1,8 @@
-"""Bodies: read raw, bounded in bytes and in time, and JSON that is checked before anybody else sees it.
+"""Request bodies: read raw, within limits of size and time, and parsed as strict JSON.
 
-1. Bytes are counted as they come; a Content-Length can only refuse sooner, never allow more.
-2. JSON is strict: UTF-8, no NaN or Infinity, no lone surrogates, 64 levels. Of a name given twice the last one counts,
-   for everybody, since the body is parsed once.
-3. Nothing is ever decompressed.
+Rules: bytes are counted as they arrive; Content-Length may refuse a body earlier, but never allows more. JSON is UTF-8
+without NaN, Infinity or lone surrogates, and at most 64 levels deep. The last value of a repeated name counts; since
+the body is parsed once, all readers see the same value. Bodies are never decompressed.
 """
 
 import asyncio
@@ -28,11 +27,15 @@ _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class _Over(Exception):
-    """The limit is passed, and more is to come."""
+    """The body is over the limit, and more bytes may follow."""
 
 
 async def read_body(receive: Receive, length: str | None, limit_bytes: int, within: Deadline) -> bytes:
-    """The whole body; `length` is the Content-Length that was announced, `within` how long it may take."""
+    """The whole body.
+
+    `length` is the Content-Length header, `within` the deadline for the last byte. Refuses with `body-too-large`,
+    `body-timeout` or `request-invalid`.
+    """
     if length is not None and (not length.isdigit() or int(length) > limit_bytes):
         await _linger(receive)
         raise _too_large(limit_bytes)
@@ -56,7 +59,7 @@ async def _read_rest(receive: Receive, message: MutableMapping[str, Any], limit_
     chunks = bytearray()
     while True:
         if message["type"] != "http.request":
-            raise refuse("request-invalid", "The sender went away before the body was complete.")
+            raise refuse("request-invalid", "The client disconnected before the body was complete.")
         chunks += message.get("body", b"")
         if not message.get("more_body"):
             return bytes(chunks)
@@ -66,7 +69,7 @@ async def _read_rest(receive: Receive, message: MutableMapping[str, Any], limit_
 
 
 async def _linger(receive: Receive) -> None:
-    """Throw a little more away, so that a sender that is a little over still reads the answer."""
+    """Discard some more bytes, so that a sender that is slightly over the limit still reads the answer."""
     left = _LINGER_BYTES
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
@@ -80,11 +83,11 @@ async def _linger(receive: Receive) -> None:
 
 
 def _too_large(limit_bytes: int) -> Refused:
-    return refuse("body-too-large", f"The limit here is {limit_bytes:,} bytes.")
+    return refuse("body-too-large", f"The body is larger than {limit_bytes:,} bytes, the limit of this path.")
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON body, or the problem that it is."""
+    """The value of a JSON body. Refuses with `body-unreadable` or `body-too-deep`."""
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -95,7 +98,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def _is_deeper(body: bytes, limit: int) -> bool:
-    """Whether valid JSON is nested deeper: each pass takes the innermost level away."""
+    """Whether valid JSON is nested deeper than `limit`. Each pass removes the innermost level."""
     brackets = _STRINGS.sub(b"", body).translate(_BRACKETS, _OTHERS)
     for _ in range(limit):
         brackets = brackets.replace(b"[]", b"")
@@ -111,4 +114,4 @@ def _unreadable(reason: str) -> Refused:
 
 
 def _too_deep() -> Refused:
-    return refuse("body-too-deep", f"Lists and objects may be nested {MAX_DEPTH} levels deep here.")
+    return refuse("body-too-deep", f"Lists and objects may be nested at most {MAX_DEPTH} levels deep.")

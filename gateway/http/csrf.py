@@ -1,28 +1,29 @@
-"""Sites: what changes something is never asked for by a web page of another site.
+"""The CSRF check: no web page of another site may change anything through a browser on this machine.
 
-A browser sends such a request on any page's behalf, without asking, where it has no body: to a gateway that trusts
-whoever is local, that would be an operator's hand. Browsers say whence a request comes (`Sec-Fetch-Site`, older ones
-`Origin`), and a page cannot change what they say; other clients send neither.
+Rules: a request that changes something is refused if the browser says that it comes from another site. Browsers send
+`Sec-Fetch-Site` (older ones `Origin`), and a page cannot change either; other clients send neither. The check is
+needed because the gateway trusts every local client, and a browser sends a POST without a body for any page without
+asking.
 """
 
 from collections.abc import Iterable
 
 from .problems import refuse
 
-__all__ = ["check_site"]
+__all__ = ["check_csrf"]
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_OURS = frozenset({b"same-origin", b"none"})
-_TELLING = frozenset({b"sec-fetch-site", b"origin", b"host"})
+_SAME_SITE = frozenset({b"same-origin", b"none"})
+_HEADERS = frozenset({b"sec-fetch-site", b"origin", b"host"})
 
 
-def check_site(method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Refuse a request that may change something and comes from a page of another site."""
+def check_csrf(method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse a request that may change something and comes from a page of another site (`cross-site`)."""
     if method in _SAFE:
         return
-    told = {name: value.strip().lower() for name, value in headers if name in _TELLING}
-    site, origin = told.get(b"sec-fetch-site"), told.get(b"origin")
-    same = origin is None or origin.partition(b"://")[2] == told.get(b"host")
-    ours = same if site is None else site in _OURS
-    if not ours:
-        raise refuse("cross-site", "A page of another site may not ask for this: use the `ensue` command or the API.")
+    sent = {name: value.strip().lower() for name, value in headers if name in _HEADERS}
+    site, origin = sent.get(b"sec-fetch-site"), sent.get(b"origin")
+    is_same_origin = origin is None or origin.partition(b"://")[2] == sent.get(b"host")
+    is_allowed = is_same_origin if site is None else site in _SAME_SITE
+    if not is_allowed:
+        raise refuse("cross-site", "A page of another site may not send this request: use the `ensue` command instead.")

@@ -1,7 +1,7 @@
-"""Deadlines: timeouts for the hot path, kept by one coarse timer for all requests instead of one timer for each.
+"""Deadlines: timeouts for the hot path, with one coarse timer for all requests.
 
-Rules: a deadline is never early and at most a tick late; what it ends is cancelled, and leaves with TimeoutError; a
-cancellation from elsewhere passes through as what it is. (asyncio.timeout, at a tenth of its cost.)
+Rules: a deadline is never early, and late by at most one tick. It cancels its block, which then raises TimeoutError; a
+cancellation from elsewhere stays a cancellation. The meaning is that of `asyncio.timeout`, at a tenth of its cost.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ TICK_SECONDS = 0.05
 
 
 class Deadlines:
-    """All deadlines of one loop."""
+    """All deadlines of one event loop."""
 
     def __init__(self) -> None:
         self._watched: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def within(self, seconds: float) -> "Deadline":
-        """A `with` block that has to end within this time."""
+        """A context manager whose block must end within this time."""
         return Deadline(self, seconds)
 
     def watch(self, deadline: "Deadline", loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to look after a deadline."""
+        """Start watching a deadline."""
         self._watched.add(deadline)
         if self._timer is None:
             self._timer = loop.call_later(TICK_SECONDS, self._tick, loop)
 
     def forget(self, deadline: "Deadline") -> None:
-        """Its block is over."""
+        """Stop watching a deadline: its block has ended."""
         self._watched.discard(deadline)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -42,7 +42,7 @@ class Deadlines:
 
 
 class Deadline:
-    """One block under a deadline."""
+    """The deadline of one block."""
 
     __slots__ = ("_cancelling", "_deadlines", "_expired", "_seconds", "_task", "due")
 
@@ -71,7 +71,7 @@ class Deadline:
             raise TimeoutError from error
 
     def expire(self) -> None:
-        """End the block."""
+        """Cancel the task that is in the block."""
         if self._task is not None:
             self._expired = True
             self._task.cancel()

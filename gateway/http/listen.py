@@ -1,7 +1,8 @@
-"""Listening: the socket is bound before anything else starts, so that a port in use costs a second and one line.
+"""The listening socket, and the addresses that it may be bound to.
 
-Rules: no address but loopback, until API keys are there to ask for; an endpoint that believes anybody stays on loopback
-even then, unless its author forces it.
+Rules: only loopback addresses are allowed, because there are no API keys yet. A webhook without verification is
+allowed on loopback only, unless its author forces it. The socket is bound before anything else starts, so that a port
+in use is reported at once, in one line.
 """
 
 import errno
@@ -17,14 +18,14 @@ __all__ = ["check_exposure", "is_loopback", "listen", "url_of"]
 _BACKLOG = 2048
 _LAST_PORT = 65535
 _REASONS = {
-    errno.EADDRINUSE: "another program listens there: stop it, or choose another with --port",
-    errno.EACCES: "that port needs privileges: choose one from 1024 on with --port",
-    errno.EADDRNOTAVAIL: "this machine has no such address: choose another with --host",
+    errno.EADDRINUSE: "another program uses this port: stop it, or choose another port with --port",
+    errno.EACCES: "this port needs privileges: choose a port above 1023 with --port",
+    errno.EADDRNOTAVAIL: "this machine does not have this address: choose another with --host",
 }
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host to listen on is reached from this machine alone."""
+    """Whether a host to listen on can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -34,7 +35,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(host: str, pipelines: Iterable[Pipeline]) -> None:
-    """`AddressUnavailable` where listening on this host would let anybody in."""
+    """Raises `AddressUnavailable` if listening on this host would admit unverified requests from other machines."""
     if is_loopback(host):
         return
     for pipeline in pipelines:
@@ -43,26 +44,26 @@ def check_exposure(host: str, pipelines: Iterable[Pipeline]) -> None:
                 msg = (
                     f"Webhook {endpoint.name} of pipeline {pipeline.name} verifies nothing, and {host} is not loopback"
                 )
-                raise AddressUnavailable(f"{msg}: give it a scheme such as hooks.GitHub, or serve on 127.0.0.1.")
-    msg = f"{host} is not loopback, and this gateway has no API keys yet to tell who may use it"
-    raise AddressUnavailable(f"{msg}: serve on 127.0.0.1, and let a tunnel or proxy bring webhooks in.")
+                raise AddressUnavailable(f"{msg}: use a verifier such as hooks.GitHub, or serve on 127.0.0.1.")
+    msg = f"{host} is not loopback, and this gateway has no API keys yet"
+    raise AddressUnavailable(f"{msg}: serve on 127.0.0.1, and forward webhooks to it with a tunnel or proxy.")
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; `AddressUnavailable` says in one line why there is none."""
+    """A listening socket. Raises `AddressUnavailable` with the reason in one line."""
     if not 0 <= port <= _LAST_PORT:
-        raise AddressUnavailable(f"Cannot listen on {host}:{port}: ports go from 0 (any that is free) to {_LAST_PORT}.")
+        raise AddressUnavailable(f"Cannot listen on {host}:{port}: a port is 0 (any free port) to {_LAST_PORT}.")
     try:
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except socket.gaierror:
-        raise AddressUnavailable(f"Cannot listen on {host}: no such host is known.") from None
+        raise AddressUnavailable(f"Cannot listen on {host}: the host name is unknown.") from None
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, str(error))
         raise AddressUnavailable(f"Cannot listen on {host}:{port}: {reason}.") from None
 
 
 def url_of(listener: socket.socket) -> str:
-    """The address of a listening socket, as a browser takes it."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

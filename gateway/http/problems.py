@@ -1,10 +1,9 @@
-"""Problems: the one file that knows which error is which HTTP status, and what it looks like (RFC 9457).
+"""HTTP problems (RFC 9457): the only file that maps errors to HTTP statuses.
 
-1. A problem is a row. An error of ensue finds its row by its class, the nearest ancestor first; the gateway's own
-   refusals name theirs.
-2. The body says what is wrong and what to do, never where in the code: what nobody foresaw is a bare 500, and logged.
-3. 401 has one body, made once, whatever was wrong and whether or not the endpoint is there.
-4. 429 and 503 say when to come back.
+Rules: each kind of problem is a row of the table. An error of ensue finds its row by its class, the nearest ancestor
+first; a refusal of the gateway names its row. The body says what is wrong and what to do, and nothing about the code:
+an unexpected error is a bare 500, and logged. Every 401 has the same body, whatever was wrong and whether or not the
+endpoint exists. Every 503 has `Retry-After`.
 """
 
 import math
@@ -31,11 +30,12 @@ __all__ = [
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = 1.0
+_FAULT_FIELDS = ("field", "expected", "got")
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """A row: the last word of the type URI, the title, the status."""
+    """A kind of problem, a row of the table: the last part of the type URI, the title, the status."""
 
     name: str
     title: str
@@ -43,13 +43,13 @@ class ProblemKind:
 
     @property
     def uri(self) -> str:
-        """The problem's `type`."""
+        """The `type` of the problem document."""
         return f"urn:ensue:problem:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer that is an error."""
+    """A response that is an error."""
 
     kind: ProblemKind
     detail: str
@@ -61,7 +61,7 @@ class Problem:
         return self.kind.status
 
     def body(self) -> bytes:
-        """The JSON."""
+        """The problem document, as JSON."""
         content: dict[str, object] = {
             "type": self.kind.uri,
             "title": self.kind.title,
@@ -88,21 +88,21 @@ def _kinds(*rows: tuple[str, str, int]) -> dict[str, ProblemKind]:
 PROBLEMS = _kinds(
     ("body-unreadable", "The body is not valid JSON", 400),
     ("body-too-deep", "The body is nested too deeply", 400),
-    ("host-unknown", "The host is not served here", 400),
+    ("host-unknown", "The host is not allowed", 400),
     ("request-invalid", "The request is not valid", 400),
-    ("unauthorized", "The delivery is not genuine", 401),
+    ("unauthorized", "The delivery is not authenticated", 401),
     ("cross-site", "The request comes from another site", 403),
-    ("not-found", "There is nothing here", 404),
+    ("not-found", "There is no such path", 404),
     ("run-unknown", "There is no such run", 404),
     ("pipeline-unknown", "There is no such pipeline", 404),
     ("letter-unknown", "There is no such dead letter", 404),
     ("breaker-unknown", "There is no such breaker", 404),
-    ("method-not-allowed", "This method is not for this resource", 405),
+    ("method-not-allowed", "The method is not allowed for this path", 405),
     ("body-timeout", "The body did not arrive in time", 408),
-    ("run-finished", "The run is over", 409),
-    ("run-past-pivot", "The run only goes forward", 409),
-    ("letter-closed", "The dead letter is settled", 409),
-    ("conflict", "That is not possible now", 409),
+    ("run-finished", "The run has ended", 409),
+    ("run-past-pivot", "The run is past its pivot", 409),
+    ("letter-closed", "The dead letter is already settled", 409),
+    ("conflict", "The request is not possible in this state", 409),
     ("body-too-large", "The body is too large", 413),
     ("content-type", "This content type is not accepted", 415),
     ("content-encoding", "Compressed bodies are not accepted", 415),
@@ -110,11 +110,11 @@ PROBLEMS = _kinds(
     ("event-type-unknown", "The event type is unknown", 422),
     ("pipeline-ambiguous", "Several pipelines hear this event", 422),
     ("parameter-invalid", "A parameter is not valid", 422),
-    ("delivery-conflict", "The id was used before for something else", 422),
+    ("delivery-conflict", "The id was used before with other content", 422),
     ("head-too-large", "The headers are too large", 431),
-    ("internal", "Something went wrong here", 500),
-    ("not-ready", "Not ready to accept", 503),
-    ("overloaded", "Too much at once", 503),
+    ("internal", "The server failed", 500),
+    ("not-ready", "The engine is not ready", 503),
+    ("overloaded", "The engine is overloaded", 503),
     ("log-unavailable", "The log is not available", 503),
     ("deadline", "The commit took too long", 503),
 )
@@ -139,21 +139,21 @@ _BY_ERROR: dict[type[BaseException], str] = {
     TimeoutError: "deadline",
 }
 _DETAILS = {
-    "deadline": "The event was not committed in time. Send it again with the same id: it is accepted once.",
-    "unauthorized": "The signature is missing or not valid.",
+    "deadline": "The event was not committed in time. Send it again with the same id: it is accepted only once.",
+    "unauthorized": "The signature is missing or invalid.",
 }
 
 UNAUTHORIZED = Problem(PROBLEMS["unauthorized"], _DETAILS["unauthorized"])
-INTERNAL = Problem(PROBLEMS["internal"], "The request was not carried out, and the reason is in the server's log.")
+INTERNAL = Problem(PROBLEMS["internal"], "The request failed. The reason is in the log of the server.")
 
 
 def refuse(name: str, detail: str, *faults: Mapping[str, str], retry_after_seconds: float | None = None) -> Refused:
-    """The exception that answers with the problem of this name."""
+    """The exception that makes the gateway answer with this kind of problem."""
     return Refused(_problem(name, detail, faults, retry_after_seconds))
 
 
 def problem_of(error: BaseException) -> Problem | None:
-    """The problem that an error is, or None where nobody foresaw it."""
+    """The problem for an error, or None if the error is unexpected."""
     if isinstance(error, Refused):
         return error.problem
     name = next((_BY_ERROR[cls] for cls in type(error).__mro__ if cls in _BY_ERROR), None)
@@ -172,9 +172,11 @@ def _problem(name: str, detail: str, faults: Sequence[Mapping[str, str]], retry_
 
 
 def _faults(error: BaseException) -> Sequence[Mapping[str, str]]:
+    """The fields at fault. An `EventInvalid` may come from users' code, so its entries are brought into our form."""
     if isinstance(error, ValidationError):
         return describe_problems(error)
-    return error.problems if isinstance(error, errors.EventInvalid) else ()
+    problems = error.problems if isinstance(error, errors.EventInvalid) else ()
+    return [{name: str(problem.get(name, "")) for name in _FAULT_FIELDS} for problem in problems]
 
 
 def _describe(error: BaseException) -> str:

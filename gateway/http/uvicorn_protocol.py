@@ -1,7 +1,7 @@
-"""The HTTP protocol of the server: uvicorn's, with limits on what comes before a body.
+"""The HTTP protocol of the server: uvicorn's, with limits on the head of a request.
 
-Rules: the head of a request (its line and its headers) is bounded in bytes and in time; over the limit the answer is
-431 and the connection ends, over the time it just ends. Connections that never say anything end the same way.
+Rules: the head (the request line and the headers) is limited in bytes and in time. Over the byte limit the answer is
+431 and the connection is closed; over the time limit, also on an idle new connection, it is closed without an answer.
 """
 
 import asyncio
@@ -15,16 +15,20 @@ __all__ = ["HEAD_LIMIT_BYTES", "HEAD_TIMEOUT_SECONDS", "BoundedProtocol"]
 HEAD_LIMIT_BYTES = 64 * 1024
 HEAD_TIMEOUT_SECONDS = 10.0
 _AROUND_HEADER_BYTES = len(": \r\n")
-_MALFORMED = Problem(PROBLEMS["request-invalid"], "These bytes are no HTTP request.")
-_TOO_LARGE = Problem(PROBLEMS["head-too-large"], f"The limit here is {HEAD_LIMIT_BYTES:,} bytes.")
+_MALFORMED = Problem(PROBLEMS["request-invalid"], "The bytes are not an HTTP request.")
+_TOO_LARGE = Problem(
+    PROBLEMS["head-too-large"], f"The request line and the headers are larger than {HEAD_LIMIT_BYTES:,} bytes."
+)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. _head_bytes: of the headers that are known; _waiting_bytes: of a head that is not complete."""
+    """One connection."""
 
     _in_head = True
     _head_bytes = 0
+    """Bytes of the head that are parsed."""
     _waiting_bytes = 0
+    """Bytes that arrived while the head was incomplete."""
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -60,14 +64,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """The answer to what cannot be parsed, or is over the limit."""
+        """Answer a request that cannot be parsed or whose head is over the limit."""
         self._disarm()
         over = max(self._head_bytes, self._waiting_bytes) > HEAD_LIMIT_BYTES
         self.transport.write(_render(_TOO_LARGE if over else _MALFORMED))
         self.transport.close()
 
     def _wait(self, size: int) -> None:
-        """The head is not complete yet."""
+        """Count bytes of a head that is not complete."""
         self._waiting_bytes += size
         if self._waiting_bytes > HEAD_LIMIT_BYTES:
             self.send_400_response("")
@@ -77,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > HEAD_LIMIT_BYTES:
-            raise ValueError  # the parser turns it into its own error, and that becomes the answer
+            raise ValueError  # the parser turns it into its own error, and uvicorn calls send_400_response
 
     def _arm(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._expire)

@@ -1,1 +1,1 @@
-"""Where events come in: webhooks, CloudEvents and POST /events, verified and admitted."""
+"""The ingest of events: webhooks and POST /events, verified, validated and admitted."""

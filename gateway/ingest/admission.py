@@ -1,7 +1,7 @@
-"""The intake: what `POST /hooks/...` and `POST /events` share. One event in, committed in time, and the answer.
+"""The admission of events over HTTP, shared by `POST /hooks/...` and `POST /events`: read, commit, answer.
 
-Rules: nothing is taken in while the engine is not ready; an answer of 202 comes after the commit; where the commit
-takes too long the answer is 503, and the sender's retry under the same id finds whatever landed.
+Rules: no event is accepted while the engine is not ready. The answer 202 is sent after the commit. If the commit takes
+too long the answer is 503; if it lands later, a retry with the same id is a duplicate.
 """
 
 import logging
@@ -20,13 +20,13 @@ from ..http.deadlines import Deadlines
 from ..http.problems import refuse
 from ..settings import GatewaySettings
 
-__all__ = ["LONGEST_ID", "HttpAdmission", "Offer", "check_id", "media_type", "render"]
+__all__ = ["LONGEST_ID", "HttpAdmission", "ValidatedEvent", "check_id", "media_type", "render"]
 
 _audit = logging.getLogger("ensue.audit")
 
 
-class Offer(NamedTuple):
-    """A valid event, ready to be committed."""
+class ValidatedEvent(NamedTuple):
+    """A valid event with its pipeline and its deduplication key, ready to be committed."""
 
     pipeline: str
     event: Event
@@ -37,49 +37,49 @@ class Offer(NamedTuple):
 
 
 class HttpAdmission:
-    """The way into one engine."""
+    """The admission of events to one engine."""
 
     def __init__(self, engine: EnginePort, settings: GatewaySettings) -> None:
         self.engine = engine
         self.settings = settings
         self.accepted: Counter[str] = Counter()
-        """How many events each pipeline has accepted here, without duplicates."""
+        """The number of events accepted for each pipeline by this process, without duplicates."""
         self._deadlines = Deadlines()
 
     def check_ready(self) -> None:
-        """Refuse while the engine takes nothing in."""
+        """Refuse with `not-ready` while the engine accepts no events."""
         state = self.engine.state()
         if not takes_events(state):
-            raise refuse("not-ready", f"The engine is {state}: nothing is accepted now.")
+            raise refuse("not-ready", f"The engine is {state} and accepts no events now.")
 
     async def read(self, scope: Scope, receive: Receive, limit_bytes: int) -> tuple[Headers, bytes]:
-        """The headers and the raw body."""
+        """The headers and the raw body of a request."""
         headers = read_headers(scope["headers"])
         encoding = headers.get("content-encoding")
         if encoding is not None and encoding != ["identity"]:
-            raise refuse("content-encoding", "Send the body as it is: nothing is decompressed here.")
+            raise refuse("content-encoding", "Send the body uncompressed.")
         length = headers.get("content-length")
         within = self._deadlines.within(self.settings.read_timeout_seconds)
         announced = None if length is None else length[0]
         return headers, await read_body(receive, announced, limit_bytes, within)
 
-    async def commit(self, offer: Offer) -> Accepted:
-        """Accept an event durably, in time."""
-        pipeline, event, key, source, sender_id, digest = offer
+    async def commit(self, validated: ValidatedEvent) -> Accepted:
+        """Commit an event, within the commit timeout. Raises what `EnginePort.accept` raises, and TimeoutError."""
+        pipeline, event, key, source, sender_id, digest = validated
         try:
             with self._deadlines.within(self.settings.commit_timeout_seconds):
                 accepted = await self.engine.accept(
                     pipeline, event, key=key, source=source, sender_id=sender_id, digest=digest
                 )
         except DeliveryConflict:
-            _audit.warning("refused: id %r of %s came before with another body", sender_id, source)
+            _audit.warning("refused a delivery: id %r of %s was used before with another body", sender_id, source)
             raise
         self.accepted[pipeline] += not accepted.duplicate
         return accepted
 
 
 def render(accepted: Accepted | None) -> bytes:
-    """The answer to one event; None: accepted, of no interest."""
+    """The JSON answer to one event. None stands for a webhook that its function ignored."""
     if accepted is None:
         return b'{"event_id":null,"run_id":null,"duplicate":false}'
     event_id, run_id, duplicate = accepted
@@ -91,6 +91,6 @@ def render(accepted: Accepted | None) -> bytes:
 
 
 def media_type(headers: Mapping[str, list[str]]) -> str:
-    """The content type without its parameters; empty where there is none or more than one."""
+    """The content type without its parameters; empty if the header is missing or repeated."""
     values = headers.get("content-type", [])
     return values[0].partition(";")[0].strip().lower() if len(values) == 1 else ""

@@ -1,8 +1,8 @@
-"""CloudEvents 1.0 over HTTP: binary, structured and batched, read into what ensue itself takes.
+"""CloudEvents 1.0 over HTTP (binary, structured and batched), and ensue's own JSON form.
 
-Rules: `id`, `source` and `type` are there and not empty; data is JSON; attributes that ensue has no use for are
-allowed, as the specification asks. `partitionkey` (its partitioning extension) is the key, `pipeline` names the
-pipeline where several hear the type.
+Rules: `id`, `source` and `type` are required and not empty; data is JSON; unknown attributes are allowed, as the
+specification demands. The extension attribute `partitionkey` is the key; the extension attribute `pipeline` names the
+pipeline if several hear the type.
 """
 
 from base64 import b64decode
@@ -16,7 +16,7 @@ from ..http.asgi import Headers
 from ..http.body import parse_json
 from .admission import check_id
 
-__all__ = ["BATCH", "STRUCTURED", "Sent", "is_binary", "read_binary", "read_plain", "read_structured"]
+__all__ = ["BATCH", "STRUCTURED", "IncomingEvent", "is_binary", "read_binary", "read_plain", "read_structured"]
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -25,8 +25,8 @@ _PLAIN_FIELDS = frozenset({"type", "data", "id", "source", "key", "pipeline"})
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """An event as a sender names it: nothing in it is validated against a model yet."""
+class IncomingEvent:
+    """An event as it was sent; its data is not validated against a model yet."""
 
     type: str
     data: Any
@@ -41,19 +41,19 @@ def is_binary(headers: Headers) -> bool:
     return "ce-specversion" in headers or "ce-type" in headers
 
 
-def read_binary(headers: Headers, data: Any) -> Sent:
-    """The CloudEvent whose attributes are headers and whose data is the body."""
+def read_binary(headers: Headers, data: Any) -> IncomingEvent:
+    """A CloudEvent in binary mode: the attributes are headers, the data is the body. Raises `EventInvalid`."""
     attributes: dict[str, Any] = {}
     for name, values in headers.items():
         if name.startswith(_PREFIX):
             attributes[name.removeprefix(_PREFIX)] = _decode(name, values)
     if "datacontenttype" in attributes:
-        raise _invalid("ce-datacontenttype", "absent: the content type says it", str(attributes["datacontenttype"]))
+        raise _invalid("ce-datacontenttype", "no such header (use content-type)", str(attributes["datacontenttype"]))
     return _cloud_event(attributes, data)
 
 
-def read_structured(value: Any) -> Sent:
-    """The CloudEvent that is a JSON object."""
+def read_structured(value: Any) -> IncomingEvent:
+    """A CloudEvent in structured mode, a JSON object. Raises `EventInvalid`."""
     attributes = _object(value)
     content_type = _text(attributes, "datacontenttype") or "application/json"
     if not content_type.partition(";")[0].strip().lower().endswith("json"):
@@ -63,13 +63,13 @@ def read_structured(value: Any) -> Sent:
     return _cloud_event(attributes, attributes.get("data", {}))
 
 
-def read_plain(value: Any) -> Sent:
-    """An event in ensue's own form: type, data, and whatever else of it is there."""
+def read_plain(value: Any) -> IncomingEvent:
+    """An event in ensue's own form: type, data and optional fields. Raises `EventInvalid`."""
     fields = _object(value)
     for name in fields:
         if name not in _PLAIN_FIELDS:
-            raise _invalid(name, f"one of {', '.join(sorted(_PLAIN_FIELDS))}", "a field of this name")
-    return Sent(
+            raise _invalid(name, f"one of {', '.join(sorted(_PLAIN_FIELDS))}", repr(name[:60]))
+    return IncomingEvent(
         _required(fields, "type"),
         fields.get("data", {}),
         _text(fields, "id"),
@@ -79,11 +79,11 @@ def read_plain(value: Any) -> Sent:
     )
 
 
-def _cloud_event(attributes: Mapping[str, Any], data: Any) -> Sent:
+def _cloud_event(attributes: Mapping[str, Any], data: Any) -> IncomingEvent:
     version = attributes.get("specversion")
     if version != "1.0":
         raise _invalid("specversion", "'1.0'", repr(version))
-    return Sent(
+    return IncomingEvent(
         _required(attributes, "type"),
         data,
         _required(attributes, "id"),
@@ -96,7 +96,7 @@ def _cloud_event(attributes: Mapping[str, Any], data: Any) -> Sent:
 def _object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise _invalid("(whole)", "a JSON object", type(value).__name__)
-    return cast("Mapping[str, Any]", value)  # JSON has no names but text
+    return cast("Mapping[str, Any]", value)  # names in JSON are always text
 
 
 def _required(fields: Mapping[str, Any], name: str) -> str:
@@ -116,9 +116,13 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
 
 
 def _decode(name: str, values: list[str]) -> str:
-    """A header's value: percent-encoded UTF-8, in quotes or not."""
+    """The value of a header: percent-encoded UTF-8, in quotes or not."""
     if len(values) != 1 or not values[0].isascii():
-        raise _invalid(name, "one value, with what is not ASCII percent-encoded", f"{len(values)} values")
+        raise _invalid(
+            name,
+            "one value, with non-ASCII characters percent-encoded",
+            "several values" if len(values) != 1 else "non-ASCII characters",
+        )
     value = values[0].strip()
     if len(value) > 1 and value[0] == value[-1] == '"':
         value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
@@ -131,7 +135,7 @@ def _decode(name: str, values: list[str]) -> str:
 def _decoded_data(attributes: Mapping[str, Any]) -> Any:
     encoded = attributes["data_base64"]
     if "data" in attributes:
-        raise _invalid("data_base64", "absent where there is data", "both")
+        raise _invalid("data_base64", "either data or data_base64", "both")
     try:
         data = b64decode(encoded, validate=True) if isinstance(encoded, str) else None
     except ValueError:

@@ -1,7 +1,7 @@
-"""EventRouter: which pipeline an event from outside is for, by its type.
+"""The event router: the pipeline of an event from outside, by its type.
 
-Rules: an event starts a run where a step hears its type, or a webhook may emit it; where several pipelines do, the
-sender says which; failures (`StepFailed`) come from inside only.
+Rules: an event may start a run if a step hears its type, or if a webhook may emit it. If that is so in several
+pipelines, the sender must name one. `StepFailed` comes from the engine only.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ __all__ = ["EventRouter", "heard_types"]
 
 
 def heard_types(pipeline: Pipeline) -> frozenset[str]:
-    """The wire names of all that the steps of a pipeline hear."""
+    """The wire names of all event types that the steps of a pipeline hear."""
     models = [model for step in pipeline.steps.values() for part in step.parameters for model in part.models]
     return frozenset(model.__event_type__ for model in models)
 
@@ -28,41 +28,49 @@ def _emitted_by_webhooks(pipeline: Pipeline) -> frozenset[str]:
 
 
 class EventRouter:
-    """Who hears what, of all pipelines served."""
+    """The routing table from event types to the served pipelines."""
 
     def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:
         self._pipelines = pipelines
-        self._heard: dict[str, list[str]] = {}
+        self._names_by_type: dict[str, list[str]] = {}
         for name, pipeline in pipelines.items():
             triggers = heard_types(pipeline) | _emitted_by_webhooks(pipeline)
             for type_name in triggers - {StepFailed.__event_type__}:
-                self._heard.setdefault(type_name, []).append(name)
+                self._names_by_type.setdefault(type_name, []).append(name)
 
     def find(self, type_name: str, wanted: str | None) -> tuple[str, type[Event]]:
-        """The pipeline and the model for an event of this type; `wanted` is the pipeline that the sender named."""
+        """The pipeline and the model for an event of this type; `wanted` is the pipeline that the sender named.
+
+        Raises `EventInvalid` if that pipeline is not served, `EventTypeUnknown` if no pipeline takes the type, and
+        refuses with `pipeline-ambiguous` if several do.
+        """
         name = self._choose(type_name, wanted)
         return name, self._pipelines[name].registry[type_name]
 
     def _choose(self, type_name: str, wanted: str | None) -> str:
-        names = self._heard.get(type_name)
+        names = self._names_by_type.get(type_name)
         if wanted is not None and wanted not in self._pipelines:
-            raise _invalid("pipeline", _one_of(self._pipelines), wanted, f"pipeline {wanted!r} is not served here")
+            raise _invalid("pipeline", _one_of(self._pipelines), wanted, f"pipeline {wanted!r} is not served")
         if names is None or (wanted is not None and wanted not in names):
             raise self._unknown(type_name, wanted)
         if wanted is not None:
             return wanted
         if len(names) > 1:
             fault = {"field": "pipeline", "expected": _one_of(names), "got": "nothing"}
-            raise refuse("pipeline-ambiguous", f"{type_name} is heard by {', '.join(names)}: name one.", fault)
+            raise refuse(
+                "pipeline-ambiguous",
+                f"Several pipelines hear {type_name}: name one of {', '.join(names)} in `pipeline`.",
+                fault,
+            )
         return names[0]
 
     def _unknown(self, type_name: str, wanted: str | None) -> EventTypeUnknown:
-        known = sorted(name for name, heard in self._heard.items() if wanted is None or wanted in heard)
+        known = sorted(name for name, heard in self._names_by_type.items() if wanted is None or wanted in heard)
         close = get_close_matches(type_name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"heard here: {', '.join(known) or 'nothing'}"
+        hint = f"did you mean {close[0]!r}?" if close else f"known event types: {', '.join(known) or 'none'}"
         fault = {"field": "type", "expected": _one_of(known), "got": type_name}
-        where = "here" if wanted is None else f"in pipeline {wanted}"
-        return EventTypeUnknown(f"no step {where} hears {type_name!r}; {hint}", [fault])
+        where = "" if wanted is None else f" of pipeline {wanted}"
+        return EventTypeUnknown(f"no step{where} hears {type_name!r}; {hint}", [fault])
 
 
 def _one_of(names: Iterable[str]) -> str:

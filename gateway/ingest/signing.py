@@ -1,11 +1,11 @@
-"""Signatures of webhooks (the face is `ensue.hooks`): a scheme is a row of data, and one function runs every row.
+"""The verification of webhook signatures (public as `ensue.hooks`): one row of data for each signature scheme.
 
-1. What is signed is the raw body, before anything parses it. Comparison takes the same time wherever the bytes differ.
-2. A secret is named, never written: the environment is read once, when the server starts, and an empty or missing
-   one stops the start. All secrets of an endpoint are active, so that one can be replaced without a gap.
-3. Missing, doubled, non-ASCII or malformed headers, a wrong or stale signature: `SignatureInvalid`, whatever it was,
-   after the same work. There is no default secret, and no "verify if a secret is set".
-4. Where the sender's id is not under the signature, `id_is_signed` is false: the id alone identifies nothing.
+Rules: the raw body is verified, before anything parses it. Signatures are compared in constant time. A secret is named
+by its environment variable and never written in code; the variables are read once, at the start, and a missing or
+empty one stops the start. All secrets of an endpoint are active, so a secret can be replaced without a gap. Missing,
+repeated, non-ASCII or malformed headers, and wrong or expired signatures all raise `SignatureInvalid` after the same
+work. There is no default secret, and no "verify if a secret is set". If the signature does not cover the sender's id,
+`id_is_signed` is false, and the id alone identifies nothing.
 """
 
 import os
@@ -26,21 +26,24 @@ REPLAY_WINDOW_SECONDS = 300
 
 Headers = Mapping[str, list[str]]
 _LONGEST_TIMESTAMP = 12
-_REFUSED = "The signature is missing or not valid."
+_REFUSED = "The signature is missing or invalid."
 
 
 class Claim(NamedTuple):
-    """What a delivery says of itself: signatures (one has to hold), what is signed before the body, id, time."""
+    """What the headers of a delivery claim, before it is verified."""
 
     signatures: tuple[bytes, ...] = ()
+    """The signatures, of which one must match."""
     prefix: bytes = b""
+    """The bytes that are signed in front of the body."""
     sender_id: str | None = None
     timestamp: str | None = None
+    """The time of the signature, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A row: how a scheme reads its headers, its secret and its MAC. A new scheme is a new row."""
+    """A signature scheme: how to read its headers and its secret, and how it encodes a MAC."""
 
     name: str
     read: Callable[[Headers], Claim | None]
@@ -52,14 +55,16 @@ class Scheme:
 
 
 class _Signed:
-    """A verifier made of a scheme and the names of its secrets."""
+    """A verifier: a scheme and the environment variables of its secrets."""
 
     def __init__(self, scheme: Scheme, secret_env: str | Sequence[str]) -> None:
         self._scheme = scheme
         self._names = (secret_env,) if isinstance(secret_env, str) else tuple(secret_env)
         self._keys: tuple[bytes, ...] = ()
         if not self._names or not all(self._names):
-            raise SecretMissing(f"hooks.{type(self).__name__}(secret_env=...) names no environment variable: name one.")
+            raise SecretMissing(
+                f"hooks.{type(self).__name__}(secret_env=...) names no environment variable: pass the name of one."
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(secret_env={list(self._names)!r})"
@@ -77,7 +82,7 @@ class _Signed:
         return self._scheme.id_is_signed
 
     def load(self, environment: Mapping[str, str]) -> None:
-        """Read the secrets; `SecretMissing` where one is not there or has not the scheme's form."""
+        """Read the secrets. Raises `SecretMissing` if one is missing or does not have the form of the scheme."""
         self._keys = tuple(self._key(name, environment.get(name, "")) for name in self._names)
 
     def verify(self, headers: Headers, body: bytes, now_seconds: float) -> str | None:
@@ -92,34 +97,36 @@ class _Signed:
 
     def _key(self, name: str, secret: str) -> bytes:
         if not secret.strip():
-            msg = f"The environment variable {name} is not set or empty, and it names the secret of a webhook"
-            raise SecretMissing(f"{msg} ({self.scheme}): set it, then start again.")
+            msg = f"The environment variable {name} is not set or empty, and a webhook ({self.scheme}) needs its secret"
+            raise SecretMissing(f"{msg}: set the variable and start again.")
         try:
             key = self._scheme.key(secret)
         except ValueError:
             key = b""
         if not key:
-            msg = f"The environment variable {name} holds no secret of {self.scheme}"
-            raise SecretMissing(f"{msg}: copy it as the sender shows it (Standard Webhooks: whsec_ and base64).")
+            msg = f"The environment variable {name} is not a secret of the scheme {self.scheme}"
+            raise SecretMissing(
+                f"{msg}: copy the secret as the sender shows it (Standard Webhooks: whsec_ and base64)."
+            )
         return key
 
 
 class GitHub(_Signed):
-    """GitHub: HMAC-SHA256 of the body, in `X-Hub-Signature-256`. The delivery id is not signed."""
+    """The scheme of GitHub: HMAC-SHA256 of the body, in `X-Hub-Signature-256`. The delivery id is not signed."""
 
     def __init__(self, *, secret_env: str | Sequence[str]) -> None:
         super().__init__(_GITHUB, secret_env)
 
 
 class StandardWebhooks(_Signed):
-    """Standard Webhooks: HMAC-SHA256 of id, time and body. `headers="svix"` for senders with Svix's older names."""
+    """The scheme of Standard Webhooks: HMAC-SHA256 of id, time and body. `headers="svix"` is for Svix's older names."""
 
     def __init__(self, *, secret_env: str | Sequence[str], headers: str = "webhook") -> None:
         super().__init__(_standard(headers), secret_env)
 
 
 class Insecure:
-    """No check at all: whoever reaches the endpoint is believed. Loopback only, unless forced."""
+    """No verification: every request is accepted. Allowed on loopback only, unless `force` is true."""
 
     scheme = "insecure"
     body_limit_bytes = DEFAULT_BODY_LIMIT_BYTES
@@ -131,32 +138,32 @@ class Insecure:
     def __repr__(self) -> str:
         return f"Insecure(force={self.force})"
 
-    def verify(self, headers: Headers, body: bytes, now_seconds: float) -> str | None:  # noqa: ARG002 - the protocol's
-        """Believe it."""
+    def verify(self, headers: Headers, body: bytes, now_seconds: float) -> str | None:  # noqa: ARG002 - the parameters of the Protocol
+        """Accept every delivery."""
         return None
 
 
 def load_secrets(verifiers: Sequence[Verifier], environment: Mapping[str, str]) -> None:
-    """Read every secret now; the first that is missing stops the start."""
+    """Read all secrets. Raises `SecretMissing` for the first that is missing."""
     for verifier in verifiers:
         if isinstance(verifier, _Signed):
             verifier.load(environment)
 
 
 def id_is_signed(verifier: Verifier) -> bool:
-    """Whether an id that the verifier returns is under the signature; a verifier that does not say is not believed."""
+    """Whether the signature covers the id that the verifier returns; false if the verifier does not say so."""
     return bool(getattr(verifier, "id_is_signed", False))
 
 
 def _matches(scheme: Scheme, keys: tuple[bytes, ...], claim: Claim, body: bytes) -> bool:
-    """Whether one signature is that of one secret. Every pair is compared, and a MAC is made even for no signature."""
-    found = False
+    """Whether a signature matches a secret. All pairs are compared; a MAC is computed even without a signature."""
+    is_match = False
     signed = claim.prefix + body if claim.prefix else body
     for key in keys:
         expected = scheme.encode(digest(key, signed, "sha256"))
         for signature in claim.signatures:
-            found |= compare_digest(expected, signature)
-    return found
+            is_match |= compare_digest(expected, signature)
+    return is_match
 
 
 def _is_fresh(timestamp: str | None, now_seconds: float) -> bool:
@@ -165,8 +172,8 @@ def _is_fresh(timestamp: str | None, now_seconds: float) -> bool:
     return abs(now_seconds - int(timestamp)) <= REPLAY_WINDOW_SECONDS
 
 
-def _only(headers: Headers, name: str) -> str | None:
-    """The value of a header that is there once and in ASCII."""
+def _single(headers: Headers, name: str) -> str | None:
+    """The value of a header, or None if it is missing, repeated or not ASCII."""
     values = headers.get(name)
     if values is None or len(values) != 1 or not values[0].isascii():
         return None
@@ -178,10 +185,10 @@ def _hex(mac: bytes) -> bytes:
 
 
 def _read_github(headers: Headers) -> Claim | None:
-    signature = _only(headers, "x-hub-signature-256")
+    signature = _single(headers, "x-hub-signature-256")
     if signature is None or not signature.startswith("sha256="):
         return None
-    sender_id = _only(headers, "x-github-delivery")
+    sender_id = _single(headers, "x-github-delivery")
     if sender_id is None and "x-github-delivery" in headers:
         return None
     return Claim((signature[7:].encode(),), sender_id=sender_id)
@@ -191,8 +198,8 @@ def _read_standard(prefix: str) -> Callable[[Headers], Claim | None]:
     id_name, time_name, signature_name = f"{prefix}-id", f"{prefix}-timestamp", f"{prefix}-signature"
 
     def read(headers: Headers) -> Claim | None:
-        sender_id, timestamp = _only(headers, id_name), _only(headers, time_name)
-        listed = _only(headers, signature_name)
+        sender_id, timestamp = _single(headers, id_name), _single(headers, time_name)
+        listed = _single(headers, signature_name)
         if not sender_id or not timestamp or not listed:
             return None
         signatures = tuple(part[3:].encode() for part in listed.split(" ") if part.startswith("v1,"))

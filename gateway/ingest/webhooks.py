@@ -1,12 +1,11 @@
-"""Webhooks in: `POST /hooks/{endpoint}`, the hot path, without any of the framework's request machinery.
+"""The endpoint `POST /hooks/{endpoint}`, the hot path of webhooks, without FastAPI.
 
-The order is the law: ready, bounded raw read, signature over the raw bytes, content type, JSON, the pipeline's
-function, commit, 202. Nothing before the signature depends on the endpoint's name, but for the body's limit, and an
-unknown endpoint is refused by a decoy that does the same work: its answer is that of a wrong signature.
-
-What identifies a delivery: under a signed id the id alone, and another body under it is a conflict (422). An unsigned
-id (GitHub's) counts only together with the body's digest: whoever replays an old body under a new id can then hold
-up no genuine delivery, and a redelivery (same id, same body) is still a duplicate.
+Rules: the order of the checks is fixed: readiness, raw read within the limits, signature over the raw bytes, content
+type, JSON, the function of the pipeline, commit, 202. Before the signature nothing but the body limit depends on the
+name of the endpoint, and an unknown endpoint is verified against a decoy, so its answer equals that of a wrong
+signature. A signed id identifies a delivery; the same id with another body is a conflict (422). An unsigned id
+(GitHub's) counts only together with the digest of the body: then nobody can block a delivery by replaying an old body
+under its id, and a redelivery (same id, same body) is still a duplicate.
 """
 
 import inspect
@@ -29,7 +28,7 @@ from ...events.pipelines.pipeline import Pipeline
 from ..http.asgi import Headers, HeaderView, Receive, Scope, Send, send_json, send_problem
 from ..http.body import parse_json
 from ..http.problems import INTERNAL, UNAUTHORIZED, Refused, problem_of, refuse
-from .admission import HttpAdmission, Offer, check_id, media_type, render
+from .admission import HttpAdmission, ValidatedEvent, check_id, media_type, render
 from .signing import GitHub, id_is_signed, load_secrets
 
 __all__ = ["WebhooksEndpoint", "endpoints_of"]
@@ -40,7 +39,7 @@ _DECOY_ENV = "decoy"
 
 @dataclass(frozen=True, slots=True)
 class CheckedWebhook(Webhook):
-    """A webhook whose JSON was parsed on arrival, once."""
+    """A webhook with its parsed JSON, so that the body is parsed only once."""
 
     parsed: Any = field(default=None, repr=False, compare=False)
 
@@ -48,8 +47,8 @@ class CheckedWebhook(Webhook):
         return self.parsed
 
 
-class Hook:
-    """An endpoint with all that can be known before a delivery comes."""
+class WebhookRoute:
+    """An endpoint, with everything that can be computed before a delivery arrives."""
 
     __slots__ = ("endpoint", "id_is_signed", "is_async", "limit_bytes", "source", "verify")
 
@@ -63,107 +62,114 @@ class Hook:
 
 
 class WebhooksEndpoint:
-    """The webhook endpoints of an engine. Secrets are read here, so a missing one stops the start."""
+    """The ASGI endpoint /hooks of an engine. Raises `SecretMissing` if a secret is missing."""
 
     def __init__(
         self,
-        intake: HttpAdmission,
+        admission: HttpAdmission,
         *,
         environment: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        endpoints = endpoints_of(intake.engine.pipelines.values())
+        endpoints = endpoints_of(admission.engine.pipelines.values())
         load_secrets([endpoint.verify for endpoint in endpoints.values()], environment)
-        self._hooks = {name: Hook(endpoint) for name, endpoint in endpoints.items()}
-        self._decoy = _decoy(intake.settings.body_limit_bytes)
-        self._intake = intake
+        self._routes = {name: WebhookRoute(endpoint) for name, endpoint in endpoints.items()}
+        self._decoy = _decoy(admission.settings.body_limit_bytes)
+        self._admission = admission
         self._clock = clock
 
     async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to /hooks/{name}."""
         try:
             accepted = await self._deliver(name, scope, receive)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the sender gets an answer
+        except Exception as error:  # noqa: BLE001 - every error gets an answer
             problem = problem_of(error)
             if problem is None:
-                _log.exception("POST /hooks/%s failed", name[:100])
+                _log.exception("POST /hooks/%s failed with an unexpected error", name[:100])
             await send_problem(send, problem or INTERNAL)
         else:
             await send_json(send, 202, render(accepted))
 
     async def _deliver(self, name: str, scope: Scope, receive: Receive) -> Accepted | None:
         if scope["method"] != "POST":
-            raise refuse("method-not-allowed", "Webhooks are sent with POST.")
-        self._intake.check_ready()
-        hook = self._hooks.get(name, self._decoy)
-        headers, body = await self._intake.read(scope, receive, hook.limit_bytes)
-        sent_id = _verify(hook, headers, body, self._clock())
+            raise refuse("method-not-allowed", "Send webhooks with POST.")
+        self._admission.check_ready()
+        route = self._routes.get(name, self._decoy)
+        headers, body = await self._admission.read(scope, receive, route.limit_bytes)
+        sent_id = _verify(route, headers, body, self._clock())
         if sent_id is not None:
             check_id(sent_id, "delivery id")
-        event = await _event(hook, _webhook(hook, headers, body, sent_id))
+        event = await _event(route, _webhook(route, headers, body, sent_id))
         if event is None:
             return None
         digest = blake2b(body, digest_size=16).digest()
-        sender_id = sent_id if sent_id is None or hook.id_is_signed else f"{sent_id}.{digest.hex()}"
-        return await self._intake.commit(
-            Offer(hook.endpoint.pipeline, event, None, hook.source, sender_id, digest),
-        )
+        sender_id = sent_id if sent_id is None or route.id_is_signed else f"{sent_id}.{digest.hex()}"
+        validated = ValidatedEvent(route.endpoint.pipeline, event, None, route.source, sender_id, digest)
+        return await self._admission.commit(validated)
 
 
 def endpoints_of(pipelines: Iterable[Pipeline]) -> dict[str, Endpoint]:
-    """The webhook endpoints by name; `PipelineInvalid` where two pipelines share one."""
-    found: dict[str, Endpoint] = {}
+    """The webhook endpoints by name. Raises `PipelineInvalid` if two pipelines have one of the same name."""
+    endpoints_by_name: dict[str, Endpoint] = {}
     for pipeline in pipelines:
         for name, endpoint in pipeline.endpoints.items():
-            if name in found:
-                msg = f"pipelines {found[name].pipeline} and {pipeline.name} both have a webhook {name!r}"
-                raise PipelineInvalid(f"{msg}: /hooks/{name} can lead to one only, rename the other.")
-            found[name] = endpoint
-    return found
+            if name in endpoints_by_name:
+                msg = f"pipelines {endpoints_by_name[name].pipeline} and {pipeline.name} both have a webhook {name!r}"
+                raise PipelineInvalid(f"{msg}: /hooks/{name} must be unique, so rename one of the two.")
+            endpoints_by_name[name] = endpoint
+    return endpoints_by_name
 
 
-def _verify(hook: Hook, headers: Headers, body: bytes, now_seconds: float) -> str | None:
+def _verify(route: WebhookRoute, headers: Headers, body: bytes, now_seconds: float) -> str | None:
     try:
-        return hook.verify(headers, body, now_seconds)
+        return route.verify(headers, body, now_seconds)
     except SignatureInvalid:
         raise
-    except Exception:  # noqa: BLE001 - a verifier may be users' code, and its word for "no" is to raise
-        _log.exception("the verifier of webhook %s failed; the delivery was refused", hook.endpoint.name)
+    except Exception:  # noqa: BLE001 - a verifier may be users' code; any error of it is a refusal
+        _log.exception("the verifier of webhook %s failed; the delivery was refused", route.endpoint.name)
         raise Refused(UNAUTHORIZED) from None
 
 
-def _webhook(hook: Hook, headers: Headers, body: bytes, sent_id: str | None) -> Webhook:
+def _webhook(route: WebhookRoute, headers: Headers, body: bytes, sent_id: str | None) -> Webhook:
     content_type = media_type(headers)
-    endpoint = hook.endpoint
+    endpoint = route.endpoint
     if content_type not in endpoint.content_types:
-        raise refuse("content-type", f"This endpoint takes {' or '.join(endpoint.content_types)}.")
+        raise refuse(
+            "content-type", f"The content type of this endpoint must be {' or '.join(endpoint.content_types)}."
+        )
     view = HeaderView(headers)
     if content_type.endswith("json"):
         return CheckedWebhook(endpoint.name, body, view, sent_id, parse_json(body))
     return Webhook(endpoint.name, body, view, sent_id)
 
 
-async def _event(hook: Hook, webhook: Webhook) -> Event | None:
-    """What the pipeline's function makes of a webhook."""
+async def _event(route: WebhookRoute, webhook: Webhook) -> Event | None:
+    """The event that the function of the pipeline returns for a webhook; None if it ignores the webhook."""
     try:
-        event = hook.endpoint.function(webhook)
-        if hook.is_async:
+        event = route.endpoint.function(webhook)
+        if route.is_async:
             event = await event
     except (EventInvalid, ValidationError):
         raise
     except Exception:  # noqa: BLE001 - users' code
-        _log.exception("the function of webhook %s failed; the sender was told to try again", webhook.endpoint)
+        _log.exception(
+            "the function of webhook %s failed; the answer was 500, so the sender may try again", webhook.endpoint
+        )
         raise Refused(INTERNAL) from None
-    if event is None or type(event) in hook.endpoint.models:
+    if event is None or type(event) in route.endpoint.models:
         return event  # type: ignore[no-any-return]
-    _log.error("webhook %s returned %s, which is not in its annotation", webhook.endpoint, type(event).__name__)
+    _log.error(
+        "the function of webhook %s returned %s, which is not in its return annotation",
+        webhook.endpoint,
+        type(event).__name__,
+    )
     raise Refused(INTERNAL)
 
 
-def _decoy(limit_bytes: int) -> Hook:
-    """An endpoint that nobody knows the secret of."""
+def _decoy(limit_bytes: int) -> WebhookRoute:
+    """The route that stands for all unknown endpoints, with a random secret."""
     verifier = GitHub(secret_env=_DECOY_ENV)
     verifier.load({_DECOY_ENV: secrets.token_hex(32)})
-    hook = Hook(Endpoint("", "", lambda _: None, verifier, ()))
-    hook.limit_bytes = limit_bytes
-    return hook
+    route = WebhookRoute(Endpoint("", "", lambda _: None, verifier, ()))
+    route.limit_bytes = limit_bytes
+    return route

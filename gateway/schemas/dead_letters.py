@@ -1,6 +1,6 @@
-"""The schemas of dead letters: what the API shows of them, what an operator may say about them, and the audit.
+"""The schemas of dead letters, of the requests that redrive or discard them, and of the audit.
 
-Rules: those of `schemas.py`. What comes in is strict: a field that nobody knows is refused.
+Rules: a request with an unknown field is refused.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,10 @@ _EXAMPLE_LETTER: dict[str, Any] = {
 
 
 class LetterOut(Out):
-    """A delivery that gave up. blocked: it is a compensation, and the rest of its run waits for the decision."""
+    """A delivery that gave up.
+
+    If it is `blocked`, it is a compensation, and the rest of its run waits until it is redriven or discarded.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_LETTER]})
 
@@ -75,25 +78,25 @@ class LetterOut(Out):
 
     @classmethod
     def of(cls, letter: DeadLetter) -> "LetterOut":
-        """The document of a letter."""
+        """The document of a dead letter."""
         return cls(**letter_fields(letter))
 
 
 class LettersOut(Out):
-    """A page of dead letters, newest first; next_cursor leads to the page after it, and is null on the last one."""
+    """A page of dead letters, newest first. `next_cursor` leads to the next page and is null on the last page."""
 
     dead: list[LetterOut]
     next_cursor: str | None
 
     @classmethod
     def page(cls, letters: Sequence[DeadLetter], limit: int) -> "LettersOut":
-        """The page of `limit` letters; one more of them says that there is another page."""
+        """The page of the first `limit` letters. If there are more letters, there is a next page."""
         page = [LetterOut.of(letter) for letter in letters[:limit]]
         return cls(dead=page, next_cursor=page[-1].id if len(letters) > limit else None)
 
 
 class AttemptOut(Out):
-    """An attempt. retry: when the next one was due, null for the last."""
+    """An attempt at a delivery. `retry` is the time at which the next attempt was due, null for the last one."""
 
     number: int
     outcome: Literal["running", "done", "failed", "crashed"]
@@ -120,7 +123,7 @@ class AttemptOut(Out):
 
 
 class AuditOut(Out):
-    """Who did what, when, to what."""
+    """A row of the audit: who did what, when, to what."""
 
     time: datetime
     who: str
@@ -135,15 +138,15 @@ class AuditOut(Out):
 
 
 class AuditListOut(Out):
-    """The newest audit rows first."""
+    """The rows of the audit, newest first."""
 
     audit: list[AuditOut]
 
 
 class LetterDetailOut(LetterOut):
-    """A dead letter with the events that its step heard, the trace of its error, all attempts, and what was decided.
+    """A dead letter with its input events, the traceback of its error, all attempts, and its audit rows.
 
-    events: where an operator put another one in the place of the last, that one is behind it.
+    If an operator replaced the data of an event, `events` has the original event and then the replacement.
     """
 
     events: list[EventOut]
@@ -152,10 +155,10 @@ class LetterDetailOut(LetterOut):
     audit: list[AuditOut]
 
     @classmethod
-    def of_past(
+    def of_history(
         cls, letter: DeadLetter, events: Sequence[EventView], tried: Tried, audit: Sequence[AuditRow]
     ) -> "LetterDetailOut":
-        """The document of a letter and its past."""
+        """The document of a dead letter with its history."""
         failed = [attempt.trace for attempt in tried.attempts if attempt.trace]
         return cls(
             **letter_fields(letter),
@@ -167,7 +170,7 @@ class LetterDetailOut(LetterOut):
 
 
 def letter_fields(letter: DeadLetter) -> dict[str, Any]:
-    """The fields of a letter's document."""
+    """The fields of the document of a dead letter."""
     return {
         "id": format_id(letter.letter_id),
         "run_id": format_id(letter.run_id),
@@ -186,13 +189,13 @@ def letter_fields(letter: DeadLetter) -> dict[str, Any]:
 
 
 class In(BaseModel):
-    """A document that the API takes in."""
+    """The base of all documents in a request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RedriveIn(In):
-    """What a dead letter is run again with. data: the fields of the event to take the place of the one that failed."""
+    """The options of a redrive. `data` replaces the data of the event that failed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"data": {"order_id": "o-1", "amount": 9.5}}]})
 
@@ -200,7 +203,10 @@ class RedriveIn(In):
 
 
 class BulkIn(In):
-    """Which dead letters. A filter that names nothing has to say `all`; limit: the newest so many, the oldest of them first."""
+    """A filter of open dead letters; without any filter, `all` must be true.
+
+    `limit` selects the newest matching dead letters; they are handled oldest first.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"pipeline": "orders", "step": "charge", "limit": 500}]})
 
@@ -216,13 +222,13 @@ class BulkIn(In):
     all: bool = False
 
     @model_validator(mode="after")
-    def _names_something(self) -> "BulkIn":
+    def _has_a_filter(self) -> "BulkIn":
         if not self.all and not self.model_dump(exclude={"all", "limit"}, exclude_none=True):
-            raise ValueError('name a filter (pipeline, step, kind, ...), or say {"all": true}')
+            raise ValueError('pass a filter (pipeline, step, kind, ...), or {"all": true}')
         return self
 
     def wanted(self) -> DeadFilter:
-        """The filter of the log. Raises `EnsueError` for a run id that is none."""
+        """The filter for the log. Raises `EnsueError` if the run id is invalid."""
         return dead_filter(**self.model_dump(exclude={"all", "limit"}))
 
 
@@ -234,7 +240,7 @@ def dead_filter(
     state: StateFilter = "open",
     **equal: str | None,
 ) -> DeadFilter:
-    """The filter of the log, from the words of a request. Raises `EnsueError` for a run id that is none."""
+    """The filter for the log, from the parameters of a request. Raises `EnsueError` if the run id is invalid."""
     return DeadFilter(
         **equal,
         run_id=None if run_id is None else parse_id(run_id),
@@ -249,20 +255,20 @@ def _micros(time: datetime) -> int:
 
 
 class RedrivenOut(Out):
-    """The run that goes on."""
+    """The run that continues with the redriven dead letter."""
 
     run_id: str
 
 
 class RefusedOut(Out):
-    """A letter that was left as it is, and why."""
+    """A dead letter that was left as it is, and the reason."""
 
     id: str
     reason: str
 
 
 class DecidedOut(Out):
-    """What became of many letters."""
+    """The outcome of redriving or discarding many dead letters."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"decided": 41, "refused": []}]})
 

@@ -1,4 +1,4 @@
-"""The schemas of definitions: a pipeline as it is declared, its steps, its webhooks, what its check found."""
+"""The schemas of pipelines: the declaration, the steps, the webhooks and the findings of the check."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +14,7 @@ __all__ = ["EndpointOut", "FindingOut", "PipelineOut", "PipelinesOut", "Restarte
 
 
 class FindingOut(Out):
-    """What a check of the pipeline found; hint says what to do."""
+    """A finding of the check. `hint` says what to do."""
 
     code: str
     severity: Literal["error", "warning"]
@@ -53,7 +53,7 @@ class EndpointOut(Out):
 
 
 class StepDefinitionOut(Out):
-    """A step as it is declared."""
+    """A step, as it is declared."""
 
     name: str
     description: str
@@ -79,7 +79,7 @@ class StepDefinitionOut(Out):
 
 
 class PipelineOut(Out):
-    """A pipeline with its definition, and how many runs are in which status."""
+    """A pipeline, as it is declared, with the number of its runs by status."""
 
     name: str
     description: str
@@ -104,12 +104,12 @@ class PipelineOut(Out):
 
 
 class PipelinesOut(Out):
-    """The pipelines served here."""
+    """The pipelines that are served."""
 
     pipelines: list[PipelineOut]
 
 
 class RestartedOut(Out):
-    """The pipeline that begins anew; how it goes is in the tree of supervision."""
+    """The pipeline that is being restarted. Its progress is in the supervision tree."""
 
     pipeline: str

@@ -1,7 +1,7 @@
-"""Schemas: what the API answers, as pydantic models, so that OpenAPI says it exactly.
+"""The schemas of runs, events, problems and health: the documents of the HTTP API and of the command line.
 
-Rules: ids are texts of 36 characters, times are RFC 3339 in UTC, durations are milliseconds; every field is always
-there, null where it has nothing to say. The command line prints the same documents.
+Rules: ids are text of 36 characters, times are RFC 3339 in UTC, durations are milliseconds. Every field is always
+present, and null if it has no value. The command line prints the same documents with --json.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -38,13 +38,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Out(BaseModel):
-    """A document that the API answers with."""
+    """The base of all documents in a response."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class FaultOut(Out):
-    """One field at fault."""
+    """A field that is invalid: its name, what was expected, and what was sent."""
 
     field: str
     expected: str
@@ -52,7 +52,9 @@ class FaultOut(Out):
 
 
 class ProblemOut(Out):
-    """An error (RFC 9457)."""
+    """A problem (RFC 9457). `errors` is present if single fields are invalid."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     type: str
     title: str
@@ -62,7 +64,7 @@ class ProblemOut(Out):
 
 
 class AcceptedOut(Out):
-    """An event that is committed; all null where a webhook was of no interest."""
+    """The answer to a committed event. Both ids are null if the function of the webhook ignored it."""
 
     event_id: str | None
     run_id: str | None
@@ -70,7 +72,7 @@ class AcceptedOut(Out):
 
 
 class EventOut(Out):
-    """An event of a run. step: the one that emitted it; cause: the id of the event that it came of."""
+    """An event of a run. `step` emitted it while handling the event `cause`."""
 
     id: str
     type: str
@@ -107,7 +109,7 @@ class EventsOut(Out):
 
 
 class ErrorOut(Out):
-    """A step that gave up. handled: another step hears of it, and the run goes on."""
+    """The error of a step that gave up. If it is `handled`, another step hears it and the run continues."""
 
     step: str
     event_id: str | None
@@ -126,13 +128,13 @@ class ErrorOut(Out):
 
 
 class BlockedOut(ErrorOut):
-    """A compensation that gave up: the rest of the run waits for the decision on its dead letter."""
+    """A compensation that gave up. The rest of the run waits until its dead letter is redriven or discarded."""
 
     letter_id: str
 
     @classmethod
     def of_run(cls, run_id: bytes, error: ErrorView) -> "BlockedOut":
-        """The document of a compensation of a run."""
+        """The document of a blocked compensation."""
         return cls(**_failure(error), letter_id=format_id(letter_id(run_id, error.delivery)))
 
 
@@ -151,7 +153,7 @@ def _failure(error: ErrorView) -> dict[str, Any]:
 
 
 class StepOut(Out):
-    """What a step did in a run; times are over the attempts that are done."""
+    """The work of a step in a run. The durations cover the attempts that are done."""
 
     name: str
     attempts: int
@@ -180,7 +182,7 @@ class StepOut(Out):
 
 
 class TriggerOut(Out):
-    """What began a run; source and sender_id are the sender's."""
+    """The event that began a run, with the source and the id that the sender gave."""
 
     event: EventOut
     source: str
@@ -211,14 +213,17 @@ class RunOut(Out):
 
 
 class RunsOut(Out):
-    """A page of runs, newest first; next_cursor leads to the page after it, and is null on the last one."""
+    """A page of runs, newest first. `next_cursor` leads to the next page and is null on the last page."""
 
     runs: list[RunOut]
     next_cursor: str | None
 
 
 class RunDetailOut(RunOut):
-    """A run with what came of it. undoing: its compensations run, or ran; blocked: those that wait for an operator."""
+    """A run with its results, errors and steps.
+
+    `undoing` is true once its compensations run; `blocked` lists those that wait for an operator.
+    """
 
     trigger: TriggerOut | None
     events: list[EventOut]
@@ -229,7 +234,7 @@ class RunDetailOut(RunOut):
 
     @classmethod
     def of_view(cls, row: RunRow, view: RunView) -> "RunDetailOut":
-        """The document of a run; the row has the newest status."""
+        """The document of a run. The status comes from the row, which is the newest."""
         return cls(
             **_head(row),
             trigger=None if view.trigger is None else TriggerOut.of(view.trigger),
@@ -242,13 +247,16 @@ class RunDetailOut(RunOut):
 
 
 class HealthOut(Out):
-    """The process answers."""
+    """The liveness of the process."""
 
     status: Literal["live"]
 
 
 class ReadyOut(Out):
-    """The engine takes events in. recovering: they wait for its workers. durability: what an accepted one survives."""
+    """The readiness of the engine.
+
+    While it is `recovering`, accepted events wait for its workers. `durability` says what an accepted event survives.
+    """
 
     status: Literal["ready", "recovering"]
     durability: str
@@ -269,5 +277,5 @@ def _head(row: RunRow) -> dict[str, Any]:
 
 
 def moment(time_us: int) -> datetime:
-    """A time of the log as documents have it."""
+    """A time of the log, in microseconds since the epoch, as a datetime in UTC."""
     return _EPOCH + timedelta(microseconds=time_us)

@@ -1,7 +1,4 @@
-"""The schemas of how things stand: circuit breakers, the tree of supervision, and all of it on one page.
-
-Rules: those of `schemas.py`.
-"""
+"""The schemas of circuit breakers, of the supervision tree and of the status page."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -20,7 +17,7 @@ __all__ = ["BreakerOut", "BreakersOut", "DepthOut", "NodeOut", "OpenIn", "Status
 
 
 class OpenIn(In):
-    """How long a breaker stays open; without it until it is closed."""
+    """The time for which a breaker is opened; without `seconds`, until it is closed."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"seconds": 600}]})
 
@@ -31,7 +28,11 @@ T = TypeVar("T")
 
 
 class BreakerOut(Out):
-    """A circuit breaker. calls, failures: within its window; opens: how often in a row; waiting: deliveries held back."""
+    """A circuit breaker.
+
+    `calls` and `failures` count within its window, `opens` how often it opened in a row, `waiting` the deliveries that
+    it holds back.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -84,13 +85,16 @@ class BreakerOut(Out):
 
 
 class BreakersOut(Out):
-    """All breakers, by name."""
+    """All circuit breakers, sorted by name."""
 
     breakers: list[BreakerOut]
 
 
 class NodeOut(Out):
-    """A part of the engine and those that it supervises. restarts: since an operator last restarted it; reason: of the last one."""
+    """A node of the supervision tree, with its children.
+
+    `restarts` counts since an operator last restarted the node; `reason` is that of the last restart.
+    """
 
     name: str
     kind: str
@@ -121,7 +125,7 @@ def _since(time_us: Any) -> datetime | None:
 
 
 class DepthOut(Out):
-    """The open dead letters of a step."""
+    """The number of open dead letters of a step, and the time of the oldest."""
 
     pipeline: str
     step: str
@@ -130,9 +134,10 @@ class DepthOut(Out):
 
 
 class StatusOut(Out):
-    """How things stand, on one page. breakers: those that are not closed; tree: null where nobody serves the store.
+    """The status of an engine or of a store.
 
-    dead and runs are null where the log cannot be read now.
+    `breakers` lists those that are not closed. `tree` is null if no engine serves the store. `dead` and `runs` are null
+    if the log cannot be read.
     """
 
     state: str
@@ -151,13 +156,13 @@ class StatusOut(Out):
         views: Iterable[BreakerView],
         reader: Reader | None,
     ) -> "StatusOut":
-        """The page; the reader may be gone."""
-        troubled = sorted((view for view in views if view.status != "closed"), key=lambda view: view.name)
+        """The status. `reader` is None if the log is not open."""
+        not_closed = sorted((view for view in views if view.status != "closed"), key=lambda view: view.name)
         return cls(
             state=state,
             durability=durability,
             tree=tree,
-            breakers=[BreakerOut.of(view) for view in troubled],
+            breakers=[BreakerOut.of(view) for view in not_closed],
             dead=_read(_depth, reader),
             runs=_read(counts_of, reader),
         )
@@ -176,7 +181,7 @@ def _depth(reader: Reader) -> list[DepthOut]:
 
 
 def counts_of(reader: Reader) -> dict[str, dict[StatusName, int]]:
-    """How many runs of each pipeline are in which status."""
+    """The number of runs of each pipeline, by status."""
     counts: dict[str, dict[StatusName, int]] = {}
     for (pipeline, status), number in sorted(reader.counts().items()):
         counts.setdefault(pipeline, {})[Status(status).wire] = number  # type: ignore[index]  # the same closed set

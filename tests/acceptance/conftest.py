@@ -1,4 +1,4 @@
-"""What the tests of the operators' commands start from: a store with dead letters, and an engine that is served."""
+"""Fixtures of the acceptance tests: the command line, a store with dead letters, and a served stand-in."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> str:
 
 @pytest.fixture
 def filled(store: str) -> Callable[..., list[str]]:
-    """Makes a store with three dead letters, and gives their ids."""
+    """Creates a store with three dead letters; returns their ids."""
     return partial(fill_store, store)
 
 

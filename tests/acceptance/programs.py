@@ -1,4 +1,4 @@
-"""An `ensue` as a user starts it: a program of its own, and what it says is read as it comes."""
+"""The program `ensue` as a user starts it, with its output read as it comes."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ DEADLINE_SECONDS = 60
 
 
 class Program:
-    """An `ensue` in a process group of its own. printed: its stdout so far. said: its stderr so far."""
+    """An `ensue` in a process group of its own; `printed` is its stdout so far, `said` its stderr so far."""
 
     def __init__(self, folder: Path, *words: str) -> None:
         self.process = subprocess.Popen(
@@ -48,25 +48,25 @@ class Program:
 
     @property
     def url(self) -> str:
-        """Where it serves, once it has said so."""
+        """The URL in its banner."""
         return self.said.partition(" serves ")[2].split()[0]
 
     def wait_for(self, text: str) -> None:
-        """Wait until it has said something on stderr."""
+        """Wait until its stderr contains a text."""
         wait(lambda: text in self.said or self.process.poll() is not None)
         assert text in self.said, self.said
 
-    def family(self) -> list[psutil.Process]:
-        """It and all that it started."""
+    def processes(self) -> list[psutil.Process]:
+        """The process and all its descendants."""
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]
 
     def signal(self, number: int) -> None:
-        """What a terminal does: the whole group hears it."""
+        """Send a signal to the whole group, as a terminal does."""
         os.killpg(self.process.pid, number)
 
     def terminate(self) -> None:
-        """What an init system does: the process alone hears it."""
+        """Send SIGTERM to the process alone, as a service manager does."""
         self.process.send_signal(signal.SIGTERM)
 
     def end(self) -> tuple[int, str, str]:
@@ -79,7 +79,7 @@ class Program:
 
 @contextmanager
 def started(folder: Path, *words: str) -> Generator[Program]:
-    """One that is killed where it has not ended by itself."""
+    """A program that is killed if it has not ended by itself."""
     program = Program(folder, *words)
     try:
         yield program
@@ -90,7 +90,7 @@ def started(folder: Path, *words: str) -> Generator[Program]:
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that nothing announces."""
+    """Wait for a condition by polling."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < deadline

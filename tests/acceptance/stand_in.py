@@ -1,7 +1,8 @@
-"""A stand-in for an engine: it accepts events into a memory log, durably nowhere, and runs no step.
+"""A stand-in for an engine: it accepts events into a memory log and runs no step.
 
-It is for measuring the gateway by itself and for trying its edges (`fail_with`, `hold`, any state); whoever wants steps
-to run in a test uses `ensue.testing`. What an operator does to it is kept in `done`, and changes its log as it would.
+Rules: it serves tests of the gateway alone, with failures and delays on demand (`fail_with`, `hold`, any state).
+Operator actions are recorded in `done` and change its log as an engine would. Tests that run steps use
+`ensue.testing`.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ class Redriven(NamedTuple):
 
 
 class StandInEngine:
-    """hold: `accept` waits until it is set. fail_with: what `accept` raises. said: the state that it says it is in."""
+    """An engine without steps. `accept` waits for `hold` and raises `fail_with`; `said` is the reported state."""
 
     durability = "memory"
 
@@ -58,8 +59,8 @@ class StandInEngine:
         self.log = MemoryLog()
         self.accepted: list[tuple[str, Event, str | None]] = []
         self.done: list[tuple[Any, ...]] = []
-        self.circuits: dict[str, BreakerView] = {}
-        self.branches: list[dict[str, Any]] = []
+        self.breaker_views: dict[str, BreakerView] = {}
+        self.tree_children: list[dict[str, Any]] = []
         self._epoch = self.log.acquire("stand-in")
 
     async def __aenter__(self) -> Self:
@@ -119,11 +120,11 @@ class StandInEngine:
         self._change(run_id, Status.RUNNING)
 
     def breakers(self) -> list[BreakerView]:
-        return list(self.circuits.values())
+        return list(self.breaker_views.values())
 
     def tree(self) -> dict[str, Any]:
         root = {"name": "engine", "kind": "engine", "status": "up", "pid": os.getpid(), "restarts": 0}
-        return {**root, "since": 1_700_000_000_000_000, "reason": "", "children": self.branches}
+        return {**root, "since": 1_700_000_000_000_000, "reason": "", "children": self.tree_children}
 
     async def restart_pipeline(self, name: str, *, who: str = "python") -> None:
         self.done.append(("restart", name, who))
@@ -131,11 +132,11 @@ class StandInEngine:
     async def force_breaker(
         self, name: str, *, opens: bool, seconds: float | None = None, who: str = "python"
     ) -> BreakerView:
-        if name not in self.circuits:
+        if name not in self.breaker_views:
             raise BreakerUnknown(f"no breaker is called {name!r}")
         self.done.append(("open" if opens else "close", name, seconds, who))
-        self.circuits[name] = self.circuits[name]._replace(status="open" if opens else "closed", forced=opens)
-        return self.circuits[name]
+        self.breaker_views[name] = self.breaker_views[name]._replace(status="open" if opens else "closed", forced=opens)
+        return self.breaker_views[name]
 
     async def redrive(self, letter_id: bytes, *, data: Mapping[str, Any] | None = None, who: str = "python") -> None:
         letter = self._open_letter(letter_id)
@@ -154,7 +155,7 @@ class StandInEngine:
     async def discard_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
         return self._settle_all(wanted, limit, "discarded", who)
 
-    def bury(self, letter: DeadLetter) -> None:
+    def add_dead_letter(self, letter: DeadLetter) -> None:
         """Put a dead letter into the log."""
         self.log.commit(Batch(self._epoch, dead=[letter]))
 

@@ -1,4 +1,4 @@
-"""The demo shows what it says: it ends well, leaves nothing behind, and would end badly if something were lost."""
+"""The demo: all its claims hold, it leaves nothing behind, and it fails if something is lost."""
 
 import asyncio
 import json
@@ -31,12 +31,12 @@ COMMAND = [sys.executable, "-P", "-c", "import sys; from ensue.gateway.demo.main
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Temporary files go where the test can see what is left; the path is short, as Unix sockets want it."""
+    """The environment without variables of Ray, so that the demo starts a Ray of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**clean, "PYTHONUNBUFFERED": "1"}
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
@@ -51,11 +51,11 @@ def test_the_demo_without_a_terminal_holds_what_it_promises(environment: dict[st
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
-    assert "all 5 runs are complete, none twice" in done.stdout
-    assert re.search(r"✓ \d+ steps had finished before the kill: not one ran again", done.stdout)
-    assert re.search(r"✓ [1-9]\d* steps were cut off: all ran again, to their end", done.stdout)
+    assert "all 5 runs completed, none twice" in done.stdout
+    assert re.search(r"✓ \d+ steps had finished before the kill: none ran again", done.stdout)
+    assert re.search(r"✓ [1-9]\d* steps were interrupted: all ran again and finished", done.stdout)
     assert "202, duplicate: true, the same run" in done.stdout
-    assert "401  its signature is not valid" in done.stdout
+    assert "401  its signature is invalid" in done.stdout
     assert "✗" not in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -79,8 +79,8 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(
     said = b""
     while b"inspect" not in said.partition(b"Watch")[2]:
         said += os.read(ours, 65536)
-    family = _family(process.pid)
-    folder = re.search(rb"demo-of-ensue-\w+", " ".join(_folders(family)).encode())
+    processes = _descendants(process.pid)
+    folder = re.search(rb"demo-of-ensue-\w+", " ".join(_folders(processes)).encode())
     assert folder is not None
     process.send_signal(signal.SIGINT)
     said += _rest(ours)
@@ -88,7 +88,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(
     assert b"nothing is left behind" in said
     assert b"Traceback" not in said
     assert said.rstrip().endswith(b"behind.") or b"\x1b[?25h" in said  # the cursor is back
-    assert _are_gone(family)
+    assert _are_gone(processes)
 
 
 def _folders(processes: list[psutil.Process]) -> list[str]:
@@ -145,7 +145,7 @@ class Went(Event):
     """What its first step emits."""
 
 
-async def test_the_evidence_tells_finished_from_cut_off(tmp_path: Path) -> None:
+async def test_the_evidence_tells_finished_from_interrupted(tmp_path: Path) -> None:
     crashing = Pipeline("crashing")
     reached = asyncio.Event()
 
@@ -165,8 +165,8 @@ async def test_the_evidence_tells_finished_from_cut_off(tmp_path: Path) -> None:
     await reached.wait()
     engine.crash()
     evidence = read_store(store)
-    assert (evidence.over, evidence.unfinished) == (0, 1)
-    assert (len(evidence.finished), len(evidence.cut_off)) == (1, 1)
+    assert (evidence.ended, evidence.unfinished) == (0, 1)
+    assert (len(evidence.finished), len(evidence.interrupted)) == (1, 1)
 
 
 def test_the_journal_is_split_at_the_moment_of_the_kill(tmp_path: Path) -> None:
@@ -180,7 +180,10 @@ def test_the_journal_is_split_at_the_moment_of_the_kill(tmp_path: Path) -> None:
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     server = Server.in_folder(tmp_path)
-    with socket.create_server(("127.0.0.1", server.port)), pytest.raises(DemoFailed, match="another program listens"):
+    with (
+        socket.create_server(("127.0.0.1", server.port)),
+        pytest.raises(DemoFailed, match="another program uses this port"),
+    ):
         server.start()
     assert server.kill() <= 1
 

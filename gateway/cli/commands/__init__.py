@@ -1,1 +1,1 @@
-"""What each command does."""
+"""The commands: one module for each group, without its option declarations."""

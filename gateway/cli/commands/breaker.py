@@ -1,4 +1,4 @@
-"""`ensue breaker`: how each circuit stands, and an operator's hand on it."""
+"""The command `ensue breaker`: list, open and close circuit breakers."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -20,29 +20,31 @@ _STYLES = {"closed": "green", "half_open": "yellow", "open": "red"}
 
 
 def list_breakers(source: "Operations", *, as_json: bool) -> int:
-    """All breakers."""
+    """List all breakers."""
     from ..terminal.output import print_document, stderr
 
-    found = source.breakers()
+    document = source.breakers()
     if as_json:
-        print_document(found)
-    elif found.breakers:
-        print_breakers(found.breakers)
+        print_document(document)
+    elif document.breakers:
+        print_breakers(document.breakers)
     else:
         stderr().print("no breakers", style="dim")
     return OK
 
 
-def force(source: "Operations", name: str, lasting: str | None, *, opens: bool, as_json: bool) -> int:
+def force(source: "Operations", name: str, duration: str | None, *, opens: bool, as_json: bool) -> int:
     """Open or close a breaker."""
     from rich.text import Text
 
     from ..terminal.output import print_document, say, stdout
     from ..times import seconds_of
 
-    seconds = None if lasting is None else seconds_of(lasting, "--for")
+    seconds = None if duration is None else seconds_of(duration, "--for")
     if seconds is not None and seconds > MOST_OPEN_SECONDS:
-        raise WrongUse(f"--for {lasting!r} is more than a year: without --for it is open until it is closed")
+        raise WrongUse(
+            f"invalid --for {duration!r}: at most a year; omit --for to keep the breaker open until it is closed"
+        )
     breaker = source.force(name, opens=opens, seconds=seconds)
     if as_json:
         print_document(breaker)
@@ -52,7 +54,7 @@ def force(source: "Operations", name: str, lasting: str | None, *, opens: bool, 
 
 
 def print_breakers(breakers: "Sequence[BreakerOut]") -> None:
-    """A table of breakers."""
+    """Print a table of breakers."""
     from rich.text import Text
 
     from ..terminal.output import plain
@@ -79,7 +81,9 @@ def _status(breaker: "BreakerOut") -> "Text":
     text = Text(breaker.status.replace("_", "-"), style=_STYLES[breaker.status])
     if breaker.status == "open" and breaker.until is not None:
         left = (breaker.until - datetime.now(UTC)).total_seconds()
-        rest = f"{duration(ceil(left) if left > _MINUTE else left)} left" if left > 0 else "a probe is due"
+        rest = (
+            f"{duration(ceil(left) if left > _MINUTE else left)} left" if left > 0 else "the next delivery is a probe"
+        )
         text.append(f", {'forced, ' if breaker.forced else ''}{rest}", style="dim")
     elif breaker.forced:
         text.append(", forced, until closed", style="dim")

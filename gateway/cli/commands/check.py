@@ -1,53 +1,51 @@
-"""`ensue check` and `ensue graph`: what can be known of a pipeline before anything runs."""
+"""The commands `ensue check` and `ensue graph`: the findings and the graph of a pipeline that does not run."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....events.errors import PipelineInvalid
-from ..exit_codes import FAILED, OK, Stopped, complain
+from ..exit_codes import FAILED, OK, Stopped, report_error
 
 if TYPE_CHECKING:
     from ....events.pipelines.check import Finding
     from ....events.pipelines.pipeline import Pipeline
 
-__all__ = ["FORMATS", "check", "graph", "print_findings", "refuse_errors"]
-
-FORMATS = ("mermaid", "json", "dot", "svg")
+__all__ = ["check_pipeline", "print_findings", "refuse_errors", "write_graph"]
 
 
-def check(target: str, *, as_json: bool) -> int:
-    """Print the findings; 1 where one is an error."""
+def check_pipeline(target: str, *, as_json: bool) -> int:
+    """Print the findings. The exit code is 1 if there are errors."""
     from ....events.pipelines.check import Finding
     from ..target import load
 
     try:
         pipeline = load(target)
     except PipelineInvalid as error:
-        finding = Finding("declaration", "error", str(error), "mend the line")
+        finding = Finding("declaration", "error", str(error), "correct the declaration")
         return _report(None, [finding], as_json=as_json)
     return _report(pipeline, pipeline.check(), as_json=as_json)
 
 
 def refuse_errors(pipeline: "Pipeline") -> None:
-    """Stop where the check finds errors, having said them; warnings are shown."""
+    """Print the findings of the check; stop the command if there are errors."""
     findings = pipeline.check()
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         for finding in errors:
-            complain(f"pipeline {pipeline.name}: {finding.message}; {finding.hint} [{finding.code}]")
+            report_error(f"pipeline {pipeline.name}: {finding.message}; {finding.hint} [{finding.code}]")
         raise Stopped(FAILED)
     print_findings(findings, to_stderr=True)
 
 
-def graph(target: str, form: str, output: Path | None) -> int:
-    """Write the graph in one of `FORMATS`."""
+def write_graph(target: str, form: str, output: Path | None) -> int:
+    """Write the graph as mermaid, json, dot or svg. Stops the command if the file cannot be written."""
     from ....events.drawing import text as draw
     from ..target import load
 
-    drawn = load(target).graph()
-    draws = {"mermaid": draw.mermaid, "dot": draw.dot, "svg": draw.svg}
-    text = draws[form](drawn) if form in draws else drawn.to_json()
+    graph = load(target).graph()
+    formats = {"mermaid": draw.mermaid, "dot": draw.dot, "svg": draw.svg}
+    text = formats[form](graph) if form in formats else graph.to_json()
     text = text if text.endswith("\n") else text + "\n"
     if output is None:
         sys.stdout.write(text)
@@ -55,7 +53,7 @@ def graph(target: str, form: str, output: Path | None) -> int:
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        complain(f"--output {output} cannot be written: {error.strerror or error}")
+        report_error(f"--output {output} cannot be written: {error.strerror or error}")
         raise Stopped(2) from None
     return OK
 
@@ -66,7 +64,7 @@ def _report(pipeline: "Pipeline | None", findings: "list[Finding]", *, as_json: 
         _print_json(pipeline, findings, errors)
     else:
         print_findings(findings)
-        _print_sum(pipeline, errors, len(findings) - errors)
+        _print_summary(pipeline, errors, len(findings) - errors)
     return FAILED if errors else OK
 
 
@@ -85,7 +83,7 @@ def _print_json(pipeline: "Pipeline | None", findings: "list[Finding]", errors: 
 
 
 def print_findings(findings: "list[Finding]", *, to_stderr: bool = False) -> None:
-    """Each finding as a line."""
+    """Print each finding on one line."""
     from rich.text import Text
 
     from ..terminal.output import say, stderr, stdout
@@ -97,7 +95,7 @@ def print_findings(findings: "list[Finding]", *, to_stderr: bool = False) -> Non
         say(console, Text.assemble(*parts))
 
 
-def _print_sum(pipeline: "Pipeline | None", errors: int, warnings: int) -> None:
+def _print_summary(pipeline: "Pipeline | None", errors: int, warnings: int) -> None:
     from rich.text import Text
 
     from ..terminal.output import say, stdout

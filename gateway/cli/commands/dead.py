@@ -1,7 +1,7 @@
-"""`ensue dead`: what gave up, why, and what an operator decides about it.
+"""The command `ensue dead`: list, show, redrive and discard dead letters.
 
-Rules: one letter is named by its id; many by a filter, which has to name something or be `--all`, and is asked about
-first on a terminal (elsewhere it takes `--yes`). The documents are those of the API.
+Rules: one dead letter is named by its id, many are selected by a filter or by `--all`. Before many are changed, the
+command asks for confirmation on a terminal; elsewhere it requires `--yes`. The documents are those of the API.
 """
 
 import sys
@@ -24,16 +24,16 @@ __all__ = ["DeadOptions", "decide", "filter_of", "list_dead", "show"]
 _WIDE = 110
 _ID_WIDTH = 36
 _MOST_SHOWN = 500
-_WORDS = {"redrive": ("redriven", "Run", "again"), "discard": ("discarded", "Let", "go")}
+_DONE = {"redrive": "redriven", "discard": "discarded"}
 
 
 @dataclass(frozen=True, slots=True)
 class DeadOptions:
-    """What `ensue dead redrive` and `discard` were told."""
+    """The options of `ensue dead redrive` and `ensue dead discard`."""
 
     action: str
     letter_id: str | None
-    words: "DeadLetterFilter"
+    filters: "DeadLetterFilter"
     everything: bool
     limit: int | None
     yes: bool
@@ -51,12 +51,12 @@ def filter_of(  # noqa: PLR0917 - the options, in their order
     since: str | None,
     before: str | None,
 ) -> "DeadLetterFilter":
-    """The filter that the options make, as the API has it."""
+    """The filter of these options, with the parameter names of the API."""
     from ..times import moment_of
 
     after = None if since is None else _wire(moment_of(since, "--since"))
     until = None if before is None else _wire(moment_of(before, "--before"))
-    words = {
+    filters = {
         "pipeline": pipeline,
         "step": step,
         "kind": kind,
@@ -66,16 +66,16 @@ def filter_of(  # noqa: PLR0917 - the options, in their order
         "after": after,
         "before": until,
     }
-    return {name: value for name, value in words.items() if value is not None}
+    return {name: value for name, value in filters.items() if value is not None}
 
 
 def list_dead(
-    source: "Operations", words: "DeadLetterFilter", state: str, cursor: str | None, limit: int, *, as_json: bool
+    source: "Operations", filters: "DeadLetterFilter", state: str, cursor: str | None, limit: int, *, as_json: bool
 ) -> int:
-    """A page of dead letters."""
+    """List a page of dead letters."""
     from ..terminal.output import print_document, stderr
 
-    page = source.dead(words, state, cursor, limit)
+    page = source.dead(filters, state, cursor, limit)
     if as_json:
         print_document(page)
         return OK
@@ -84,12 +84,12 @@ def list_dead(
         return OK
     _print_table(page.dead, is_mixed=state == "any")
     if page.next_cursor:
-        stderr().print(f"more: --cursor {page.next_cursor}", style="dim")
+        stderr().print(f"next page: --cursor {page.next_cursor}", style="dim")
     return OK
 
 
 def show(source: "Operations", letter_id: str, *, as_json: bool) -> int:
-    """A dead letter with its past; with --json its document."""
+    """Show a dead letter with its history; with --json, its document."""
     from ..terminal.output import print_document
 
     letter = source.letter(letter_id)
@@ -100,58 +100,57 @@ def show(source: "Operations", letter_id: str, *, as_json: bool) -> int:
     return OK
 
 
-def decide(source: "Operations", order: DeadOptions) -> int:
-    """Redrive or discard one letter, or many."""
-    _check(order)
-    if order.letter_id is None:
-        return _decide_many(source, order)
-    if order.action == "discard":
-        source.discard(order.letter_id)
-        return _say_one(order, f"dead letter {order.letter_id} is discarded", {"id": order.letter_id})
-    run_id = source.redrive(order.letter_id, _data(order.data))
-    done = {"id": order.letter_id, "run_id": run_id}
-    return _say_one(order, f"dead letter {order.letter_id} is redriven: run {run_id} goes on", done)
+def decide(source: "Operations", options: DeadOptions) -> int:
+    """Redrive or discard one dead letter, or many."""
+    _check(options)
+    if options.letter_id is None:
+        return _decide_many(source, options)
+    if options.action == "discard":
+        source.discard(options.letter_id)
+        return _print_one(options, f"dead letter {options.letter_id} is discarded", {"id": options.letter_id})
+    run_id = source.redrive(options.letter_id, _data(options.data))
+    done = {"id": options.letter_id, "run_id": run_id}
+    return _print_one(options, f"dead letter {options.letter_id} is redriven: run {run_id} continues", done)
 
 
-def _check(order: DeadOptions) -> None:
-    given = bool(order.words) or order.everything
-    if order.letter_id is not None and (given or order.limit is not None):
-        raise WrongUse("name one dead letter by its ID, or many by a filter: not both")
-    if order.letter_id is None and order.data is not None:
-        raise WrongUse("--data is for one dead letter: name its ID")
-    if order.letter_id is None and not given:
-        raise WrongUse(f"name a dead letter by its ID, many by a filter such as --step, or --all to {order.action} all")
-    if order.words and order.everything:
-        raise WrongUse("a filter, or --all: not both")
+def _check(options: DeadOptions) -> None:
+    given = bool(options.filters) or options.everything
+    if options.letter_id is not None and (given or options.limit is not None):
+        raise WrongUse("pass the ID of one dead letter or a filter, not both")
+    if options.letter_id is None and options.data is not None:
+        raise WrongUse("--data needs the ID of one dead letter")
+    if options.letter_id is None and not given:
+        raise WrongUse(f"pass the ID of a dead letter, a filter such as --step, or --all to {options.action} all")
+    if options.filters and options.everything:
+        raise WrongUse("pass a filter or --all, not both")
 
 
-def _decide_many(source: "Operations", order: DeadOptions) -> int:
+def _decide_many(source: "Operations", options: DeadOptions) -> int:
     from ..terminal.output import print_document, stdout
 
-    if not order.yes and not _is_sure(source, order):
+    if not options.yes and not _is_confirmed(source, options):
         return OK
-    decided = source.decide_all(order.action, order.words, order.limit)
-    if order.as_json:
+    decided = source.decide_all(options.action, options.filters, options.limit)
+    if options.as_json:
         print_document(decided)
     else:
-        stdout().print(f"{_letters(decided.decided)} {_WORDS[order.action][0]}")
+        stdout().print(f"{_letters(decided.decided)} {_DONE[options.action]}")
         _print_refused(decided)
     return FAILED if decided.refused else OK
 
 
-def _is_sure(source: "Operations", order: DeadOptions) -> bool:
+def _is_confirmed(source: "Operations", options: DeadOptions) -> bool:
     from ..terminal.output import stderr
 
-    if order.as_json or not sys.stdin.isatty():
-        raise WrongUse(f"{order.action} would change many dead letters: add --yes, or be asked on a terminal")
-    most = _MOST_SHOWN if order.limit is None else min(order.limit, _MOST_SHOWN)
-    page = source.dead(order.words, "open", None, most)
-    more = "at least " if page.next_cursor and order.limit is None else ""
+    if options.as_json or not sys.stdin.isatty():
+        raise WrongUse(f"{options.action} changes many dead letters: confirm it with --yes")
+    most = _MOST_SHOWN if options.limit is None else min(options.limit, _MOST_SHOWN)
+    page = source.dead(options.filters, "open", None, most)
+    more = "at least " if page.next_cursor and options.limit is None else ""
     if not page.dead:
         stderr().print("no dead letters", style="dim")
         return False
-    _, verb, rest = _WORDS[order.action]
-    stderr().print(f"{verb} {more}{_letters(len(page.dead))} {rest}? [y/N] ", end="")
+    stderr().print(f"{options.action.title()} {more}{_letters(len(page.dead))}? [y/N] ", end="")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -161,10 +160,10 @@ def _data(text: str | None) -> Any:
     return None if text is None else read_object(text)
 
 
-def _say_one(order: DeadOptions, text: str, document: dict[str, Any]) -> int:
+def _print_one(options: DeadOptions, text: str, document: dict[str, Any]) -> int:
     from ..terminal.output import print_document, say, stdout
 
-    if order.as_json:
+    if options.as_json:
         print_document(document)
     else:
         say(stdout(), text)
@@ -179,7 +178,7 @@ def _print_refused(decided: "DecidedOut") -> None:
     from ..terminal.output import plain, say, stdout
 
     for refused in decided.refused:
-        say(stdout(), f"  {refused.id} stays: {plain(refused.reason)}")
+        say(stdout(), f"  {refused.id} refused: {plain(refused.reason)}")
 
 
 def _print_table(letters: "Sequence[LetterOut]", *, is_mixed: bool) -> None:
@@ -195,7 +194,7 @@ def _print_table(letters: "Sequence[LetterOut]", *, is_mixed: bool) -> None:
         "dead letter",
         *(["state"] if is_mixed else []),
         "step",
-        *([] if is_narrow else ["event", "tries"]),
+        *([] if is_narrow else ["event", "attempts"]),
         "died",
     ]
     rows: list[list[Text]] = []
@@ -205,7 +204,7 @@ def _print_table(letters: "Sequence[LetterOut]", *, is_mixed: bool) -> None:
             "state": Text(letter.state),
             "step": Text(plain(f"{letter.pipeline}/{letter.step}")),
             "event": Text(plain(letter.event_type)),
-            "tries": Text(str(letter.attempts)),
+            "attempts": Text(str(letter.attempts)),
             "died": Text(ago(letter.time)),
         }
         rows.append([cells[name] for name in names])
@@ -234,7 +233,10 @@ def _print_letter(letter: "LetterDetailOut") -> None:
     say(console, Text.assemble(*head, (f"  died {ago(letter.time)}", "dim")))
     say(console, Text(f"dead letter {letter.id}\nrun         {letter.run_id}", style="dim"))
     if letter.blocked:
-        say(console, Text("a compensation: the rest of its run waits for your decision", style="bold red"))
+        say(
+            console,
+            Text("a blocked compensation: the rest of its run waits until you redrive or discard it", style="bold red"),
+        )
     for event in letter.events:
         say(console, Text.assemble("  ", (event.type, "bold"), " ", (compact(event.data), "dim")))
     _print_attempts(letter.history)
@@ -258,11 +260,11 @@ def _print_attempts(attempts: "Sequence[AttemptOut]") -> None:
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for attempt in attempts:
-        number = f"attempt {attempt.number}" if attempt.number else "not begun"
+        number = f"attempt {attempt.number}" if attempt.number else "no attempt"
         style = {"done": "green", "failed": "red", "crashed": "red"}.get(attempt.outcome, "cyan")
         error = f"{attempt.error}: {attempt.message}" if attempt.error else ""
-        said = Text.assemble(plain(" ".join(error.split())), (_took(attempt), "dim"))
-        table.add_row(f"  {number}", _local(attempt.started), Text(attempt.outcome, style=style), said)
+        note = Text.assemble(plain(" ".join(error.split())), (_took(attempt), "dim"))
+        table.add_row(f"  {number}", _local(attempt.started), Text(attempt.outcome, style=style), note)
     stdout().print(table)
 
 

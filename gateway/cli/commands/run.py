@@ -1,8 +1,7 @@
-"""`ensue run`: one event, from the command line to the end of its run, on an engine that lives as long.
+"""The command `ensue run`: one event, on an engine that is started for its run.
 
-1. Everything that can be wrong with the words is found before Ray is started.
-2. The store is a file unless another is named, so an interrupted run goes on when the next engine starts on it.
-3. stdout has the outcome, and with --json one document and nothing else; what happens meanwhile goes to stderr.
+Rules: the options are checked before Ray is started. The default store is a file, so an interrupted run continues when
+the next engine starts on it. stdout has the outcome, with --json exactly one document; progress goes to stderr.
 """
 
 import asyncio
@@ -11,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..exit_codes import FAILED, INTERRUPTED, OK, TERMINATED, Stopped, complain
+from ..exit_codes import FAILED, INTERRUPTED, OK, TERMINATED, Stopped, report_error
 
 if TYPE_CHECKING:
     from ....actors.client.handles import Outcome, RunHandle
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
     from ..signals import Interrupt
     from ..terminal.view import View
 
-__all__ = ["RunOptions", "run"]
+__all__ = ["RunOptions", "run_event"]
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = {INTERRUPTED: 3.0, TERMINATED: 30.0}
-"""Ctrl-C is somebody who waits, SIGTERM a machine that asks for an end in order."""
+"""How long running steps may continue: a person waits after Ctrl-C, a service manager after SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What `ensue run` was told."""
+    """The options of `ensue run`."""
 
     target: str
     event: str | None
@@ -43,27 +42,27 @@ class RunOptions:
     is_debug: bool
 
 
-def run(order: RunOptions) -> int:
-    """Carry the order out; the exit code."""
+def run_event(options: RunOptions) -> int:
+    """Run the event; returns the exit code."""
     from ..event_data import read_event
     from ..store_lock import hold
     from ..target import load
     from ..terminal.log import LogLines
     from .check import refuse_errors
 
-    pipeline = load(order.target)
+    pipeline = load(options.target)
     refuse_errors(pipeline)
-    event = read_event(pipeline, order.event, order.data)
-    LogLines(is_timed=False, is_debug=order.is_debug).install()
-    with hold(order.store, "`ensue run`"):
-        return asyncio.run(_Run(order, pipeline, event).go())
+    event = read_event(pipeline, options.event, options.data)
+    LogLines(is_timed=False, is_debug=options.is_debug).install()
+    with hold(options.store, "`ensue run`"):
+        return asyncio.run(_Run(options, pipeline, event).go())
 
 
 class _Run:
-    """One run, from the start of its engine to the end of it."""
+    """One run, from the start of its engine to the stop of the engine."""
 
-    def __init__(self, order: RunOptions, pipeline: "Pipeline", event: "Event") -> None:
-        self._order = order
+    def __init__(self, options: RunOptions, pipeline: "Pipeline", event: "Event") -> None:
+        self._options = options
         self._pipeline = pipeline
         self._event = event
         self._run_id: str | None = None
@@ -74,17 +73,17 @@ class _Run:
         from ..terminal.output import print_document, print_outcome
         from ..terminal.view import view
 
-        with view(quiet=self._order.as_json) as shown:
+        with view(quiet=self._options.as_json) as shown:
             task = asyncio.ensure_future(self._work(shown))
             with interruptible(task) as interrupt:
                 self._interrupt: Interrupt = interrupt
                 with suppress(asyncio.CancelledError):
                     await task
         if interrupt.code is not None and self._document is None:
-            self._say_interrupted()
+            self._print_interrupted()
             raise Stopped(interrupt.code)
         document = task.result()
-        if self._order.as_json:
+        if self._options.as_json:
             print_document(document)
         else:
             print_outcome(document)
@@ -104,14 +103,14 @@ class _Run:
     async def _engine(self, shown: "View") -> "AsyncGenerator[Engine]":
         from ....actors.engine import Engine
 
-        engine = Engine(self._pipeline, store=self._order.store, address=self._order.address)
-        engine.on_ray_started = self._interrupt.take
+        engine = Engine(self._pipeline, store=self._options.store, address=self._options.address)
+        engine.on_ray_started = self._interrupt.install
         try:
             await engine.start()
             yield engine
         finally:
             if self._interrupt.code is not None:
-                shown.say("interrupted: stopping, Ctrl-C again ends it at once")
+                shown.say("interrupted: stopping; press Ctrl-C again to end at once")
                 await engine.stop(_GRACE_SECONDS[self._interrupt.code])
             else:
                 await engine.stop()
@@ -120,36 +119,39 @@ class _Run:
         from ..sources.store import LogWatch
 
         watch = LogWatch(engine.reader(), handle.raw_id, self._pipeline, engine.progress)
-        ended = asyncio.ensure_future(handle.result(self._order.timeout_seconds))
+        ended = asyncio.ensure_future(handle.result(self._options.timeout_seconds))
         try:
             while not ended.done():
                 await asyncio.wait({ended}, timeout=_POLL_SECONDS)
                 shown.show(await asyncio.to_thread(watch.frame))
-            self._check_time(ended)
+            self._check_timeout(ended)
             return await asyncio.to_thread(watch.document)
         finally:
             ended.cancel()
             watch.close()
 
-    def _check_time(self, ended: "asyncio.Future[Outcome]") -> None:
+    def _check_timeout(self, ended: "asyncio.Future[Outcome]") -> None:
         try:
             ended.result()
         except TimeoutError:
-            complain(f"run {self._run_id} has not ended within {self._order.timeout_seconds:g} s; {self._goes_on()}")
+            report_error(
+                f"run {self._run_id} has not ended within {self._options.timeout_seconds:g} s; {self._what_next()}"
+            )
             raise Stopped(FAILED) from None
 
-    def _say_interrupted(self) -> None:
+    def _print_interrupted(self) -> None:
         from ..terminal.output import say, stderr
 
         if self._run_id is None:
-            text = "interrupted: the event was not accepted yet"
+            text = "interrupted before the event was accepted"
         else:
-            text = f"interrupted: run {self._run_id}: {self._goes_on()}"
+            text = f"interrupted: run {self._run_id}: {self._what_next()}"
         say(stderr(), text)
 
-    def _goes_on(self) -> str:
+    def _what_next(self) -> str:
         from ..store_lock import is_durable
 
-        if not is_durable(self._order.store):
-            return "it is lost with its memory store; a --store in a file would have kept it"
-        return f"it goes on when an engine starts on {self._order.store}, such as ensue serve {self._order.target}"
+        if not is_durable(self._options.store):
+            return "it is lost with its memory store; use a --store in a file to keep runs"
+        serve = f"ensue serve {self._options.target}"
+        return f"it continues when an engine starts on {self._options.store}, for example: {serve}"

@@ -1,7 +1,7 @@
-"""`ensue runs`: what is and was; and what an operator does about it.
+"""The command `ensue runs`: list, show, watch, cancel and retry runs.
 
-Rules: --url asks a served engine, --store reads a store; with neither it is the engine that `ensue serve` starts by
-default. Lists and details are the API's documents, with --json as they are.
+Rules: --url names a served engine, --store a store; without both, the default address of `ensue serve` is used. The
+documents are those of the API, and --json prints them unchanged.
 """
 
 import time
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...schemas.runs import EventOut, RunDetailOut, RunOut
     from ..sources.store import RunSource
 
-__all__ = ["act", "list_runs", "show_run", "source", "watch_run"]
+__all__ = ["act", "list_runs", "open_source", "show_run", "watch_run"]
 
 _WATCH_SECONDS = 0.25
 _ID_WIDTH = 36
@@ -27,29 +27,29 @@ _WIDE = 100
 
 
 @contextmanager
-def source(url: str | None, store: str | None) -> "Generator[RunSource]":
-    """Where the options say that runs are read."""
+def open_source(url: str | None, store: str | None) -> "Generator[RunSource]":
+    """The source of runs that the options name."""
     if store is not None:
         from ..sources.store import StoreSource
 
-        found: RunSource = StoreSource(store)
+        source: RunSource = StoreSource(store)
     else:
         from ..sources.http import HttpSource
 
-        found = HttpSource(url or DEFAULT_URL)
+        source = HttpSource(url or DEFAULT_URL)
     try:
-        yield found
+        yield source
     finally:
-        found.close()
+        source.close()
 
 
 def list_runs(
-    runs: "RunSource", pipeline: str | None, statuses: Sequence[str], cursor: str | None, limit: int, *, as_json: bool
+    source: "RunSource", pipeline: str | None, statuses: Sequence[str], cursor: str | None, limit: int, *, as_json: bool
 ) -> int:
-    """A page of runs."""
+    """List a page of runs."""
     from ..terminal.output import print_document, stderr
 
-    page = runs.runs(pipeline, statuses, cursor, limit)
+    page = source.runs(pipeline, statuses, cursor, limit)
     if as_json:
         print_document(page)
         return OK
@@ -58,28 +58,28 @@ def list_runs(
         return OK
     _print_table(page.runs)
     if page.next_cursor:
-        stderr().print(f"more: --cursor {page.next_cursor}", style="dim")
+        stderr().print(f"next page: --cursor {page.next_cursor}", style="dim")
     return OK
 
 
-def show_run(runs: "RunSource", run_id: str, *, as_json: bool) -> int:
-    """A run with its steps and its causal log; with --json its document."""
+def show_run(source: "RunSource", run_id: str, *, as_json: bool) -> int:
+    """Show a run with the tree of its events; with --json, its document."""
     from ..terminal.output import print_document
 
-    run = runs.run(run_id)
+    run = source.run(run_id)
     if as_json:
         print_document(run)
         return OK
-    _print_run(run, runs.events(run_id).events)
+    _print_run(run, source.events(run_id).events)
     return OK
 
 
-def watch_run(runs: "RunSource", run_id: str | None, *, as_json: bool) -> int:
-    """Follow a run to its end (the newest where none is named); with --json a document a line for each change."""
+def watch_run(source: "RunSource", run_id: str | None, *, as_json: bool) -> int:
+    """Follow a run, by default the newest, until it ends; with --json, print a document per change."""
     from ..terminal.output import print_document, print_outcome
     from ..terminal.view import view
 
-    watched = runs.watch(_newest(runs) if run_id is None else run_id)
+    watched = source.watch(_newest(source) if run_id is None else run_id)
     last = ""
     with view(quiet=as_json) as shown:
         while True:
@@ -97,13 +97,13 @@ def watch_run(runs: "RunSource", run_id: str | None, *, as_json: bool) -> int:
     return OK if document.status == "completed" else FAILED
 
 
-def act(runs: "RunSource", what: str, run_id: str, *, as_json: bool) -> int:
+def act(source: "RunSource", action: str, run_id: str, *, as_json: bool) -> int:
     """Cancel or retry a run."""
     from rich.text import Text
 
     from ..terminal.output import print_document, status_text, stdout
 
-    run = runs.cancel(run_id) if what == "cancel" else runs.retry(run_id)
+    run = source.cancel(run_id) if action == "cancel" else source.retry(run_id)
     if as_json:
         print_document(run)
     else:
@@ -111,12 +111,12 @@ def act(runs: "RunSource", what: str, run_id: str, *, as_json: bool) -> int:
     return OK
 
 
-def _newest(runs: "RunSource") -> str:
+def _newest(source: "RunSource") -> str:
     from ....events.errors import RunUnknown
 
-    page = runs.runs(None, (), None, 1)
+    page = source.runs(None, (), None, 1)
     if not page.runs:
-        raise RunUnknown("there is no run yet: nothing to watch")
+        raise RunUnknown("there is no run to watch yet")
     return page.runs[0].run_id
 
 
@@ -157,7 +157,7 @@ def _print_run(run: "RunDetailOut", events: "Sequence[EventOut]") -> None:
 
 
 def _tree(events: "Sequence[EventOut]", results: set[str]) -> "Tree":
-    """What ensued from what: each event below its cause, with the step that emitted it."""
+    """The tree of events: each event below its cause, with the step that emitted it."""
     from rich.tree import Tree
 
     root = Tree(_label(events[0], results), guide_style="dim")

@@ -1,7 +1,7 @@
-"""`ensue serve`: engine and gateway for one or more pipelines, until a signal says stop.
+"""The command `ensue serve`: the engine and the gateway of one or more pipelines, until SIGTERM or Ctrl-C.
 
-Rules: what is wrong with the words, the pipelines or the secrets is found before Ray is started. The banner says where
-it listens, who is let in and what survives; it goes to stderr.
+Rules: the options, the pipelines and the secrets are checked before Ray is started. The banner on stderr shows the
+address, the webhooks with their verification, and the durability of the store.
 """
 
 import time
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ...api.server import Served, ServerPhase
-from ...api.server import serve as serve_gateway
+from ...api.server import Served, ServerPhase, serve
 from ...ingest.event_routing import heard_types
 from ...settings import GatewaySettings
 from ..exit_codes import OK
@@ -27,18 +26,18 @@ if TYPE_CHECKING:
     from ....actors.engine import Engine
     from ....events.pipelines.pipeline import Pipeline
 
-__all__ = ["ServeOptions", "serve"]
+__all__ = ["ServeOptions", "serve_pipelines"]
 
 _DURABILITY = {
     "full": "an accepted event survives a power cut",
-    "relaxed": "an accepted event survives a crash, a power cut may cost the last second",
-    "memory": "nothing survives this process",
+    "relaxed": "an accepted event survives a crash; a power cut may lose the last second",
+    "memory": "events are lost when this process ends",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What `ensue serve` was told."""
+    """The options of `ensue serve`."""
 
     targets: Sequence[str]
     host: str
@@ -51,47 +50,47 @@ class ServeOptions:
     allowed_hosts: tuple[str, ...] = ()
 
 
-def serve(order: ServeOptions) -> int:
-    """Serve; returns when it has stopped in order."""
-    pipelines = [load(target) for target in order.targets]
+def serve_pipelines(options: ServeOptions) -> int:
+    """Serve until the first signal; returns the exit code after the drain."""
+    pipelines = [load(target) for target in options.targets]
     for pipeline in pipelines:
         refuse_errors(pipeline)
-    LogLines(is_timed=True, is_debug=order.is_debug).install()
-    herald = _Herald(order, pipelines)
-    with hold(order.store, "`ensue serve`", wait_seconds=order.wait_seconds, told=herald.waits):
-        serve_gateway(
-            herald.engine,
-            host=order.host,
-            port=order.port,
-            settings=GatewaySettings(allowed_hosts=order.allowed_hosts),
-            observe=herald.observe,
-            version=order.version,
+    LogLines(is_timed=True, is_debug=options.is_debug).install()
+    reporter = _Reporter(options, pipelines)
+    with hold(options.store, "`ensue serve`", wait_seconds=options.wait_seconds, on_wait=reporter.on_wait):
+        serve(
+            reporter.create_engine,
+            host=options.host,
+            port=options.port,
+            settings=GatewaySettings(allowed_hosts=options.allowed_hosts),
+            observe=reporter.observe,
+            version=options.version,
         )
     return OK
 
 
-class _Herald:
-    """Says where the server stands."""
+class _Reporter:
+    """Prints the phases of the server on stderr."""
 
-    def __init__(self, order: ServeOptions, pipelines: "Sequence[Pipeline]") -> None:
-        self._order = order
+    def __init__(self, options: ServeOptions, pipelines: "Sequence[Pipeline]") -> None:
+        self._options = options
         self._pipelines = pipelines
         self._began = time.monotonic()
         self._engine: Engine | None = None
 
-    def engine(self) -> "Engine":
-        """The engine to be served."""
+    def create_engine(self) -> "Engine":
+        """The engine to serve."""
         from ....actors.engine import Engine
 
-        self._engine = Engine(*self._pipelines, store=self._order.store, address=self._order.address)
+        self._engine = Engine(*self._pipelines, store=self._options.store, address=self._options.address)
         return self._engine
 
-    def waits(self, holder: str) -> None:
-        """Told where another one has the store."""
-        self._say(f"waiting up to {duration(self._order.wait_seconds)} for the store, in use by {holder}")
+    def on_wait(self, holder: str) -> None:
+        """Called if another process uses the store."""
+        self._say(f"waiting up to {duration(self._options.wait_seconds)} for the store, which is in use by {holder}")
 
     def observe(self, served: Served) -> None:
-        """Told by the server at every phase."""
+        """Called by the server at each phase."""
         match served.phase:
             case ServerPhase.LISTENING:
                 workers = sum(step.replicas for pipeline in self._pipelines for step in pipeline.steps.values())
@@ -99,14 +98,21 @@ class _Herald:
             case ServerPhase.READY:
                 self._print_banner(served.url)
             case ServerPhase.DRAINING:
-                self._say("stopping: what runs is finished or goes on at the next start; Ctrl-C again ends it at once")
+                self._say(
+                    "stopping: running steps may finish, the rest continues at the next start; Ctrl-C again to end now"
+                )
             case ServerPhase.STOPPED:
                 self._say("stopped")
 
     def _print_banner(self, url: str) -> None:
         console = stderr()
         took = duration(time.monotonic() - self._began)
-        head = (("ensue", "bold"), f" {self._order.version} serves ", (url, "bold cyan"), (f"  ready in {took}", "dim"))
+        head = (
+            ("ensue", "bold"),
+            f" {self._options.version} serves ",
+            (url, "bold cyan"),
+            (f"  ready in {took}", "dim"),
+        )
         console.print(Text.assemble(*head), soft_wrap=True)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
@@ -114,7 +120,7 @@ class _Herald:
         table.add_column(overflow="fold")
         for pipeline in self._pipelines:
             self._describe(table, pipeline)
-        table.add_row("  store", self._order.store, self._durability())
+        table.add_row("  store", self._options.store, self._durability())
         console.print(table)
 
     def _describe(self, table: Table, pipeline: "Pipeline") -> None:
@@ -124,8 +130,8 @@ class _Herald:
         for endpoint in pipeline.endpoints.values():
             scheme = endpoint.verify.scheme
             style = "bold red" if scheme == "insecure" else "green"
-            said = "insecure: whoever reaches it is believed" if scheme == "insecure" else f"verified: {scheme}"
-            table.add_row("  webhook", f"POST /hooks/{endpoint.name}", Text(said, style=style))
+            verification = "insecure: every request is accepted" if scheme == "insecure" else f"verified: {scheme}"
+            table.add_row("  webhook", f"POST /hooks/{endpoint.name}", Text(verification, style=style))
 
     def _durability(self) -> Text:
         durability = "" if self._engine is None else self._engine.durability

@@ -1,4 +1,4 @@
-"""`ensue status`: how things stand, on one screen; what is well takes little of it."""
+"""The commands `ensue status` and `ensue pipelines restart`. Healthy parts take little space on the screen."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ _ENGINE_STYLES = {
 
 
 def show(source: "Operations", *, as_json: bool) -> int:
-    """How things stand; 1 where the engine has failed."""
+    """Show the status. The exit code is 1 if the engine has failed."""
     from ..terminal.output import print_document
 
     status = source.status()
@@ -38,14 +38,14 @@ def show(source: "Operations", *, as_json: bool) -> int:
 
 
 def restart(source: "Operations", name: str, *, as_json: bool) -> int:
-    """Begin anew with a pipeline that was given up."""
+    """Restart a pipeline."""
     from ..terminal.output import print_document, say, stdout
 
-    done = source.restart(name)
+    restarted = source.restart(name)
     if as_json:
-        print_document(done)
+        print_document(restarted)
     else:
-        say(stdout(), f"pipeline {done.pipeline} begins anew; see: ensue status")
+        say(stdout(), f"pipeline {restarted.pipeline} is restarting; follow it with: ensue status")
     return OK
 
 
@@ -61,7 +61,7 @@ def _print(status: "StatusOut") -> None:
     say(console, Text.assemble(("engine ", "bold"), (plain(status.state), style), (durability, "dim")))
     if status.tree is not None:
         for child in status.tree.children:
-            console.print(_drawn(child))
+            console.print(_tree(child))
     if status.breakers:
         console.print()
         print_breakers(status.breakers)
@@ -69,17 +69,17 @@ def _print(status: "StatusOut") -> None:
     _print_runs(status)
 
 
-def _drawn(node: "NodeOut") -> "Tree":
+def _tree(node: "NodeOut") -> "Tree":
     from rich.tree import Tree
 
     tree = Tree(_label(node), guide_style="dim")
     for child in _shown(node):
-        tree.add(_drawn(child))
+        tree.add(_tree(child))
     return tree
 
 
 def _shown(node: "NodeOut") -> "Iterator[NodeOut]":
-    """Workers that are up are counted beside their step, with its restarts, and not shown."""
+    """The children to show: workers that are up are only counted at their step."""
     for child in node.children:
         if child.kind != "worker" or child.status != "up":
             yield child

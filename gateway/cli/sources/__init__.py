@@ -1,1 +1,1 @@
-"""Where commands read and decide: a store on disk, or a served engine over HTTP."""
+"""The sources of the commands: a store on disk, or a served engine over HTTP."""

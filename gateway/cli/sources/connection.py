@@ -1,7 +1,7 @@
-"""The connection to a served engine: one request, one document.
+"""The HTTP connection to a served engine: one request, one document.
 
-Rules: a problem of the gateway becomes the error that it stands for; whatever keeps it from answering is one line that
-says what to do. A proxy of the environment is not asked for what is on this machine. Whoever asks is named, for the audit.
+Rules: a problem document becomes the matching error of ensue, and a failed connection an error of one line that says
+what to do. Proxies from the environment are not used for this machine. Each request names the user, for the audit.
 """
 
 import getpass
@@ -16,7 +16,7 @@ from ...api.caller import HEADER
 from ...http.listen import is_loopback
 from ..exit_codes import WrongUse
 
-__all__ = ["Connection", "user"]
+__all__ = ["Connection", "user_name"]
 
 M = TypeVar("M", bound=BaseModel)
 _TIMEOUT_SECONDS = 30.0
@@ -29,8 +29,8 @@ _BY_PROBLEM: Mapping[str, type[EnsueError]] = {
 }
 
 
-def user() -> str:
-    """The name of whoever runs this program, as the system has it."""
+def user_name() -> str:
+    """The name of the user who runs this program."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a user id without a name, as in some containers
@@ -45,31 +45,33 @@ class Connection:
         try:
             base = httpx.URL(self._url)
         except httpx.InvalidURL as error:
-            raise WrongUse(f"--url {url!r} is no address: {error}; write http://127.0.0.1:8484") from None
+            raise WrongUse(f"invalid --url {url!r}: {error}; write for example http://127.0.0.1:8484") from None
         if base.scheme not in ("http", "https") or not base.host:
-            raise WrongUse(f"--url {url!r} is no address: write http://127.0.0.1:8484")
-        name = user()
+            raise WrongUse(f"invalid --url {url!r}: write for example http://127.0.0.1:8484")
+        name = user_name()
         headers = {HEADER: name} if name.isascii() and name.isprintable() else {}
-        is_near = is_loopback(base.host)
-        self._client = httpx.Client(base_url=base, timeout=_TIMEOUT_SECONDS, trust_env=not is_near, headers=headers)
+        is_local = is_loopback(base.host)
+        self._client = httpx.Client(base_url=base, timeout=_TIMEOUT_SECONDS, trust_env=not is_local, headers=headers)
 
     def read(
         self, model: type[M], method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None
     ) -> M:
-        """The document that answers a request."""
+        """Send a request and validate the document in the answer. Raises what `send` raises."""
         answer = self.send(method, path, query, body)
         try:
             return model.model_validate_json(answer.content)
         except ValidationError:
-            msg = f"{self._url} does not answer as this ensue expects"
-            raise EnsueError(f"{msg}: is it another program, or another version?") from None
+            msg = f"{self._url} sent an unexpected answer"
+            raise EnsueError(f"{msg}: check that it is an ensue server of the same version") from None
 
     def send(self, method: str, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> httpx.Response:
-        """The answer to a request. Raises what a problem stands for."""
+        """Send a request. Raises the error that matches a problem, or `EnsueError` if there is no answer."""
         try:
             answer = self._client.request(method, path, params=query, json=body)
         except httpx.TimeoutException:
-            raise EnsueError(f"{self._url} did not answer within {_TIMEOUT_SECONDS:g} s: is it busy or gone?") from None
+            raise EnsueError(
+                f"{self._url} did not answer within {_TIMEOUT_SECONDS:g} s: check the log of the server"
+            ) from None
         except httpx.HTTPError as error:
             raise EnsueError(_unreachable(self._url, error)) from None
         if answer.is_success:
@@ -77,17 +79,17 @@ class Connection:
         raise _error_of(answer, self._url)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._client.close()
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectError):
         return (
-            f"no engine answers at {url}: start one (ensue serve TARGET), name another with --url, "
-            "or read a store with --store sqlite:///ensue.db"
+            f"no engine answers at {url}: start one (ensue serve TARGET), name another one with --url, "
+            "or use a store directly with --store sqlite:///ensue.db"
         )
-    return f"{url}: {str(error) or type(error).__name__}; is that an ensue?"
+    return f"{url}: {str(error) or type(error).__name__}; check that it is an ensue server"
 
 
 def _error_of(answer: httpx.Response, url: str) -> EnsueError:
@@ -95,7 +97,9 @@ def _error_of(answer: httpx.Response, url: str) -> EnsueError:
         problem: Any = answer.json()
         detail = str(problem["detail"])
     except (ValueError, KeyError, TypeError):
-        return EnsueError(f"{url} answered {answer.status_code} {answer.reason_phrase}: is that an ensue?")
+        return EnsueError(
+            f"{url} answered {answer.status_code} {answer.reason_phrase}: check that it is an ensue server"
+        )
     known = _BY_PROBLEM.get(str(problem.get("type")))
     if known is not None:
         return known(detail)

@@ -1,6 +1,6 @@
-"""Runs of a served engine, over its HTTP API.
+"""The runs of a served engine, over its HTTP API.
 
-Rules: its documents are those of the API; the picture of a run is made of the counts in them.
+Rules: the documents are those of the API. The picture of a run is drawn from the counts in its document.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = ["HttpSource"]
 
 
 class HttpSource:
-    """A served engine at `url`."""
+    """The runs of a served engine at `url`."""
 
     def __init__(self, url: str) -> None:
         self._connection = Connection(url)
@@ -48,7 +48,7 @@ class HttpSource:
         return self._connection.read(RunOut, "POST", _path(run_id, "/retry"))
 
     def graph(self, pipeline: str) -> Graph | None:
-        """The graph of a pipeline that is served there."""
+        """The graph of a pipeline, or None if the engine does not serve it."""
         try:
             return Graph.from_json(self._connection.send("GET", f"/pipelines/{pipeline}/graph").content)
         except (RunUnknown, WrongUse, PipelineInvalid):
@@ -59,7 +59,7 @@ class HttpSource:
 
 
 class _HttpWatch:
-    """A run of a served engine; its steps are pictured from the counts that the API gives."""
+    """A run of a served engine, followed through its document."""
 
     def __init__(self, source: HttpSource, run_id: str) -> None:
         self._source = source
@@ -79,9 +79,9 @@ class _HttpWatch:
 
 
 def frame_of(run: RunDetailOut, graph: Graph | None) -> Frame:
-    """The picture of a document."""
-    order = [] if graph is None else causal_order(graph, run.trigger_type)
-    lines = {name: StepLine(name, waits_for(graph, name)) for name in order}
+    """The frame of a picture of a run, from its document."""
+    names = [] if graph is None else causal_order(graph, run.trigger_type)
+    lines = {name: StepLine(name, waits_for(graph, name)) for name in names}
     for step in run.steps:
         _fill(lines.setdefault(step.name, StepLine(step.name)), step, run)
     finished_us = None if run.finished is None else _micros(run.finished)
@@ -92,7 +92,7 @@ def frame_of(run: RunDetailOut, graph: Graph | None) -> Frame:
 
 
 def _fill(line: StepLine, step: StepOut, run: RunDetailOut) -> None:
-    """The API tells no delivery from another: what was tried again and is not at work now waits for its next attempt."""
+    """Set the counts of a line. The API has no single deliveries, so a retried step that is idle counts as waiting."""
     line.attempts, line.running, line.done, line.failed = step.attempts, step.running, step.done, step.failed
     is_waiting = Status[run.status.upper()].live and step.retried and not (step.running or step.done or step.failed)
     line.retrying = 1 if is_waiting else 0
@@ -108,5 +108,5 @@ def _micros(time: datetime) -> int:
 
 def _path(run_id: str, rest: str = "") -> str:
     if not run_id.replace("-", "").isalnum():
-        raise RunUnknown(f"{run_id[:60]!r} is no id of a run: `ensue runs list` shows them")
+        raise RunUnknown(f"{run_id[:60]!r} is not the id of a run: `ensue runs list` shows the ids")
     return f"/runs/{run_id}{rest}"

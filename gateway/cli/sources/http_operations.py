@@ -1,4 +1,4 @@
-"""What an operator asks of a served engine, over its HTTP API."""
+"""The operations of an operator on a served engine, over its HTTP API."""
 
 from typing import Any
 from urllib.parse import quote
@@ -14,13 +14,13 @@ __all__ = ["HttpOperations"]
 
 
 class HttpOperations:
-    """A served engine at `url`."""
+    """The operations on a served engine at `url`."""
 
     def __init__(self, url: str) -> None:
         self._connection = Connection(url)
 
-    def dead(self, words: DeadLetterFilter, state: str, cursor: str | None, limit: int) -> LettersOut:
-        query: dict[str, Any] = {**words, "state": state, "limit": limit}
+    def dead(self, filters: DeadLetterFilter, state: str, cursor: str | None, limit: int) -> LettersOut:
+        query: dict[str, Any] = {**filters, "state": state, "limit": limit}
         if cursor is not None:
             query["cursor"] = cursor
         return self._connection.read(LettersOut, "GET", "/dead", query)
@@ -35,8 +35,8 @@ class HttpOperations:
     def discard(self, letter_id: str) -> None:
         self._connection.read(LetterOut, "DELETE", _letter(letter_id))
 
-    def decide_all(self, action: str, words: DeadLetterFilter, limit: int | None) -> DecidedOut:
-        body: dict[str, Any] = {**words, "limit": limit, "all": not words}
+    def decide_all(self, action: str, filters: DeadLetterFilter, limit: int | None) -> DecidedOut:
+        body: dict[str, Any] = {**filters, "limit": limit, "all": not filters}
         return self._connection.read(DecidedOut, "POST", f"/dead/{action}", body=body)
 
     def breakers(self) -> BreakersOut:
@@ -59,5 +59,5 @@ class HttpOperations:
 
 def _letter(letter_id: str, rest: str = "") -> str:
     if not letter_id.replace("-", "").isalnum():
-        raise LetterUnknown(f"{letter_id[:60]!r} is no id of a dead letter: `ensue dead list` shows them")
+        raise LetterUnknown(f"{letter_id[:60]!r} is not the id of a dead letter: `ensue dead list` shows the ids")
     return f"/dead/{letter_id}{rest}"

@@ -1,7 +1,8 @@
-"""Where the command line finds what an operator looks at and decides on: a served engine, or a store.
+"""The operations of an operator: a Protocol for a served engine and for a store.
 
-Rules: both answer with the documents of the API. Whoever owns a store goes on while it is read. What changes a store
-takes its lock first, as an engine does; what needs the pipelines' code is refused there, and says what to do.
+Rules: both return the documents of the API. Reading a store does not disturb the engine that uses it. Changing a store
+takes its lock first, as an engine does. Operations that need the code of the pipelines are refused on a store, with a
+message that says what to do.
 """
 
 from collections.abc import Generator
@@ -21,26 +22,26 @@ DEFAULT_URL = "http://127.0.0.1:8484"
 
 
 class Operations(Protocol):
-    """What an operator can ask for."""
+    """The operations of an operator."""
 
-    def dead(self, words: DeadLetterFilter, state: str, cursor: str | None, limit: int) -> "LettersOut":
+    def dead(self, filters: DeadLetterFilter, state: str, cursor: str | None, limit: int) -> "LettersOut":
         """A page of dead letters, newest first."""
         ...
 
     def letter(self, letter_id: str) -> "LetterDetailOut":
-        """A dead letter with its past."""
+        """A dead letter with its history. Raises `LetterUnknown`."""
         ...
 
     def redrive(self, letter_id: str, data: Any) -> str:
-        """Run one again; the run that goes on."""
+        """Run a dead letter again; returns the id of its run."""
         ...
 
     def discard(self, letter_id: str) -> None:
-        """Let one go."""
+        """Discard a dead letter."""
         ...
 
-    def decide_all(self, action: str, words: DeadLetterFilter, limit: int | None) -> "DecidedOut":
-        """Redrive or discard all that a filter names; one that names nothing is all."""
+    def decide_all(self, action: str, filters: DeadLetterFilter, limit: int | None) -> "DecidedOut":
+        """Redrive or discard all dead letters of a filter; an empty filter selects all that are open."""
         ...
 
     def breakers(self) -> "BreakersOut":
@@ -48,34 +49,34 @@ class Operations(Protocol):
         ...
 
     def force(self, name: str, *, opens: bool, seconds: float | None) -> "BreakerOut":
-        """Open or close a breaker."""
+        """Open or close a breaker. Raises `BreakerUnknown`."""
         ...
 
     def status(self) -> "StatusOut":
-        """How things stand."""
+        """The status of the engine or of the store."""
         ...
 
     def restart(self, pipeline: str) -> "RestartedOut":
-        """Begin anew with a pipeline."""
+        """Restart a pipeline."""
         ...
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         ...
 
 
 @contextmanager
 def operations(url: str | None, store: str | None) -> Generator[Operations]:
-    """Where the options say."""
+    """The engine or the store that the options name."""
     if store is not None:
         from .store_operations import StoreOperations
 
-        found: Operations = StoreOperations(store)
+        source: Operations = StoreOperations(store)
     else:
         from .http_operations import HttpOperations
 
-        found = HttpOperations(url or DEFAULT_URL)
+        source = HttpOperations(url or DEFAULT_URL)
     try:
-        yield found
+        yield source
     finally:
-        found.close()
+        source.close()

@@ -1,7 +1,7 @@
-"""Where the command line reads runs: straight from a store, or from a served engine over HTTP.
+"""The sources of runs: a Protocol for a served engine and for a store, and the store.
 
-Rules: both answer with the documents of the API, so what is printed does not depend on the way. A store is only read:
-whoever owns it goes on, and what would change a run is refused.
+Rules: both return the documents of the API, so the output does not depend on the source. A store is only read: that
+does not disturb the engine that uses it, and changing a run is refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,26 +25,26 @@ __all__ = ["LogWatch", "RunSource", "RunWatch", "StoreSource"]
 
 
 class RunWatch(Protocol):
-    """One run, looked at again and again."""
+    """A run that is followed."""
 
     def frame(self) -> Frame:
-        """The run as it is now."""
+        """The current frame of its picture."""
         ...
 
     def document(self) -> RunDetailOut:
-        """The same as a document."""
+        """The document of the frame."""
         ...
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop following the run."""
         ...
 
 
 class RunSource(Protocol):
-    """Where runs are read."""
+    """A source of runs."""
 
     def runs(self, pipeline: str | None, statuses: Sequence[str], cursor: str | None, limit: int) -> RunsOut:
-        """A page, newest first."""
+        """A page of runs, newest first."""
         ...
 
     def run(self, run_id: str) -> RunDetailOut:
@@ -52,28 +52,28 @@ class RunSource(Protocol):
         ...
 
     def events(self, run_id: str) -> EventsOut:
-        """Its causal log."""
+        """The causal log of a run. Raises `RunUnknown`."""
         ...
 
     def watch(self, run_id: str) -> RunWatch:
-        """A run to be looked at again and again."""
+        """Follow a run. Raises `RunUnknown`."""
         ...
 
     def cancel(self, run_id: str) -> RunOut:
-        """End a run."""
+        """Cancel a run."""
         ...
 
     def retry(self, run_id: str) -> RunOut:
-        """Go on with a run that failed."""
+        """Retry a run that failed or was cancelled."""
         ...
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the source."""
         ...
 
 
 class LogWatch:
-    """A run in a log. What was read once is not read again."""
+    """A run in a log, followed by reading only its new entries."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class LogWatch:
 
 
 class StoreSource:
-    """A store, read directly."""
+    """The runs of a store."""
 
     def __init__(self, store: str) -> None:
         from ....cluster.log.open import open_reader
@@ -120,16 +120,16 @@ class StoreSource:
         return RunsOut(runs=page, next_cursor=f"{rows[limit - 1].run:x}" if len(rows) > limit else None)
 
     def run(self, run_id: str) -> RunDetailOut:
-        row = _row(self._reader, _raw(run_id))
+        row = _row(self._reader, _parse_run_id(run_id))
         return _document(self._reader, row.run_id, stored_graph(self._reader, row))
 
     def events(self, run_id: str) -> EventsOut:
-        row = _row(self._reader, _raw(run_id))
+        row = _row(self._reader, _parse_run_id(run_id))
         history = read_history((entry.offset, entry.body) for entry in self._reader.entries(row.run))
         return EventsOut(events=[EventOut.of(event) for event in history.events])
 
     def watch(self, run_id: str) -> RunWatch:
-        return LogWatch(self._reader, _raw(run_id))
+        return LogWatch(self._reader, _parse_run_id(run_id))
 
     def cancel(self, run_id: str) -> RunOut:
         raise self._refused("cancel", run_id)
@@ -143,12 +143,12 @@ class StoreSource:
     def _refused(self, what: str, run_id: str) -> WrongUse:
         serve = f"ensue serve TARGET --store {self._store}"
         return WrongUse(
-            f"a store is only read here: to {what} a run start its engine ({serve}), then: ensue runs {what} {run_id}"
+            f"cannot {what} a run in a store: start an engine on it ({serve}), then: ensue runs {what} {run_id}"
         )
 
 
 def stored_graph(reader: "Reader", row: "RunRow") -> Graph | None:
-    """The graph of the very version that a run is of, as the store has it; None where it has none that can be read."""
+    """The stored graph of the version of a run, or None if the store has none that can be read."""
     for definition in reader.definitions(row.pipeline):
         if definition.version == row.version:
             try:
@@ -170,11 +170,11 @@ def _document(reader: "Reader", run_id: bytes, graph: Graph | None) -> RunDetail
 def _row(reader: "Reader", run_id: bytes) -> "RunRow":
     row = reader.run(run_id)
     if row is None:
-        raise RunUnknown(f"no run has the id {format_id(run_id)}")
+        raise RunUnknown(f"there is no run with the id {format_id(run_id)}")
     return row
 
 
-def _raw(run_id: str) -> bytes:
+def _parse_run_id(run_id: str) -> bytes:
     try:
         return parse_id(run_id)
     except EnsueError as error:
@@ -185,4 +185,4 @@ def _before(cursor: str | None) -> int | None:
     try:
         return None if cursor is None else int(cursor, 16)
     except ValueError:
-        raise WrongUse(f"--cursor {cursor!r} is none: use next_cursor of the page before") from None
+        raise WrongUse(f"invalid --cursor {cursor!r}: pass next_cursor from the previous page") from None

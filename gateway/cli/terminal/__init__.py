@@ -1,1 +1,1 @@
-"""What the command line writes: documents, tables, pictures, log lines."""
+"""The output of the command line: documents, tables, pictures and log lines."""

@@ -1,7 +1,7 @@
-"""The log of the engine and of the steps, as the command line shows it.
+"""The log lines of the engine and of the steps on stderr.
 
-Rules: a line a record, on stderr, above whatever picture is there; warnings from ensue itself, and from steps what they
-say to people (`ctx.log.info`). An exception is named; its traceback comes with --debug, as does everything else.
+Rules: each record is one line, printed above the picture of a run. Records of ensue are shown from WARNING on, those
+of steps (`ctx.log`) from INFO on. An exception is named; tracebacks and all other records are shown with --debug.
 """
 
 import logging
@@ -15,7 +15,7 @@ __all__ = ["LogLines"]
 
 
 class LogLines(logging.Handler):
-    """The log on stderr, a line a record, above whatever picture is there. The lines of steps are shown from INFO on."""
+    """The logging handler that prints each record as a line on stderr."""
 
     def __init__(self, *, is_timed: bool, is_debug: bool) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class LogLines(logging.Handler):
         self._is_debug = is_debug
 
     def install(self) -> None:
-        """Take over the log of ensue."""
+        """Become the only handler of the logger `ensue`."""
         logger = logging.getLogger("ensue")
         logger.handlers = [self]
         logger.propagate = False
@@ -33,7 +33,7 @@ class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             stderr().print(self._text(record), soft_wrap=True)
-        except Exception:  # noqa: BLE001 - a log line must not end what it tells of
+        except Exception:  # noqa: BLE001 - a failed log line must not end the command
             self.handleError(record)
 
     def _text(self, record: logging.LogRecord) -> Text:

@@ -1,7 +1,7 @@
-"""What the command line writes: results to stdout, everything else to stderr; documents as JSON, or as people read them.
+"""The output of the commands: results on stdout, everything else on stderr; JSON documents or text for people.
 
-Rules: with --json stdout carries JSON and nothing else. Texts from outside (data, errors, names) are printed as text,
-never as markup, and their control characters are shown, not obeyed.
+Rules: with --json, stdout has only JSON. Text from outside (data, errors, names) is never printed as markup, and its
+control characters are escaped.
 """
 
 import json
@@ -48,7 +48,7 @@ _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 @cache
 def stdout() -> "Console":
-    """The console of results. A file or a pipe has no width: nothing is cut."""
+    """The console for results. In a file or a pipe no line is cut."""
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False, markup=False)
@@ -59,19 +59,19 @@ def stdout() -> "Console":
 
 @cache
 def stderr() -> "Console":
-    """The console of everything else."""
+    """The console for everything else."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, emoji=False, markup=False)
 
 
 def say(console: "Console", text: "Text | str") -> None:
-    """A line; on a terminal it is broken between words, elsewhere never."""
+    """Print a line; it is wrapped between words on a terminal, and never elsewhere."""
     console.print(text, soft_wrap=not console.is_terminal)
 
 
 def plain(text: str) -> str:
-    """A text from outside, with its control characters shown."""
+    """Text from outside, with its control characters escaped."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
 
 
@@ -81,7 +81,7 @@ def compact(data: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """A duration for people, such as `120 ms`, `2.5 s` or `3 min 05 s`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:  # noqa: PLR2004 - a minute
@@ -99,7 +99,7 @@ def status_text(status: str) -> "Text":
 
 
 def print_document(document: "Out | Mapping[str, Any]", *, one_line: bool = False) -> None:
-    """A document as JSON on stdout, indented or on one line."""
+    """Print a document as JSON on stdout, indented or on one line."""
     if isinstance(document, Mapping):
         text = json.dumps(document, ensure_ascii=False, indent=None if one_line else 2)
     else:
@@ -109,7 +109,7 @@ def print_document(document: "Out | Mapping[str, Any]", *, one_line: bool = Fals
 
 
 def print_outcome(run: "RunDetailOut") -> None:
-    """How a run ended: its results and its errors. Where a picture of it stands above, that has the rest."""
+    """Print the outcome of a run: its results and errors, and its status if no picture above shows it."""
     from rich.text import Text
 
     console = stdout()
@@ -124,18 +124,18 @@ def print_outcome(run: "RunDetailOut") -> None:
 
 
 def print_errors(run: "RunDetailOut") -> None:
-    """The errors of a run; of a compensation that is blocked, where to decide."""
+    """Print the errors of a run, and how to settle its blocked compensations."""
     from rich.text import Text
 
     for error in run.errors:
         print_error(error)
     for blocked in run.blocked:
-        hint = f"  {blocked.step} is blocked until you decide: ensue dead redrive|discard {blocked.letter_id}"
+        hint = f"  {blocked.step} is blocked: settle it with ensue dead redrive|discard {blocked.letter_id}"
         say(stdout(), Text(hint, style="bold magenta"))
 
 
 def print_event(event: "EventOut") -> None:
-    """A result event: on one line where there is room."""
+    """Print a result event, on one line if there is room."""
     from rich.text import Text
 
     console = stdout()
@@ -159,7 +159,7 @@ def _print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def print_error(error: "ErrorOut") -> None:
-    """A step that gave up: what, after how much, and where."""
+    """Print the error of a step: the error, its kind, the number of attempts, and the place."""
     from rich.text import Text
 
     what = f"{error.error}: {error.message}" if error.message else error.error
@@ -173,6 +173,6 @@ def print_error(error: "ErrorOut") -> None:
 
 
 def place_of(trace: str) -> str:
-    """The last place in a trace, as file:line."""
-    found: Sequence[tuple[str, str]] = _PLACE.findall(trace)
-    return ":".join(found[-1]) if found else ""
+    """The last place in a traceback, as file:line."""
+    places: Sequence[tuple[str, str]] = _PLACE.findall(trace)
+    return ":".join(places[-1]) if places else ""

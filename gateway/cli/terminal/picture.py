@@ -1,7 +1,8 @@
-"""The picture of a run: a line for each step, in the order of cause and effect. Frames in, tables out; it knows no time.
+"""The picture of a run: a frame of its progress, drawn as one line for each step.
 
-Rules: a line has a mark, the step, how far it is, how long it took, and what there is to say of it. What has not begun
-is dim, and says what it waits for. Texts from outside are cut to one line.
+Rules: the lines are in causal order. A line has a symbol, the step, its progress, its duration and a note; a pending
+step is dim, and its note says what it waits for. Text from outside is cut to one line. The current time is a
+parameter.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from .output import duration, plain, status_text
 
 __all__ = ["duration_ticking", "line", "picture"]
 
-_MARKS = {
+_SYMBOLS = {
     StepPhase.PENDING: ("○", "dim"),
     StepPhase.RUNNING: ("●", "cyan"),
     StepPhase.RETRYING: ("↻", "yellow"),
@@ -31,7 +32,7 @@ _TOOK_WIDTH = 7
 
 
 def duration_ticking(seconds: float) -> str:
-    """A time that is still growing: tenths of a second, so that it does not flicker."""
+    """A duration that still grows, in tenths of a second so that it does not flicker."""
     return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)  # noqa: PLR2004 - a minute
 
 
@@ -55,20 +56,20 @@ def picture(frame: Frame, now_us: int, width: int) -> RenderableType:
 
 
 def _figures_width(rows: Sequence[tuple[Text, ...]]) -> int:
-    """What a line has before its note, with the gaps."""
+    """The width of a line before its note, with the gaps."""
     columns = zip(*(row[:_FIGURES] for row in rows), strict=True)
     return sum(max(cell.cell_len for cell in column) + _GAP for column in columns)
 
 
 def _row(step: StepLine, frame: Frame, now_us: int) -> tuple[Text, Text, Text, Text, Text]:
     phase = step.phase
-    mark, style = _MARKS[phase]
+    symbol, style = _SYMBOLS[phase]
     took = _took(step, now_us)
     name = Text(step.name, style="dim" if phase is StepPhase.PENDING else "")
     name.truncate(_LONGEST_NAME, overflow="ellipsis")
     state = _state(step, frame)
     state.pad_right(max(0, _STATE_WIDTH - state.cell_len))
-    figures = (Text(f"  {mark}", style=style), name, state, Text(took.rjust(_TOOK_WIDTH), style="dim"))
+    figures = (Text(f"  {symbol}", style=style), name, state, Text(took.rjust(_TOOK_WIDTH), style="dim"))
     return *figures, _note(step, frame, now_us)
 
 
@@ -80,7 +81,7 @@ def _state(step: StepLine, frame: Frame) -> Text:
         return _bar(step)
     if step.share is not None and phase is StepPhase.RUNNING:
         return _gauge(*step.share)
-    return Text(phase.value, style=_MARKS[phase][1])
+    return Text(phase.value, style=_SYMBOLS[phase][1])
 
 
 def _bar(step: StepLine) -> Text:
@@ -128,9 +129,9 @@ def _note(step: StepLine, frame: Frame, now_us: int) -> Text:
 
 def _retry_note(step: StepLine, now_us: int) -> str:
     wait = max(0, step.due_us - now_us) / 1e6
-    again = f"again in {wait:.1f} s" if wait else "again now"
+    retry = f"retry in {wait:.1f} s" if wait else "retry now"
     count = f"{step.retrying} " if step.total > 1 else ""
-    return f"{count}{again}: {plain(' '.join(step.error.split()))}"
+    return f"{count}{retry}: {plain(' '.join(step.error.split()))}"
 
 
 def _emitted(step: StepLine) -> str:
@@ -138,7 +139,7 @@ def _emitted(step: StepLine) -> str:
 
 
 def line(step: StepLine, frame: Frame, now_us: int) -> str:
-    """A step on a line of its own, for files and pipes."""
+    """The line of a step as text, for files and pipes."""
     count = f" {step.done}/{step.total}" if step.total > 1 else ""
     parts = (f"  {step.name}: {step.phase.value}{count}", _took(step, now_us), _note(step, frame, now_us).plain)
     return "  ".join(part for part in parts if part)

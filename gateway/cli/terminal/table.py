@@ -1,7 +1,7 @@
-"""Rows with a note each: what a list of things is where each has something longer to say.
+"""A table whose rows have a note each, such as an error message.
 
-Rules: on a terminal the note stands below its row, cut where the line ends; elsewhere it is the last column and whole,
-so that one thing is one line. A row that does not fit loses from its widest column first.
+Rules: on a terminal the note is printed below its row and cut at the width; elsewhere it is the last column, uncut, so
+that each row is one line. If a row does not fit, the widest column is shortened.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _LEAST = 8
 
 
 def print_rows(names: Sequence[str], rows: "Sequence[Sequence[Text]]", notes: "Sequence[Text]", note: str) -> None:
-    """Print rows below their names. note: what the notes are called."""
+    """Print rows below the column names; `note` is the name of the column of notes."""
     from rich.text import Text
 
     console = stdout()
@@ -29,20 +29,20 @@ def print_rows(names: Sequence[str], rows: "Sequence[Sequence[Text]]", notes: "S
     if is_terminal:
         _narrow(widths, console.width)
     console.print(_line(head, widths, Text("" if is_terminal else note, style="dim")), soft_wrap=True)
-    for row, said in zip(rows, notes, strict=True):
-        console.print(_line(row, widths, Text() if is_terminal else said), soft_wrap=True)
-        if is_terminal and said.plain:
-            console.print(Text.assemble("  ", said), no_wrap=True, overflow="ellipsis")
+    for row, text in zip(rows, notes, strict=True):
+        console.print(_line(row, widths, Text() if is_terminal else text), soft_wrap=True)
+        if is_terminal and text.plain:
+            console.print(Text.assemble("  ", text), no_wrap=True, overflow="ellipsis")
 
 
 def _narrow(widths: list[int], most: int) -> None:
     over = sum(widths) + _GAP * (len(widths) - 1) - most
-    widest = widths[1:].index(max(widths[1:])) + 1  # the first column is the name, which has to be whole
+    widest = widths[1:].index(max(widths[1:])) + 1  # the first column, the name, is never shortened
     if over > 0:
         widths[widest] = max(_LEAST, widths[widest] - over)
 
 
-def _line(cells: "Sequence[Text]", widths: Sequence[int], said: "Text") -> "Text":
+def _line(cells: "Sequence[Text]", widths: Sequence[int], text: "Text") -> "Text":
     from rich.text import Text
 
     line = Text()
@@ -51,6 +51,6 @@ def _line(cells: "Sequence[Text]", widths: Sequence[int], said: "Text") -> "Text
         fitted.truncate(width, overflow="ellipsis", pad=True)
         line.append_text(fitted)
         line.append(" " * _GAP)
-    line.append_text(said)
+    line.append_text(text)
     line.rstrip()
     return line

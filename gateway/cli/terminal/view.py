@@ -1,7 +1,7 @@
-"""The view of a run while it goes on: on a terminal a picture that moves, elsewhere a line for each change.
+"""The progress of a run on stderr: a live picture on a terminal, a line for each change elsewhere.
 
-Rules: all of it goes to stderr. The picture changes in place and stays when the run is over; log lines appear above
-it. Elsewhere a step has a line when its word changes, and while it is at work one a second at most.
+Rules: the picture is updated in place and stays when the run ends; log lines appear above it. Elsewhere a step has a
+line when its phase changes, and at most one line a second while it works.
 """
 
 import time
@@ -23,7 +23,7 @@ _LINE_SECONDS = 1.0
 
 
 class View:
-    """What shows a run. This one shows nothing."""
+    """A view of a run; this one prints nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -32,14 +32,14 @@ class View:
         return None
 
     def say(self, what: str) -> None:
-        """Something is under way that is no run yet."""
+        """Show what happens before and after the run, such as the start of the engine."""
 
     def show(self, frame: Frame) -> None:
-        """The run as it is now."""
+        """Show the current frame of the run."""
 
 
 def view(*, quiet: bool = False) -> View:
-    """The view that fits stderr; `quiet` shows nothing where it is no terminal."""
+    """The view for stderr. With `quiet`, nothing is printed if stderr is not a terminal."""
     console = stderr()
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveView(console)
@@ -47,12 +47,12 @@ def view(*, quiet: bool = False) -> View:
 
 
 class LiveView(View):
-    """The picture that moves."""
+    """The live picture, for terminals."""
 
     def __init__(self, console: Console) -> None:
         self._spinner = Spinner("dots", style="cyan")
-        self._said = ""
-        self._since = time.monotonic()
+        self._message = ""
+        self._message_began = time.monotonic()
         self._frame: Frame | None = None
         self._live = Live(
             get_renderable=self._picture, console=console, refresh_per_second=_PER_SECOND, redirect_stdout=False
@@ -65,35 +65,35 @@ class LiveView(View):
     def __exit__(self, *_: object) -> None:
         if self._frame is None:
             self._live.transient = True
-        self._said = ""
+        self._message = ""
         self._live.stop()
 
     def say(self, what: str) -> None:
-        self._said, self._since = what, time.monotonic()
+        self._message, self._message_began = what, time.monotonic()
 
     def show(self, frame: Frame) -> None:
         if self._frame is None:
-            self._said = ""
+            self._message = ""
         self._frame = frame
 
     def _picture(self) -> RenderableType:
         parts: list[RenderableType] = []
         if self._frame is not None:
             parts.append(picture(self._frame, time.time_ns() // 1000, self._live.console.width))
-        if self._said:
-            elapsed = duration_ticking(time.monotonic() - self._since)
-            self._spinner.update(text=Text.assemble(self._said, ("  " + elapsed, "dim")))
+        if self._message:
+            elapsed = duration_ticking(time.monotonic() - self._message_began)
+            self._spinner.update(text=Text.assemble(self._message, ("  " + elapsed, "dim")))
             parts.append(self._spinner)
         return Group(*parts)
 
 
 class PlainView(View):
-    """Lines, for files and pipes."""
+    """The lines, for files and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said: dict[str, tuple[StepPhase, int]] = {}
-        self._told: dict[str, float] = {}
+        self._printed: dict[str, tuple[StepPhase, int]] = {}
+        self._printed_at: dict[str, float] = {}
         self._has_begun = False
         self._has_run = False
 
@@ -109,15 +109,15 @@ class PlainView(View):
         now = time.monotonic()
         for step in frame.steps:
             if self._has_news(step, now):
-                self._said[step.name] = (step.phase, step.done)
-                self._told[step.name] = now
+                self._printed[step.name] = (step.phase, step.done)
+                self._printed_at[step.name] = now
                 self._print(line(step, frame, time.time_ns() // 1000))
 
     def _has_news(self, step: StepLine, now: float) -> bool:
-        phase, done = self._said.get(step.name, (StepPhase.PENDING, 0))
+        phase, done = self._printed.get(step.name, (StepPhase.PENDING, 0))
         if step.phase is not phase:
             return True
-        return step.done != done and now - self._told.get(step.name, 0.0) >= _LINE_SECONDS
+        return step.done != done and now - self._printed_at.get(step.name, 0.0) >= _LINE_SECONDS
 
     def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)

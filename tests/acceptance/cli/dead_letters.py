@@ -1,4 +1,4 @@
-"""What the tests of dead letters share: a store or an engine with three of them, and a stand-in that is served."""
+"""Helpers of the dead letter tests: a store or an engine with three dead letters, and a served stand-in."""
 
 import asyncio
 import threading
@@ -98,7 +98,7 @@ def fill_store(store: str, **fields: Any) -> list[str]:
 
 
 def typed(capsys: pytest.CaptureFixture[str]) -> Ensue:
-    """Types a command; the exit code and what it said."""
+    """Run a command; returns the exit code, stdout and stderr."""
 
     def type_(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""`ensue dead`: on a served engine and on a store, told and shown."""
+"""The command `ensue dead`, on a served engine and on a store."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_dead_letters_are_listed_newest_first(ensue: Ensue, anywhere: tuple[tupl
     code, out, err = ensue("dead", "list", *where)
     head, *rows = out.splitlines()
     assert (code, err) == (0, "")
-    assert head.split() == ["dead", "letter", "step", "event", "tries", "died", "error"]
+    assert head.split() == ["dead", "letter", "step", "event", "attempts", "died", "error"]
     assert [row.split()[0] for row in rows] == ids
     assert rows[0].split()[1:] == [
         "orders/charge",
@@ -55,7 +55,7 @@ def test_dead_letters_are_listed_newest_first(ensue: Ensue, anywhere: tuple[tupl
     ]
 
 
-def test_a_list_is_narrowed_and_paged(ensue: Ensue, anywhere: tuple[tuple[str, str], list[str]]) -> None:
+def test_a_list_is_filtered_and_paged(ensue: Ensue, anywhere: tuple[tuple[str, str], list[str]]) -> None:
     where, ids = anywhere
 
     def listed(*words: str) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_list_is_narrowed_and_paged(ensue: Ensue, anywhere: tuple[tuple[str, s
     assert listed("--cursor", page["next_cursor"]) == ids[2:]
 
 
-def test_a_letter_is_shown_with_its_past(ensue: Ensue, anywhere: tuple[tuple[str, str], list[str]]) -> None:
+def test_a_letter_is_shown_with_its_history(ensue: Ensue, anywhere: tuple[tuple[str, str], list[str]]) -> None:
     where, ids = anywhere
     code, out, err = ensue("dead", "show", ids[0], *where)
     assert (code, err) == (0, "")
@@ -85,25 +85,25 @@ def test_a_letter_is_shown_with_its_past(ensue: Ensue, anywhere: tuple[tuple[str
     assert "\x1b" not in out
 
 
-def test_no_dead_letters_is_said_on_stderr(ensue: Ensue, url: str) -> None:
+def test_no_dead_letters_is_printed_on_stderr(ensue: Ensue, url: str) -> None:
     assert ensue("dead", "list", "--url", url) == (0, "", "no dead letters\n")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["show", UNKNOWN], f"no dead letter has the id {UNKNOWN}"),
+        (["show", UNKNOWN], f"there is no dead letter with the id {UNKNOWN}"),
         (["show", "abc"], "'abc' is no id"),
-        (["redrive", "../runs"], "'../runs' is no id of a dead letter"),
-        (["list", "--cursor", "xyz"], "next_cursor of the page before"),
-        (["list", "--since", "soon"], "--since 'soon' is no time: write 2h"),
+        (["redrive", "../runs"], "'../runs' is not the id of a dead letter"),
+        (["list", "--cursor", "xyz"], "next_cursor from the previous page"),
+        (["list", "--since", "soon"], "invalid --since 'soon': write a duration such as 2h"),
         (["list", "--run", "x"], "id"),
         (["redrive"], "--all to redrive all"),
         (["discard", "--limit", "2"], "--all to discard all"),
         (["discard", UNKNOWN, "--step", "charge"], "not both"),
         (["redrive", "--all", "--step", "charge", "--yes"], "not both"),
-        (["redrive", "--all", "--data", "{}"], "name its ID"),
-        (["redrive", "--step", "charge"], "add --yes"),
+        (["redrive", "--all", "--data", "{}"], "--data needs the ID"),
+        (["redrive", "--step", "charge"], "confirm it with --yes"),
         (["list", "--kind", "nonsense"], "--kind"),
         (["redrive", UNKNOWN, "--data", "[1]"], "expected a JSON object"),
     ],
@@ -155,7 +155,7 @@ def test_many_are_redriven_or_discarded_by_a_filter(ensue: Ensue, engine: StandI
 # -- deciding on a store ---------------------------------------------------------------------------------------------
 
 
-def test_a_letter_of_a_store_that_nobody_serves_is_discarded(
+def test_a_letter_of_a_store_without_an_engine_is_discarded(
     ensue: Ensue, store: str, filled: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "alice")
@@ -186,7 +186,7 @@ def test_a_crashed_owner_is_still_known_after_a_letter_was_discarded(
 
 
 @pytest.mark.parametrize("words", [("discard", "ID"), ("discard", "--all", "--yes")])
-def test_nothing_is_decided_in_a_store_that_is_served(
+def test_nothing_is_changed_in_a_store_that_is_served(
     ensue: Ensue, store: str, filled: Callable[..., list[str]], words: tuple[str, ...]
 ) -> None:
     letter_id = filled()[0]
@@ -202,7 +202,7 @@ def test_nothing_is_decided_in_a_store_that_is_served(
     "words",
     [("dead", "redrive", "ID"), ("dead", "redrive", "--all", "--yes"), ("dead", "discard", "ID")],
 )
-def test_what_takes_the_code_of_the_pipelines_says_to_start_the_engine(
+def test_an_operation_that_needs_the_code_says_to_start_the_engine(
     ensue: Ensue, store: str, filled: Callable[..., list[str]], words: tuple[str, ...]
 ) -> None:
     letter_id = filled(blocked=True)[0]
@@ -212,10 +212,10 @@ def test_what_takes_the_code_of_the_pipelines_says_to_start_the_engine(
     assert f"ensue serve TARGET --store {store}" in err
 
 
-def test_compensations_are_left_when_many_are_discarded_in_a_store(
+def test_compensations_are_kept_when_many_are_discarded_in_a_store(
     ensue: Ensue, store: str, filled: Callable[..., list[str]]
 ) -> None:
     blocked = filled(blocked=True)[0]
     code, out, _ = ensue("dead", "discard", "--all", "--yes", "--store", store)
     assert (code, out.splitlines()[0]) == (1, "2 dead letters discarded")
-    assert f"  {blocked} stays: it is a compensation" in out
+    assert f"  {blocked} refused: it is a compensation" in out

@@ -1,4 +1,4 @@
-"""SIGTERM on a real Ray: the first drains, the second ends at once, and the next engine takes over where it was told to wait."""
+"""SIGTERM with a real Ray: the first drains, the second ends at once, and the next engine takes over if it may wait."""
 
 import signal
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_the_first_sigterm_drains_and_the_next_engine_waits_for_the_store(here: 
         assert (queued.status_code, refused.status_code) == (202, 503)
         with started(here, "serve", "drain_naps.py", "--port", "0", "--wait", str(DEADLINE_SECONDS)) as second:
             second.wait_for(
-                f"waiting up to 1 min 00 s for the store, in use by `ensue serve` (pid {first.process.pid})"
+                f"waiting up to 1 min 00 s for the store, which is in use by `ensue serve` (pid {first.process.pid})"
             )
             (here / "one").touch()
             assert first.end()[0] == 0
@@ -96,7 +96,7 @@ def test_a_second_sigterm_ends_run_at_once_and_its_run_is_kept(here: Path) -> No
         wait((here / "never.begun").exists)
         wait(lambda: _ended_or_told_again(program))
         assert program.end()[0] == 128 + signal.SIGTERM
-    assert "it goes on when" not in program.said  # what an end in order says last
+    assert "it continues when" not in program.said  # the last line of a clean stop
     assert _statuses(here) == [Status.RUNNING]
 
 

@@ -1,4 +1,4 @@
-"""The command line on a real Ray: a run from the first word to the outcome, interrupted, resumed, served."""
+"""The command line with a real Ray: a run is run, interrupted, resumed and served."""
 
 import json
 import signal
@@ -95,14 +95,14 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on_at_the_next_start(here
     target = "../far/cli_steps.py"
     with started(here, "run", target, "--event", "Go", "--data", f'{{"n": 1, "until": "{here}/go"}}') as program:
         program.wait_for("nap: running")
-        family = program.family()
+        processes = program.processes()
         program.signal(signal.SIGINT)
         code, out, err = program.end()
     assert (code, out) == (130, "")
     (last,) = [text for text in err.splitlines() if text.startswith("interrupted")]
-    assert "it goes on when an engine starts on sqlite:///ensue.db" in last
+    assert "it continues when an engine starts on sqlite:///ensue.db" in last
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(family[1:], timeout=10)
+    _, alive = psutil.wait_procs(processes[1:], timeout=10)
     assert not alive
 
     (here / "go").touch()
@@ -113,7 +113,7 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on_at_the_next_start(here
     assert [(here / f"halved-{n}").read_text() for n in (1, 2)] == ["x", "x"]
 
 
-def test_a_served_engine_is_asked_and_told_over_http(here: Path) -> None:
+def test_a_served_engine_is_read_and_changed_over_http(here: Path) -> None:
     with started(here, "serve", "../far/cli_steps.py", "--port", "0") as program:
         program.wait_for("durability full")
         url = program.url

@@ -19,7 +19,10 @@ from .dead_letters import Ensue, OrderPlaced, make_pipeline
 def engine() -> StandInEngine:
     engine = StandInEngine([make_pipeline()])
     view = BreakerView("orders/charge", ("orders/charge",), "open", False, 1, None, 9, 9, 1, "5 failures in a row", 7)
-    engine.circuits = {"orders/charge": view, "bank": view._replace(name="bank", status="closed", waiting=0, reason="")}
+    engine.breaker_views = {
+        "orders/charge": view,
+        "bank": view._replace(name="bank", status="closed", waiting=0, reason=""),
+    }
     return engine
 
 
@@ -33,31 +36,31 @@ def test_breakers_of_a_served_engine_are_listed_opened_and_closed(
     assert ensue("breaker", "close", "orders/charge", *where)[1] == "breaker orders/charge is closed\n"
     assert [done[:3] for done in engine.done] == [("open", "bank", 600.0), ("close", "orders/charge", None)]
     code, _, err = ensue("breaker", "close", "nope", *where)
-    assert (code, "there are: bank, orders/charge" in err) == (2, True)
+    assert (code, "known breakers: bank, orders/charge" in err) == (2, True)
     assert ensue("breaker", "open", "bank", "--for", "ever", *where)[0] == 2
 
 
-def test_a_breaker_of_a_store_is_forced_and_the_next_engine_finds_it_so(
+def test_a_breaker_of_a_store_is_forced_and_stored_for_the_next_engine(
     ensue: Ensue, store: str, filled: Callable[..., list[str]]
 ) -> None:
     filled()
     where = ("--store", store)
     code, _, err = ensue("breaker", "open", "orders/pack", "--for", "400d", *where)
-    assert (code, "more than a year" in err) == (2, True)
+    assert (code, "at most a year" in err) == (2, True)
     assert ensue("breaker", "open", "orders/pack", *where)[1].startswith("breaker orders/pack is open")
     reader = open_reader(store)
     (fact,) = reader.facts("breaker")
     (row,) = reader.audit(subject="orders/pack")
     reader.close()
-    circuit = BreakerState(fact.name, None)
-    circuit.restore(fact.body or b"")
-    assert (fact.name, circuit.status, circuit.forced, row.action) == ("orders/pack", "open", True, "breaker open")
+    breaker = BreakerState(fact.name, None)
+    breaker.restore(fact.body or b"")
+    assert (fact.name, breaker.status, breaker.forced, row.action) == ("orders/pack", "open", True, "breaker open")
     assert json.loads(ensue("status", *where, "--json")[1])["breakers"][0]["name"] == "orders/pack"
     assert ensue("breaker", "close", "orders/pack", *where)[1] == "breaker orders/pack is closed\n"
     assert ensue("breaker", "open", "orders/nope", *where)[0] == 2
 
 
-def test_a_breaker_of_a_store_goes_by_the_name_that_the_engine_looks_for(ensue: Ensue, store: str) -> None:
+def test_a_breaker_of_a_store_has_the_name_that_the_engine_uses(ensue: Ensue, store: str) -> None:
     flow = Pipeline("orders")
 
     @flow.step(breaker="warehouse")
@@ -70,18 +73,18 @@ def test_a_breaker_of_a_store_goes_by_the_name_that_the_engine_looks_for(ensue: 
     log.define("orders", "v1", flow.graph().to_json().encode(), 1)
     log.close()
     code, _, err = ensue("breaker", "open", "orders/reserve", "--store", store)
-    assert (code, "there are: orders/charge, warehouse" in err) == (2, True)
+    assert (code, "known breakers: orders/charge, warehouse" in err) == (2, True)
     assert ensue("breaker", "open", "warehouse", "--store", store)[0] == 0
 
 
-def test_the_status_of_a_store_says_that_nobody_serves_it(
+def test_the_status_of_a_store_says_whether_an_engine_uses_it(
     ensue: Ensue, store: str, filled: Callable[..., list[str]]
 ) -> None:
     filled()
-    circuit = BreakerState("bank", None)
-    circuit.move(BreakerSignal.FORCED_OPEN, 1)
+    breaker = BreakerState("bank", None)
+    breaker.move(BreakerSignal.FORCED_OPEN, 1)
     log = open_log(store)
-    log.commit(Batch(log.acquire("x"), facts=[Fact("breaker", "bank", circuit.pack(), 1)]))
+    log.commit(Batch(log.acquire("x"), facts=[Fact("breaker", "bank", breaker.pack(), 1)]))
     log.close()
     code, out, err = ensue("status", "--store", store)
     assert (code, err) == (0, "")
@@ -94,7 +97,9 @@ def test_the_status_of_a_store_says_that_nobody_serves_it(
         assert ensue("status", "--store", store)[1].startswith("engine in use by `ensue serve` (pid ")
 
 
-def test_the_status_of_an_engine_shows_what_restarts_and_why(ensue: Ensue, engine: StandInEngine, url: str) -> None:
+def test_the_status_of_an_engine_shows_restarts_and_their_reasons(
+    ensue: Ensue, engine: StandInEngine, url: str
+) -> None:
     worker = {
         "name": "charge-1",
         "kind": "worker",
@@ -105,7 +110,7 @@ def test_the_status_of_an_engine_shows_what_restarts_and_why(ensue: Ensue, engin
     }
     well = {"name": "charge-2", "kind": "worker", "status": "up", "pid": 8, "restarts": 1}
     step = {"name": "charge", "kind": "step", "status": "up", "restarts": 2, "children": [worker, well]}
-    engine.branches = [{"name": "orders", "kind": "pipeline", "status": "failed", "children": [step]}]
+    engine.tree_children = [{"name": "orders", "kind": "pipeline", "status": "failed", "children": [step]}]
     code, out, err = ensue("status", "--url", url)
     assert (code, err) == (0, "")
     assert out.startswith("engine ready  durability memory\norders  failed\n└── charge  up  1/2 workers  2 restarts")

@@ -1,4 +1,4 @@
-"""`ensue runs` on a store, and the picture of a run: what the log holds is what people see."""
+"""The command `ensue runs` on a store, the lock of a store, and the picture of a run."""
 
 import asyncio
 import json
@@ -121,7 +121,7 @@ def test_runs_are_listed_newest_first(store: str, fill: Fill, capsys: pytest.Cap
     ]
 
 
-def test_a_list_is_narrowed_and_paged(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_is_filtered_and_paged(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
     ids = fill(["a"], ["b"], ["broken"])
     where = ("--store", store, "--json")
     failed = json.loads(_ensue(capsys, "runs", "list", "--status", "failed", *where)[1])
@@ -132,7 +132,7 @@ def test_a_list_is_narrowed_and_paged(store: str, fill: Fill, capsys: pytest.Cap
     assert rest["next_cursor"] is None
 
 
-def test_a_run_is_shown_as_the_tree_of_what_ensued(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_shown_as_the_tree_of_its_events(store: str, fill: Fill, capsys: pytest.CaptureFixture[str]) -> None:
     (run_id,) = fill(["hat", "sticky"])
     code, out, err = _ensue(capsys, "runs", "show", run_id, "--store", store)
     assert (code, err) == (0, "")
@@ -149,7 +149,7 @@ def test_a_run_as_json_is_the_document_of_the_api(store: str, fill: Fill, capsys
     assert {step["name"]: step["done"] for step in run["steps"]} == {"pay": 1, "unfold": 1, "pack": 1, "send": 1}
 
 
-def test_the_errors_of_a_run_are_shown_without_obeying_their_bytes(
+def test_control_characters_in_the_errors_of_a_run_are_escaped(
     store: str, fill: Fill, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run_id,) = fill(["hat", "broken"])
@@ -159,7 +159,7 @@ def test_the_errors_of_a_run_are_shown_without_obeying_their_bytes(
     assert "\x1b" not in out
 
 
-def test_watching_a_run_that_is_over_ends_with_its_outcome(
+def test_watching_a_run_that_has_ended_prints_its_outcome(
     store: str, fill: Fill, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done, failed = fill(["hat"], ["broken"])
@@ -183,11 +183,11 @@ def test_a_store_is_only_read(store: str, fill: Fill, capsys: pytest.CaptureFixt
     ("words", "code", "said"),
     [
         (["show", "abc"], 2, "'abc' is no id"),
-        (["show", "01890a5d-ac96-774b-bcce-b302099a8057"], 2, "no run has the id"),
-        (["list", "--cursor", "xyz"], 2, "next_cursor of the page before"),
+        (["show", "01890a5d-ac96-774b-bcce-b302099a8057"], 2, "there is no run with the id"),
+        (["list", "--cursor", "xyz"], 2, "pass next_cursor from the previous page"),
     ],
 )
-def test_a_run_that_is_not_there_is_one_line(  # noqa: PLR0917 - pytest gives them by name
+def test_an_unknown_run_or_cursor_is_one_line(  # noqa: PLR0917 - pytest gives them by name
     store: str, fill: Fill, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
 ) -> None:
     fill(["hat"])
@@ -196,7 +196,7 @@ def test_a_run_that_is_not_there_is_one_line(  # noqa: PLR0917 - pytest gives th
     assert said in err
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_store_is_not_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = _ensue(capsys, "runs", "list", "--store", f"sqlite:///{tmp_path}/none.db")
     assert (code, out) == (2, "")
     assert "There is no store at" in err
@@ -207,8 +207,8 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.Ca
     ("url", "code", "said"),
     [
         ("http://127.0.0.1:9", 1, "no engine answers at http://127.0.0.1:9: start one"),
-        ("127.0.0.1:8484", 2, "is no address"),
-        ("ftp://x", 2, "is no address"),
+        ("127.0.0.1:8484", 2, "invalid --url"),
+        ("ftp://x", 2, "invalid --url"),
     ],
 )
 def test_an_engine_that_does_not_answer_is_one_line(
@@ -222,7 +222,7 @@ def test_an_engine_that_does_not_answer_is_one_line(
 # Two engines on one store.
 
 
-def test_a_store_in_use_is_held_and_says_by_whom(store: str, tmp_path: Path) -> None:
+def test_a_store_in_use_is_locked_and_names_the_holder(store: str, tmp_path: Path) -> None:
     refused = pytest.raises(LogUnavailable, match=r"in use by `ensue serve` \(pid \d+\)")
     with hold(store, "`ensue serve`"), refused, hold(store, "`ensue run`"):
         pytest.fail("it was held twice")
@@ -231,23 +231,23 @@ def test_a_store_in_use_is_held_and_says_by_whom(store: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whoever_waits_for_a_store_has_it_when_the_other_one_leaves(store: str) -> None:
-    held, told = threading.Event(), threading.Event()
+def test_a_waiting_process_gets_the_store_when_the_holder_ends(store: str) -> None:
+    held, on_wait = threading.Event(), threading.Event()
     said: list[str] = []
 
     def wait() -> None:
         def tell(holder: str) -> None:
             said.append(holder)
-            told.set()
+            on_wait.set()
 
-        with hold(store, "`ensue serve`", wait_seconds=DEADLINE_SECONDS, told=tell):
+        with hold(store, "`ensue serve`", wait_seconds=DEADLINE_SECONDS, on_wait=tell):
             said.append(str(holder(store)))
             held.set()
 
     waiting = threading.Thread(target=wait)
     with hold(store, "`ensue run`"):
         waiting.start()
-        assert told.wait(DEADLINE_SECONDS)
+        assert on_wait.wait(DEADLINE_SECONDS)
         assert not held.is_set()
     assert held.wait(DEADLINE_SECONDS)
     waiting.join(DEADLINE_SECONDS)
@@ -255,13 +255,13 @@ def test_whoever_waits_for_a_store_has_it_when_the_other_one_leaves(store: str) 
     assert holder(store) is None
 
 
-def test_whoever_waits_too_long_is_refused(store: str) -> None:
+def test_a_process_that_waits_too_long_is_refused(store: str) -> None:
     refused = pytest.raises(LogUnavailable, match="in use by `ensue serve`")
     with hold(store, "`ensue serve`"), refused, hold(store, "`ensue run`", wait_seconds=0.01):
         pytest.fail("it was held twice")
 
 
-def test_a_memory_store_is_held_by_nobody() -> None:
+def test_a_memory_store_is_never_locked() -> None:
     with hold("memory://", "one"), hold("memory://", "two"):
         pass
 
@@ -269,14 +269,14 @@ def test_a_memory_store_is_held_by_nobody() -> None:
 # The picture.
 
 
-def test_a_picture_stands_in_the_order_of_cause_and_effect() -> None:
+def test_a_picture_is_in_causal_order() -> None:
     graph = shop.graph()
     assert causal_order(graph, "Basket") == ["pay", "unfold", "pack", "send"]
     assert causal_order(graph, "Item") == ["pack", "send"]
     assert waits_for(graph, "send") == "Paid and all Packed"
 
 
-def test_a_picture_shows_counts_retries_and_what_came_out(store: str, fill: Fill) -> None:
+def test_a_picture_shows_counts_retries_and_results(store: str, fill: Fill) -> None:
     (run_id,) = fill(["hat", "sticky", "shoe"])
     watch = LogWatch(open_reader(store), parse_id(run_id))
     drawn = [text.split() for text in _drawn(watch).splitlines()]
@@ -290,7 +290,7 @@ def test_a_picture_shows_counts_retries_and_what_came_out(store: str, fill: Fill
     assert drawn[4][-2:] == ["→", "Sent"]
 
 
-def test_a_picture_of_a_failed_run_says_why_and_what_was_not_reached(store: str, fill: Fill) -> None:
+def test_a_picture_of_a_failed_run_shows_the_error_and_what_was_not_reached(store: str, fill: Fill) -> None:
     (run_id,) = fill(["hat", "broken"])
     watch = LogWatch(open_reader(store), parse_id(run_id), shop)
     text = _drawn(watch)
@@ -319,7 +319,7 @@ def test_a_step_is_pending_then_running_then_retrying_then_done(store: str, fill
     assert line(frame.steps[2], frame, 0).startswith("  pack: done  1.0 s  2 attempts")
 
 
-def test_a_picture_of_a_pipeline_that_nobody_knows_shows_the_steps_that_acted(store: str, fill: Fill) -> None:
+def test_a_picture_of_an_unknown_pipeline_shows_the_steps_that_acted(store: str, fill: Fill) -> None:
     (run_id,) = fill(["hat"])
     reader = open_reader(store)
     row = reader.run(parse_id(run_id))

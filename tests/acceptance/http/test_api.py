@@ -1,4 +1,4 @@
-"""The API beside the intake: runs, pipelines, health, OpenAPI, hosts; every error a problem."""
+"""The API without the ingest endpoints: runs, pipelines, health and OpenAPI; every error is a problem."""
 
 import json
 import re
@@ -219,7 +219,7 @@ async def test_a_completed_run_is_neither_cancelled_nor_retried(
 
 @pytest.mark.parametrize("run_id", [UNKNOWN, "x", "1" * 200, "..%2F..", "%00"])
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/events"), ("POST", "/cancel"), ("POST", "/retry")])
-async def test_a_run_that_is_not_there_is_a_404(client: httpx.AsyncClient, run_id: str, method: str, path: str) -> None:
+async def test_an_unknown_run_is_a_404(client: httpx.AsyncClient, run_id: str, method: str, path: str) -> None:
     response = await client.request(method, f"/runs/{run_id}{path}")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
@@ -246,7 +246,7 @@ async def test_the_graph_has_steps_events_and_edges(client: httpx.AsyncClient) -
     assert graph["edges"]
 
 
-async def test_a_pipeline_that_is_not_served_is_a_404_with_those_that_are(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_pipeline_is_a_404_that_names_the_served_ones(client: httpx.AsyncClient) -> None:
     for path in ("/pipelines/nope", "/pipelines/nope/graph"):
         assert "orders" in _problem(await client.get(path), 404, "pipeline-unknown")["detail"]
 
@@ -266,7 +266,7 @@ async def test_it_is_live_and_not_ready_while_the_engine_is_not(
     assert int(response.headers["retry-after"]) >= 1
 
 
-async def test_it_is_ready_and_takes_events_in_while_the_engine_recovers(
+async def test_it_is_ready_and_accepts_events_while_the_engine_recovers(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
     engine.said = "recovering: Ray is gone"
@@ -289,14 +289,14 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx.Asy
     assert response.headers["allow"] == "GET"
 
 
-async def test_no_page_that_loads_from_elsewhere_and_no_cors(client: httpx.AsyncClient) -> None:
+async def test_there_are_no_pages_and_no_cors(client: httpx.AsyncClient) -> None:
     for path in ("/docs", "/redoc", "/"):
         _problem(await client.get(path), 404, "not-found")
     response = await client.get("/healthz", headers={"origin": "http://evil.example"})
     assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-async def test_what_nobody_foresaw_is_a_500_that_tells_the_log_only(
+async def test_an_unexpected_error_is_a_500_whose_reason_is_only_logged(
     client: httpx.AsyncClient, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> object:
@@ -345,7 +345,7 @@ async def test_openapi_has_every_path_of_the_interface(client: httpx.AsyncClient
     }
 
 
-async def test_every_reference_of_the_document_leads_somewhere(client: httpx.AsyncClient) -> None:
+async def test_every_reference_of_the_document_resolves(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     references = set(_references(document))
     assert references

@@ -1,4 +1,4 @@
-"""Dead letters over HTTP: found, read, run again, let go; one or many; and who did it is on record."""
+"""Dead letters over HTTP: list, show, redrive and discard, one or many, with the audit."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ async def client(engine: StandInEngine) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def _bury(client: httpx.AsyncClient, engine: StandInEngine, number: int = 0, **fields: Any) -> str:
+async def _add_letter(client: httpx.AsyncClient, engine: StandInEngine, number: int = 0, **fields: Any) -> str:
     """A run whose one step gave up after two attempts; the id of its dead letter."""
     answer = await client.post("/events", json={"type": "OrderPlaced", "data": {"order_id": "o-1", "amount": 9.5}})
     event_id, run_id = (parse_id(answer.json()[name]) for name in ("event_id", "run_id"))
@@ -82,7 +82,7 @@ async def _bury(client: httpx.AsyncClient, engine: StandInEngine, number: int = 
         2,
         time_us,
     )._replace(**fields)
-    engine.bury(letter)
+    engine.add_dead_letter(letter)
     return format_id(letter.letter_id)
 
 
@@ -102,7 +102,7 @@ def _problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]
 
 
 async def test_dead_letters_come_newest_first_in_pages(client: httpx.AsyncClient, engine: StandInEngine) -> None:
-    buried = [await _bury(client, engine, number) for number in range(5)]
+    letters = [await _add_letter(client, engine, number) for number in range(5)]
     seen: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -110,14 +110,16 @@ async def test_dead_letters_come_newest_first_in_pages(client: httpx.AsyncClient
         assert len(page["dead"]) <= 2
         seen += [letter["id"] for letter in page["dead"]]
         cursor = page["next_cursor"]
-    assert seen == buried[::-1]
+    assert seen == letters[::-1]
 
 
 async def test_dead_letters_are_filtered(client: httpx.AsyncClient, engine: StandInEngine) -> None:
-    plain = await _bury(client, engine, 1)
-    other = await _bury(client, engine, 2, pipeline="parcels", step="pack", kind="transient", error="TimeoutError")
-    typed = await _bury(client, engine, 3, event_type="Placed2")
-    settled = await _bury(client, engine, 4, state="discarded")
+    plain = await _add_letter(client, engine, 1)
+    other = await _add_letter(
+        client, engine, 2, pipeline="parcels", step="pack", kind="transient", error="TimeoutError"
+    )
+    typed = await _add_letter(client, engine, 3, event_type="Placed2")
+    settled = await _add_letter(client, engine, 4, state="discarded")
     assert await _ids(client) == [typed, other, plain]
     assert await _ids(client, pipeline="parcels") == [other]
     assert await _ids(client, step="pack") == await _ids(client, kind="transient") == [other]
@@ -129,10 +131,10 @@ async def test_dead_letters_are_filtered(client: httpx.AsyncClient, engine: Stan
 
 
 async def test_dead_letters_are_filtered_by_time(client: httpx.AsyncClient, engine: StandInEngine) -> None:
-    buried = [await _bury(client, engine, number) for number in range(3)]
+    letters = [await _add_letter(client, engine, number) for number in range(3)]
     second = datetime.fromtimestamp(FIRST_US / 1_000_000 + 1, UTC).isoformat().replace("+00:00", "Z")
-    assert await _ids(client, before=second) == buried[:1]
-    assert await _ids(client, after=second) == buried[:0:-1]
+    assert await _ids(client, before=second) == letters[:1]
+    assert await _ids(client, after=second) == letters[:0:-1]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ async def test_a_filter_that_is_not_valid_is_named(
 async def test_a_letter_shows_its_event_its_trace_and_every_attempt(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     letter = (await client.get(f"/dead/{letter_id}")).json()
     assert (letter["step"], letter["error"], letter["trace"], letter["state"]) == (
         "charge",
@@ -180,19 +182,17 @@ async def test_a_letter_shows_its_event_its_trace_and_every_attempt(
 
 @pytest.mark.parametrize("letter_id", [UNKNOWN, "x", "1" * 200, "%00"])
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/redrive"), ("DELETE", "")])
-async def test_a_letter_that_is_not_there_is_a_404(
-    client: httpx.AsyncClient, letter_id: str, method: str, path: str
-) -> None:
+async def test_an_unknown_letter_is_a_404(client: httpx.AsyncClient, letter_id: str, method: str, path: str) -> None:
     _problem(await client.request(method, f"/dead/{letter_id}{path}"), 404, "letter-unknown")
 
 
 # -- decided ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_redriven_letter_is_settled_and_the_audit_says_by_whom(
+async def test_a_redriven_letter_is_settled_and_the_audit_names_the_caller(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     before = (await client.get(f"/dead/{letter_id}")).json()
     answer = await client.post(f"/dead/{letter_id}/redrive", headers={"ensue-who": "alice"})
     assert (answer.status_code, answer.json()) == (200, {"run_id": before["run_id"]})
@@ -205,17 +205,17 @@ async def test_a_redriven_letter_is_settled_and_the_audit_says_by_whom(
 
 
 @pytest.mark.parametrize("name", ["", "   ", "a" * 65, "b\x7f"])
-async def test_a_name_that_is_none_is_left_out_of_the_audit(
+async def test_an_invalid_caller_name_is_left_out_of_the_audit(
     client: httpx.AsyncClient, engine: StandInEngine, name: str
 ) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     await client.delete(f"/dead/{letter_id}", headers={"ensue-who": name})
     (row,) = (await client.get("/audit")).json()["audit"]
     assert row["who"] == "http 127.0.0.1"
 
 
 async def test_a_letter_is_redriven_with_other_data(client: httpx.AsyncClient, engine: StandInEngine) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     data = {"order_id": "o-2", "amount": 1.0}
     assert (await client.post(f"/dead/{letter_id}/redrive", json={"data": data})).status_code == 200
     assert engine.done == [("redrive", parse_id(letter_id), data, "http 127.0.0.1")]
@@ -230,38 +230,40 @@ async def test_a_letter_is_redriven_with_other_data(client: httpx.AsyncClient, e
         ({"date": {}}, "parameter-invalid", "date"),
     ],
 )
-async def test_data_that_does_not_fit_is_refused_and_the_letter_stays(
+async def test_invalid_data_is_refused_and_the_letter_stays_open(
     client: httpx.AsyncClient, engine: StandInEngine, body: dict[str, Any], name: str, field: str
 ) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     document = _problem(await client.post(f"/dead/{letter_id}/redrive", json=body), 422, name)
     assert document["errors"][0]["field"] == field
     assert await _ids(client) == [letter_id]
 
 
 async def test_a_discarded_letter_is_kept_as_discarded(client: httpx.AsyncClient, engine: StandInEngine) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     assert (await client.delete(f"/dead/{letter_id}")).json()["state"] == "discarded"
     assert await _ids(client, state="discarded") == [letter_id]
 
 
 @pytest.mark.parametrize("action", ["redrive", "discard"])
-async def test_many_are_decided_on_by_a_filter(client: httpx.AsyncClient, engine: StandInEngine, action: str) -> None:
-    buried = [await _bury(client, engine, number) for number in range(3)]
-    other = await _bury(client, engine, 9, step="pack")
+async def test_many_are_redriven_or_discarded_by_a_filter(
+    client: httpx.AsyncClient, engine: StandInEngine, action: str
+) -> None:
+    letters = [await _add_letter(client, engine, number) for number in range(3)]
+    other = await _add_letter(client, engine, 9, step="pack")
     answer = await client.post(f"/dead/{action}", json={"step": "charge", "limit": 2})
     assert answer.json() == {"decided": 2, "refused": []}
-    assert await _ids(client) == [other, buried[0]]
+    assert await _ids(client) == [other, letters[0]]
     assert (await client.post(f"/dead/{action}", json={"all": True})).json()["decided"] == 2
     assert await _ids(client) == []
 
 
 @pytest.mark.parametrize("action", ["redrive", "discard"])
 @pytest.mark.parametrize("body", [{}, {"limit": 5}, {"all": False}, {"stepp": "charge"}, {"run_id": "x"}, None])
-async def test_a_filter_that_names_nothing_decides_nothing(
+async def test_an_empty_filter_changes_nothing(
     client: httpx.AsyncClient, engine: StandInEngine, action: str, body: dict[str, Any] | None
 ) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     _problem(await client.post(f"/dead/{action}", json=body), 422, "parameter-invalid")
     assert await _ids(client) == [letter_id]
 
@@ -269,7 +271,7 @@ async def test_a_filter_that_names_nothing_decides_nothing(
 async def test_the_event_that_was_accepted_is_not_changed_by_reading(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
-    letter_id = await _bury(client, engine)
+    letter_id = await _add_letter(client, engine)
     end = engine.log.next_offset()
     await client.get(f"/dead/{letter_id}")
     assert engine.log.next_offset() == end

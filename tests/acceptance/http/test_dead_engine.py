@@ -1,4 +1,4 @@
-"""Dead letters of a real engine, decided on over HTTP: run again, edited, let go; a compensation that is blocked."""
+"""Dead letters of a real engine over HTTP: redriven, edited, discarded; and a blocked compensation."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -67,7 +67,7 @@ async def _served(pipeline: Pipeline) -> AsyncGenerator[tuple[LocalEngine, httpx
         app = create_app(engine, environment={})
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
             yield engine, client
-        app.reading.close()
+        app.queries.close()
 
 
 async def _start(client: httpx.AsyncClient, amount: float) -> str:
@@ -81,7 +81,7 @@ async def _letter(client: httpx.AsyncClient, run_id: str, state: str = "open") -
     return found
 
 
-async def test_a_letter_that_dies_again_is_the_same_letter_and_completes_once_it_is_edited() -> None:
+async def test_a_letter_that_fails_again_keeps_its_id_and_completes_once_it_is_edited() -> None:
     async with _served(_plain()) as (engine, client):
         run_id = await _start(client, -1)
         await engine.idle()
@@ -104,7 +104,7 @@ async def test_a_letter_that_dies_again_is_the_same_letter_and_completes_once_it
         assert (await client.post(f"/dead/{letter['id']}/redrive")).status_code == 409
 
 
-async def test_many_letters_are_let_go_by_a_filter() -> None:
+async def test_many_letters_are_discarded_by_a_filter() -> None:
     async with _served(_plain()) as (engine, client):
         runs = [await _start(client, -1) for _ in range(3)]
         await engine.idle()

@@ -78,7 +78,7 @@ async def test_a_signed_delivery_becomes_a_run_with_a_result_and_a_redelivery_do
             assert [event["cause"] for event in events] == [None, events[0]["id"], events[1]["id"]]
             assert events[0]["key"] == "7"
             assert len((await client.get("/runs")).json()["runs"]) == 1
-        app.reading.close()
+        app.queries.close()
 
 
 async def test_a_run_that_failed_says_why_and_is_retried_by_an_operator() -> None:
@@ -95,7 +95,7 @@ async def test_a_run_that_failed_says_why_and_is_retried_by_an_operator() -> Non
             await engine.idle()
             again = (await client.get(f"/runs/{run_id}")).json()
             assert (again["status"], again["steps"][0]["attempts"]) == ("failed", 2)
-        app.reading.close()
+        app.queries.close()
 
 
 def test_both_engines_fit_the_port() -> None:

@@ -183,7 +183,7 @@ async def test_events_without_an_id_are_each_their_own(client: httpx.AsyncClient
 
 @pytest.mark.parametrize("field", ["id", "source", "key", "pipeline", "type"])
 @pytest.mark.parametrize("value", ["", " ", "x" * 201, "a\nb", 7])
-async def test_an_id_that_is_empty_blank_over_long_or_no_text_is_refused(
+async def test_an_id_that_is_empty_blank_too_long_or_not_text_is_refused(
     client: httpx.AsyncClient, engine: StandInEngine, field: str, value: object
 ) -> None:
     document = _problem(await _send(client, {**ORDER, field: value}), 422, "event-invalid")
@@ -230,7 +230,7 @@ async def test_data_is_an_object(client: httpx.AsyncClient, data: object) -> Non
 
 
 @pytest.mark.parametrize("value", [[], "text", 7, None, {}, {"data": {}}, {**ORDER, "tpye": "x"}])
-async def test_what_is_no_event_is_refused(client: httpx.AsyncClient, value: object) -> None:
+async def test_what_is_not_an_event_is_refused(client: httpx.AsyncClient, value: object) -> None:
     _problem(await _send(client, value), 422, "event-invalid")
 
 
@@ -263,7 +263,7 @@ async def test_a_binary_cloud_event_with_a_bad_header_is_refused(
 
 
 @pytest.mark.parametrize("encoded", ["***", 7])
-async def test_data_that_is_no_base64_is_refused(client: httpx.AsyncClient, encoded: object) -> None:
+async def test_data_that_is_not_base64_is_refused(client: httpx.AsyncClient, encoded: object) -> None:
     event = {name: value for name, value in CLOUD.items() if name != "data"}
     _problem(await _send(client, {**event, "data_base64": encoded}, STRUCTURED), 422, "event-invalid")
 
@@ -288,7 +288,7 @@ async def test_an_undeclared_content_type_is_refused(client: httpx.AsyncClient, 
     _problem(await _send(client, ORDER, content_type), 415, "content-type")
 
 
-async def test_a_body_that_is_no_json_too_deep_or_too_large_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_body_that_is_not_json_too_deep_or_too_large_is_refused(client: httpx.AsyncClient) -> None:
     headers = {"content-type": "application/json"}
     _problem(await client.post("/events", content=b"{", headers=headers), 400, "body-unreadable")
     _problem(await client.post("/events", content=b"[" * 65 + b"]" * 65, headers=headers), 400, "body-too-deep")
@@ -296,7 +296,7 @@ async def test_a_body_that_is_no_json_too_deep_or_too_large_is_refused(client: h
     _problem(await client.get("/events"), 405, "method-not-allowed")
 
 
-async def test_nothing_is_taken_in_while_the_engine_is_not_ready(
+async def test_nothing_is_accepted_while_the_engine_is_not_ready(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
     engine.said = "starting"

@@ -1,4 +1,4 @@
-"""How things stand, over HTTP: the tree of supervision, the breakers, the metrics; and an operator's hand on them."""
+"""The supervision tree, the status, the breakers and the metrics over HTTP."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -43,12 +43,12 @@ def engine() -> StandInEngine:
     engine = StandInEngine([_pipeline()])
     workers = [_node("charge-1", "worker"), _node("charge-2", "worker", status="restarting")]
     step = _node("orders/charge", "step", *workers, restarts=3)
-    engine.branches = [_node("orders", "pipeline", step, status="failed")]
+    engine.tree_children = [_node("orders", "pipeline", step, status="failed")]
     views = [
         BreakerView("orders/charge", ("orders/charge",), "closed", False, 0, None, 4, 1, 0, ""),
         BreakerView("bank", ("orders/charge",), "open", False, 1_760_000_000_000_000, None, 9, 9, 1, "5 in a row", 7),
     ]
-    engine.circuits = {view.name: view for view in views}
+    engine.breaker_views = {view.name: view for view in views}
     return engine
 
 
@@ -85,7 +85,7 @@ async def test_the_tree_is_shown_in_every_state_of_the_engine(
 
 async def test_the_status_is_one_page(client: httpx.AsyncClient, engine: StandInEngine) -> None:
     await client.post("/events", json={"type": "OrderPlaced", "data": {"order_id": "o-1"}})
-    engine.bury(LETTER)
+    engine.add_dead_letter(LETTER)
     status = (await client.get("/status")).json()
     assert (status["state"], status["durability"], status["tree"]["kind"]) == ("ready", "memory", "engine")
     assert [breaker["name"] for breaker in status["breakers"]] == ["bank"]
@@ -99,7 +99,7 @@ async def test_the_status_is_answered_while_there_is_no_log(client: httpx.AsyncC
     assert (status["state"], status["durability"], status["dead"], status["runs"]) == ("starting", None, None, None)
 
 
-async def test_a_pipeline_that_was_given_up_begins_anew(client: httpx.AsyncClient, engine: StandInEngine) -> None:
+async def test_a_pipeline_is_restarted(client: httpx.AsyncClient, engine: StandInEngine) -> None:
     answer = await client.post("/pipelines/orders/restart")
     assert (answer.status_code, answer.json()) == (202, {"pipeline": "orders"})
     assert engine.done == [("restart", "orders", "http 127.0.0.1")]
@@ -133,8 +133,8 @@ async def test_a_breaker_is_opened_and_closed_by_an_operator(
 async def test_a_breaker_whose_name_ends_like_an_action_is_told_from_the_action(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
-    view = engine.circuits["bank"]
-    engine.circuits = {name: view._replace(name=name) for name in ("doors", "doors/open")}
+    view = engine.breaker_views["bank"]
+    engine.breaker_views = {name: view._replace(name=name) for name in ("doors", "doors/open")}
     assert (await client.get("/breakers/doors/open")).json()["name"] == "doors/open"
     await client.post("/breakers/doors/open")
     await client.post("/breakers/doors/open/open")
@@ -142,7 +142,7 @@ async def test_a_breaker_whose_name_ends_like_an_action_is_told_from_the_action(
 
 
 @pytest.mark.parametrize("name", ["nope", "", "orders/charge/..", "orders//charge", "%00"])
-async def test_a_breaker_that_is_not_there_is_a_404(client: httpx.AsyncClient, name: str) -> None:
+async def test_an_unknown_breaker_is_a_404(client: httpx.AsyncClient, name: str) -> None:
     _problem(await client.get(f"/breakers/{name}"), 404, "breaker-unknown")
     _problem(await client.post(f"/breakers/{name}/close"), 404, "breaker-unknown")
 
@@ -150,7 +150,7 @@ async def test_a_breaker_that_is_not_there_is_a_404(client: httpx.AsyncClient, n
 @pytest.mark.parametrize(
     "body", [{"seconds": 0}, {"seconds": -1}, {"seconds": "long"}, {"second": 1}, {"seconds": 1e99}]
 )
-async def test_a_time_that_is_none_opens_nothing(
+async def test_an_invalid_time_opens_nothing(
     client: httpx.AsyncClient, engine: StandInEngine, body: dict[str, Any]
 ) -> None:
     _problem(await client.post("/breakers/bank/open", json=body), 422, "parameter-invalid")
@@ -171,13 +171,13 @@ async def _samples(client: httpx.AsyncClient) -> dict[tuple[str, tuple[tuple[str
     }
 
 
-async def test_metrics_say_what_is_dead_what_runs_and_what_waits(
+async def test_metrics_count_dead_letters_runs_and_waiting_deliveries(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
     for _ in range(2):  # the second one is a duplicate
         await client.post("/events", json={"type": "OrderPlaced", "data": {"order_id": "o-1"}, "id": "d-1"})
-    engine.bury(LETTER)
-    engine.bury(LETTER._replace(letter_id=b"4" * 16, time_us=2_000_000))
+    engine.add_dead_letter(LETTER)
+    engine.add_dead_letter(LETTER._replace(letter_id=b"4" * 16, time_us=2_000_000))
     samples = await _samples(client)
 
     def value(name: str, **labels: str) -> float:

@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: what is genuine is accepted once, everything else gets its own answer and leaves no trace."""
+"""Webhooks over HTTP: an authentic delivery is accepted once, everything else is refused with its own answer."""
 
 import asyncio
 import json
@@ -110,7 +110,7 @@ async def test_a_redelivery_gets_the_same_answer_as_a_duplicate(
     assert len(engine.accepted) == 1
 
 
-async def test_the_same_unsigned_id_with_another_genuine_body_holds_nothing_up(
+async def test_the_same_unsigned_id_with_another_signed_body_is_another_delivery(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
     other = BODY.replace(b"7", b"8")
@@ -126,7 +126,7 @@ async def test_deliveries_without_an_id_are_each_their_own(client: httpx.AsyncCl
     assert len(engine.accepted) == 2
 
 
-async def test_what_the_function_has_no_interest_in_is_accepted_with_nulls(
+async def test_a_webhook_that_the_function_ignores_is_accepted_with_nulls(
     client: httpx.AsyncClient, engine: StandInEngine
 ) -> None:
     response = await _github(client, b'{"zen": "Keep it logically awesome."}')
@@ -198,7 +198,7 @@ async def test_a_signed_id_is_a_duplicate_whatever_its_time_and_a_conflict_with_
         ("/hooks/GITHUB", _signed()),
     ],
 )
-async def test_what_is_not_genuine_and_what_is_not_there_get_one_and_the_same_401(
+async def test_a_wrong_signature_and_an_unknown_endpoint_get_the_same_401(
     client: httpx.AsyncClient, engine: StandInEngine, path: str, headers: dict[str, str]
 ) -> None:
     url = httpx.URL("http://127.0.0.1").copy_with(raw_path=path.encode())
@@ -210,7 +210,7 @@ async def test_what_is_not_genuine_and_what_is_not_there_get_one_and_the_same_40
     assert engine.accepted == []
 
 
-async def test_a_doubled_signature_header_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_repeated_signature_header_is_refused(client: httpx.AsyncClient) -> None:
     headers = [*_signed().items(), ("x-hub-signature-256", _signed()["x-hub-signature-256"])]
     _problem(await client.post("/hooks/github", content=BODY, headers=headers), 401, "unauthorized")
 
@@ -238,7 +238,7 @@ async def test_a_compressed_body_is_refused_unread(client: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"nope", b"NaN", b'{"a": Infinity}', b"\xff", b'"\\ud800"', b"{} {}"])
-async def test_a_body_that_is_no_json_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_body_that_is_not_json_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
     _problem(await _github(client, body), 400, "body-unreadable")
 
 
@@ -281,7 +281,7 @@ async def test_github_may_send_more(client: httpx.AsyncClient) -> None:
     assert (await _github(client, body)).status_code == 202
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(client: httpx.AsyncClient) -> None:
+async def test_a_body_that_does_not_arrive_times_out(client: httpx.AsyncClient) -> None:
     async def never() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()

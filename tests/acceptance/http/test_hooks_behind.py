@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: what goes wrong behind the signature, and what stops the start."""
+"""Webhooks over HTTP: errors after the signature is verified, errors at the start, and the reading of bodies."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -150,7 +150,7 @@ async def test_a_commit_that_takes_too_long_is_a_503_and_the_retry_finds_it(
 
 
 @pytest.mark.parametrize("state", ["starting", "draining", "failed: no disk"])
-async def test_nothing_is_taken_in_while_the_engine_is_not_ready(
+async def test_nothing_is_accepted_while_the_engine_is_not_ready(
     client: httpx.AsyncClient, engine: StandInEngine, state: str
 ) -> None:
     engine.said = state
@@ -159,7 +159,7 @@ async def test_nothing_is_taken_in_while_the_engine_is_not_ready(
     assert response.headers["retry-after"] == "1"
 
 
-async def test_what_nobody_foresaw_is_a_500_without_its_text(
+async def test_an_unexpected_error_is_a_500_without_its_text(
     client: httpx.AsyncClient, engine: StandInEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine.fail_with = RuntimeError(f"leaks {SECRET}")
@@ -243,7 +243,7 @@ async def test_the_bytes_of_a_body_are_counted_whatever_was_announced(chunks: li
     assert caught.value.problem.status == 413
 
 
-async def test_a_sender_that_goes_away_is_refused() -> None:
+async def test_a_client_that_disconnects_is_refused() -> None:
     async def receive() -> dict[str, object]:
         return {"type": "http.disconnect"}
 
@@ -251,7 +251,7 @@ async def test_a_sender_that_goes_away_is_refused() -> None:
         await read_body(receive, None, 4, Deadlines().within(5))
 
 
-async def test_a_cancellation_from_elsewhere_is_no_timeout() -> None:
+async def test_a_cancellation_from_elsewhere_is_not_a_timeout() -> None:
     entered = asyncio.Event()
 
     async def wait() -> None:

@@ -49,7 +49,7 @@ def _pipeline(verify: Any = None) -> Pipeline:
 
 
 class SlowEngine(StandInEngine):
-    """An engine whose start and whose drain last until they are let go."""
+    """An engine whose start and drain last until the test ends them."""
 
     def __init__(self) -> None:
         super().__init__([_pipeline()], said="starting")
@@ -202,14 +202,14 @@ async def test_a_head_over_the_limit_is_refused(head: bytes) -> None:
         assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_what_is_no_http_is_a_problem_too() -> None:
+async def test_bytes_that_are_not_http_get_a_problem() -> None:
     async with _served(StandInEngine([_pipeline()])) as (running, _):
         answer = await _raw(running.port, b"\x16\x03\x01\x02\x00 hello\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 400")
         assert b"application/problem+json" in answer
 
 
-async def test_a_connection_that_says_nothing_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ensue.gateway.http.uvicorn_protocol.HEAD_TIMEOUT_SECONDS", 0.05)
     async with _served(StandInEngine([_pipeline()])) as (running, _):
         assert await _raw(running.port) == b""
@@ -231,7 +231,7 @@ async def test_while_the_engine_starts_it_is_live_and_not_ready_and_then_it_is()
         engine.drained.set()
 
 
-async def test_while_it_drains_it_takes_nothing_in_and_still_answers() -> None:
+async def test_while_it_drains_it_accepts_nothing_and_still_answers() -> None:
     engine = SlowEngine()
     engine.started.set()
     async with _served(engine) as (running, client):
@@ -298,7 +298,7 @@ serve(lambda: Engine([pipeline]), port=0, environment={}, observe=lambda served:
 def _program(tmp_path: Any, *arguments: str) -> "subprocess.Popen[str]":
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen([sys.executable, path, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
 
 
@@ -369,12 +369,12 @@ def test_loopback_is_reached_from_here_alone(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "localhost.evil.example", "192.0.2.1"])  # noqa: S104
-def test_everything_else_is_no_loopback(host: str) -> None:
+def test_everything_else_is_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
 @pytest.mark.parametrize(("force", "message"), [(False, "verifies nothing"), (True, "no API keys")])
-def test_an_endpoint_that_verifies_nothing_stays_on_loopback_unless_forced(force: bool, message: str) -> None:
+def test_an_endpoint_without_verification_stays_on_loopback_unless_forced(force: bool, message: str) -> None:
     pipelines = [_pipeline(hooks.Insecure(force=force))]
     check_exposure("127.0.0.1", pipelines)
     with pytest.raises(AddressUnavailable, match=message):
@@ -382,6 +382,6 @@ def test_an_endpoint_that_verifies_nothing_stays_on_loopback_unless_forced(force
 
 
 @pytest.mark.parametrize(("host", "port"), [("no-such-host.invalid", 0), ("127.0.0.1", 70000), ("192.0.2.1", 0)])
-def test_an_address_that_cannot_be_had_says_why(host: str, port: int) -> None:
+def test_an_unavailable_address_gives_the_reason(host: str, port: int) -> None:
     with pytest.raises(AddressUnavailable, match="Cannot listen"):
         listen(host, port)

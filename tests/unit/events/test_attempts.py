@@ -1,13 +1,7 @@
-"""What was tried for a delivery, as its records tell it; and times as people type them."""
-
-from datetime import UTC, datetime, timedelta
-
-import pytest
+"""The attempts of a delivery, read from its records."""
 
 from ensue.events.state.records import Record, RecordKind, pack_records
 from ensue.events.views.attempts import read_attempts
-from ensue.gateway.cli.exit_codes import WrongUse
-from ensue.gateway.cli.times import ago, moment_of, seconds_of
 
 FIRST, OTHER = b"1" * 16, b"2" * 16
 
@@ -58,35 +52,3 @@ def test_an_edited_event_stands_behind_the_one_whose_place_it_takes() -> None:
     plain = [RecordKind.REDRIVEN, 1, 40, "alice", None, None, None, None, None]
     tried = read_attempts([pack_records([_attempt(1, 10, FIRST), edit, plain, _attempt(1, 50, OTHER)])], 1)
     assert tried.inputs == [FIRST, OTHER]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("90s", 90),
-        ("90", 90),
-        ("500ms", 0.5),
-        ("10m", 600),
-        ("10 min", 600),
-        ("2h", 7200),
-        ("1.5h", 5400),
-        ("7d", 604_800),
-    ],
-)
-def test_a_length_of_time_is_a_number_and_its_unit(text: str, seconds: float) -> None:
-    assert seconds_of(text, "--for") == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0s", "-5m", "soon", "5w", "1e3s", "nan", "9" * 30 + "d", "2h30m"])
-def test_what_is_no_length_says_how_to_write_one(text: str) -> None:
-    with pytest.raises(WrongUse, match=r"--for .* is no length of time: write 90s"):
-        seconds_of(text, "--for")
-
-
-def test_a_moment_is_how_long_ago_or_a_time() -> None:
-    assert moment_of("2026-05-04T09:00Z", "--since") == datetime(2026, 5, 4, 9, tzinfo=UTC)
-    assert moment_of("2026-05-04T09:00+02:00", "--since") == datetime(2026, 5, 4, 7, tzinfo=UTC)
-    assert ago(moment_of("2h", "--since")) == "2 h ago"
-    assert ago(datetime.now(UTC) + timedelta(hours=1)) == "0 s ago"
-    with pytest.raises(WrongUse, match="--since 'soon' is no time"):
-        moment_of("soon", "--since")

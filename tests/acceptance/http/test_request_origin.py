@@ -1,4 +1,4 @@
-"""Whom the gateway answers: names that are not its own and pages of other sites are refused."""
+"""The origin of requests: untrusted hosts and pages of other sites are refused."""
 
 from collections.abc import AsyncIterator
 
@@ -47,7 +47,7 @@ def _problem(response: httpx.Response, status: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]:8484", "LOCALHOST:8484", "hooks.example:443"])
-async def test_requests_for_names_of_ours_are_answered(client: httpx.AsyncClient, host: str) -> None:
+async def test_requests_for_trusted_hosts_are_answered(client: httpx.AsyncClient, host: str) -> None:
     assert (await client.get("/healthz", headers={"host": host})).status_code == 200
 
 
@@ -55,11 +55,11 @@ async def test_requests_for_names_of_ours_are_answered(client: httpx.AsyncClient
     "host", ["evil.example", "127.0.0.1.evil.example", "", "evil:8484", "[::2]", "localhost.", "@"]
 )
 @pytest.mark.parametrize("path", ["/healthz", "/runs", "/events", "/hooks/shop"])
-async def test_requests_for_another_name_are_refused(client: httpx.AsyncClient, host: str, path: str) -> None:
+async def test_requests_for_other_hosts_are_refused(client: httpx.AsyncClient, host: str, path: str) -> None:
     _problem(await client.post(path, headers={"host": host}), 400, "host-unknown")
 
 
-async def test_a_doubled_host_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_repeated_host_is_refused(client: httpx.AsyncClient) -> None:
     headers = [("host", "localhost"), ("host", "localhost")]
     _problem(await client.get("/healthz", headers=headers), 400, "host-unknown")
 
@@ -74,7 +74,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-async def test_nothing_is_changed_for_a_page_of_another_site(
+async def test_a_page_of_another_site_changes_nothing(
     client: httpx.AsyncClient, app: Gateway, engine: StandInEngine, headers: dict[str, str]
 ) -> None:
     changing = [
@@ -96,7 +96,7 @@ async def test_nothing_is_changed_for_a_page_of_another_site(
 @pytest.mark.parametrize(
     "headers", [{"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}, {"origin": "http://127.0.0.1:8484"}, {}]
 )
-async def test_a_page_of_ours_and_whoever_is_no_browser_may_change_things(
+async def test_a_page_of_the_same_site_and_other_clients_may_change_things(
     client: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     _problem(await client.post(f"/runs/{UNKNOWN}/cancel", headers=headers), 404, "run-unknown")

@@ -1,4 +1,4 @@
-"""The command line without Ray: what is typed wrongly gets one clear line and its exit code; check and graph do as told."""
+"""The command line without Ray: wrong use gets one clear line and its exit code; check, graph and serve."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ import pytest
 
 from ensue.events.model.failure import FailureKind
 from ensue.events.pipelines.graph import Graph
-from ensue.gateway.cli.commands import serve as cli_serve
+from ensue.gateway.cli.commands import serve
 from ensue.gateway.cli.main import main
 from ensue.gateway.cli.operator_commands import FailureClass
 from ensue.gateway.cli.terminal.log import LogLines
@@ -92,11 +92,12 @@ def _run(ensue: Ensue, *words: str) -> str:
     return _refused(said)
 
 
-# Help and wrong words.
+# Help and wrong use.
 
 
 def test_help_is_quick_and_names_every_command() -> None:
-    command = "import sys; from ensue.gateway.cli.main import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
+    program = "import sys; from ensue.gateway.cli.main import main\n"
+    command = program + "try: main(['--help'])\nfinally: print(sorted(sys.modules))"
     said = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     text, _, modules = said.stdout.rpartition("\n[")
     assert all(f"\n  {name} " in text for name in ("run", "serve", "check", "graph", "runs", "demo"))
@@ -118,7 +119,7 @@ def test_the_version_is_printed(ensue: Ensue) -> None:
     [
         (["fly"], "No such command 'fly'"),
         (["run"], "Missing argument 'TARGET'"),
-        (["serve"], "Missing argument 'TARGET...'"),
+        (["serve"], "Missing argument 'TARGET'"),
         (["run", "cli_shop.py", "--colour"], "No such option: --colour"),
         (["serve", "cli_shop.py", "--port", "http"], "'--port'"),
         (["serve", "cli_shop.py", "--port", "99999"], "'--port'"),
@@ -127,7 +128,7 @@ def test_the_version_is_printed(ensue: Ensue) -> None:
         (["runs", "show"], "Missing argument 'RUN_ID'"),
     ],
 )
-def test_wrong_words_are_one_line_that_leads_to_the_help(ensue: Ensue, words: list[str], said: str) -> None:
+def test_wrong_use_is_one_line_that_leads_to_the_help(ensue: Ensue, words: list[str], said: str) -> None:
     result = ensue(*words)
     line = _refused(result)
     assert result.code == 2
@@ -157,11 +158,11 @@ def test_an_unknown_event_type_shows_those_that_are_heard(ensue: Ensue) -> None:
     assert "no such event type; it hears Placed, Paid" in _run(ensue, "--event", "Arrived")
 
 
-def test_a_slip_of_the_pen_is_told(ensue: Ensue) -> None:
+def test_a_typing_error_gets_a_suggestion(ensue: Ensue) -> None:
     assert "did you mean Placed?" in _run(ensue, "--event", "Plaecd")
 
 
-def test_an_event_that_no_step_hears_begins_no_run(ensue: Ensue) -> None:
+def test_an_event_that_no_step_hears_starts_no_run(ensue: Ensue) -> None:
     assert "no step of pipeline shop hears it" in _run(ensue, "--event", "Refused", "--data", '{"order_id": "a"}')
 
 
@@ -186,7 +187,7 @@ def test_a_missing_event_shows_those_that_are_heard(ensue: Ensue) -> None:
         ("@", "the file cannot be read"),
     ],
 )
-def test_data_that_does_not_fit_names_the_place(ensue: Ensue, data: str, said: str) -> None:
+def test_invalid_data_names_the_field_or_the_position(ensue: Ensue, data: str, said: str) -> None:
     assert said in _run(ensue, "--event", "Placed", "--data", data)
 
 
@@ -195,7 +196,7 @@ def test_data_is_read_from_a_file(ensue: Ensue, tmp_path: Path) -> None:
     assert "amount: Input should be a valid number" in _run(ensue, "--event", "Placed", "--data", "@order.json")
 
 
-def test_a_file_that_is_no_text_is_refused(ensue: Ensue, tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(ensue: Ensue, tmp_path: Path) -> None:
     (tmp_path / "order.json").write_bytes(b'{"order_id": "\xff"}')
     assert "not UTF-8 text, at byte 14" in _run(ensue, "--event", "Placed", "--data", "@order.json")
 
@@ -210,7 +211,7 @@ def test_a_file_that_is_no_text_is_refused(ensue: Ensue, tmp_path: Path) -> None
         ("sqlite:///cli_shop.py", "cli_shop.py"),
     ],
 )
-def test_a_store_that_cannot_be_is_wrong_use(ensue: Ensue, tmp_path: Path, store: str, said: str) -> None:
+def test_an_invalid_store_is_wrong_use(ensue: Ensue, tmp_path: Path, store: str, said: str) -> None:
     line = _refused(
         ensue("run", "cli_shop.py", "--event", "Paid", "--data", '{"order_id": "a"}', "--store", store, "--json")
     )
@@ -227,7 +228,7 @@ def test_a_good_pipeline_has_no_findings(ensue: Ensue) -> None:
     assert (said.code, said.out, said.err) == (0, "shop: 2 steps, 3 event types: no findings\n", "")
 
 
-def test_check_says_each_error_and_ends_with_1(ensue: Ensue, tmp_path: Path) -> None:
+def test_check_prints_each_error_and_exits_with_1(ensue: Ensue, tmp_path: Path) -> None:
     (tmp_path / "cli_never.py").write_text(SHOP + NEVER)
     said = ensue("check", "cli_never.py")
     assert said.code == 1
@@ -246,7 +247,7 @@ def test_check_as_json_is_one_document(ensue: Ensue, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "more", ["@shop.step\ndef bad(event) -> None: ...\n", "@shop.step\ndef ship(event: Paid) -> None: ...\n"]
 )
-def test_check_tells_a_wrong_declaration_as_a_finding(ensue: Ensue, tmp_path: Path, more: str) -> None:
+def test_check_reports_an_invalid_declaration_as_a_finding(ensue: Ensue, tmp_path: Path, more: str) -> None:
     (tmp_path / "cli_wrong.py").write_text(SHOP + more)
     said = ensue("check", "cli_wrong.py", "--json")
     assert said.code == 1
@@ -296,22 +297,22 @@ def test_serve_refuses_a_webhook_without_its_secret(
     assert "CLI_SECRET is not set" in _refused(said)
 
 
-def test_serve_refuses_an_address_that_others_reach(ensue: Ensue) -> None:
+def test_serve_refuses_an_address_that_other_machines_reach(ensue: Ensue) -> None:
     said = ensue("serve", "cli_shop.py", "--host", "0.0.0.0", "--port", "0")  # noqa: S104 - what is refused
     assert said.code == 2
     assert "not loopback" in _refused(said)
 
 
-def test_serve_lets_requests_in_for_the_names_that_it_is_told(ensue: Ensue, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[GatewaySettings] = []
+def test_serve_allows_the_hosts_of_its_option(ensue: Ensue, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[GatewaySettings] = []
 
-    def serve(*_: object, settings: GatewaySettings, **__: object) -> None:
-        told.append(settings)
+    def record(*_: object, settings: GatewaySettings, **__: object) -> None:
+        given.append(settings)
 
-    monkeypatch.setattr(cli_serve, "serve_gateway", serve)
+    monkeypatch.setattr(serve, "serve", record)
     words = ("--allowed-host", "hooks.example", "--allowed-host", "a.example")
     assert ensue("serve", "cli_shop.py", "--store", "memory://", *words).code == 0
-    assert told == [GatewaySettings(allowed_hosts=("hooks.example", "a.example"))]
+    assert given == [GatewaySettings(allowed_hosts=("hooks.example", "a.example"))]
 
 
 @pytest.mark.parametrize("is_debug", [False, True])
@@ -324,5 +325,5 @@ def test_an_exception_in_the_log_is_named(capsys: pytest.CaptureFixture[str], *,
     assert said == f"error webhook shop failed{between}LookupError: nothing for 13\n"
 
 
-def test_the_kinds_of_failure_that_a_filter_takes_are_those_that_there_are() -> None:
+def test_the_option_kind_takes_every_kind_of_failure() -> None:
     assert {kind.value for kind in FailureClass} == {kind.value for kind in FailureKind}
