@@ -1,21 +1,31 @@
-"""What every test may ask for.
+"""What all tests share: markers, the signals and the folder of a run, and the figures at its end.
 
-A test that needs more than Python and this repository says so: `@pytest.mark.needs("wrk")`. Where that is missing the
-test skips at home and fails where CI=true, so that CI cannot turn green by testing less.
-
-What a test measured and does not assert, since it is the machine's, it hands over with `record_property("figures", text)`:
-it is shown at the end, whatever became of the test.
+Rules:
+1. A test that needs a program says so: `@pytest.mark.needs("wrk")`. Without it the test skips at home and fails where
+   CI=true, so that CI cannot turn green by testing less.
+2. A test that needs Ray or a server has the marker `services`. It is derived, never written by hand: the folders of
+   `WITH_SERVICES` have it, and so has each test that asks for the fixture `ray_session` or runs on the Ray engine.
+3. What a test measured and does not assert, since it depends on the machine, it passes to
+   `record_property("figures", text)`: the text is shown at the end, whether the test passed or not.
 """
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
+from .conformance.engines import ray_session, trace
+from .run_folder import current_cluster, start_run
+
+__all__ = ["ray_session", "trace"]
+
 LINKS = Path(__file__).resolve().parents[1] / "src" / "ensue"
+HERE = Path(__file__).parent
+WITH_SERVICES = ("integration", "acceptance", "faults")
 
 
 def _on_path(program: str) -> bool:
@@ -26,6 +36,9 @@ SERVICES: Mapping[str, Callable[[], bool]] = {
     "git": partial(_on_path, "git"),
     "wrk": partial(_on_path, "wrk"),
 }
+SHARED_RAY_FOLDER = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - as Ray does
+"""Where Ray looks for a running cluster unless it is told otherwise."""
+_cluster_before = current_cluster(SHARED_RAY_FOLDER)
 
 
 @cache
@@ -44,9 +57,26 @@ def _refuse_a_checkout_without_links() -> None:
             raise pytest.UsageError(f"{msg}: run `git config core.symlinks true`, then check out again")
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this is a worker of pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     _refuse_a_checkout_without_links()
     config.addinivalue_line("markers", "needs(*services): skip at home, fail where CI=true, without these services")
+    config.addinivalue_line("markers", "services: needs Ray or a server; set by conftest.py, never by hand")
+    # A shell starts what it puts into the background with SIGINT ignored, and children inherit that: a test that sends
+    # Ctrl-C to a child would wait in vain.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    start_run(is_worker=_is_worker(config))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(HERE).parts[0] in WITH_SERVICES or "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker("services")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,6 +91,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip(reason)
 
 
+def _changed_cluster() -> bool:
+    return current_cluster(SHARED_RAY_FOLDER) != _cluster_before
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not _is_worker(session.config) and _changed_cluster():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
@@ -68,3 +108,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 if name == "figures":
                     terminalreporter.section(f"figures of {report.nodeid}")
                     terminalreporter.write_line(text)
+    if _changed_cluster():
+        terminalreporter.section("a file that is not the tests' to change", red=True)
+        terminalreporter.write_line(
+            f"{SHARED_RAY_FOLDER}/ray/ray_current_cluster was changed during the run: later calls of ray.init() on this"
+            " machine would look for that Ray. Start Ray in a test with --temp-dir, or with RAY_TMPDIR as it is set."
+        )

@@ -8,7 +8,7 @@ Mutant: `_resume_delivery` (events/decide/core.py) returns where a delivery is L
 Mutant: `recover` (actors/partition/recovery.py) goes over nothing instead of `log.live(after)`; tried 2026-11-21: red (all).
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ from ensue.actors.local import LocalEngine
 from ensue.cluster.log.open import open_log
 from ensue.events.errors import EnsueError, LogUnavailable
 
-from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
+from ..conformance.engines import ON_RAY, Rig, Trace, until
 
-__all__ = ["ray_session", "trace"]
 pytestmark = pytest.mark.timeout(120)
 RUNS = 5
 
@@ -116,14 +115,7 @@ async def test_a_start_that_the_database_broke_off_strands_nothing_for_the_next(
     assert [outcome.events for outcome in outcomes] == [[Item(n=n)] for n in range(RUNS)]
 
 
-@pytest.fixture
-async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    made = make_rig(request, "ray-sqlite", tmp_path)
-    by_value("tests.conformance.engines")
-    yield made
-    await made.stop()
-
-
+@ON_RAY
 async def test_an_engine_whose_database_goes_away_again_in_its_recovery_tries_until_all_runs_end(
     rig: Rig, trace: Trace
 ) -> None:

@@ -15,7 +15,6 @@ its `_tend` (actors/supervision/step_supervisor.py); tried 2026-11-21: red.
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,11 +37,11 @@ from ensue.events.pipelines.plan import compile_plan
 from ensue.events.state.run_status import Status
 
 from ..conformance.desk import Desk
-from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
+from ..conformance.engines import ON_RAY, Rig, Trace, until
 from ..conformance.logs import Store, observed, store
 from ..integration.processes import alive
 
-__all__ = ["ray_session", "store", "trace"]
+__all__ = ["store"]
 pytestmark = pytest.mark.timeout(120)
 SECONDS = 20.0
 
@@ -184,14 +183,7 @@ def test_a_delivery_is_with_one_worker_at_a_time_however_often_it_is_called_miss
 # The processes: one that stands still and wakes up late
 
 
-@pytest.fixture
-async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    made = make_rig(request, "ray-sqlite", tmp_path)
-    by_value("tests.conformance.engines")
-    yield made
-    await made.stop()
-
-
+@ON_RAY
 async def test_a_worker_that_stands_still_is_seen_to_be_gone_before_its_delivery_runs_again(
     rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,8 @@ from ensue import Context, Event, Pipeline, Retry
 from ensue.actors.local import LocalEngine
 from ensue.events.decide.core import Limits
 
-from ..conformance.engines import Rig, Trace, ray_session, rig, trace, until
+from ..conformance.engines import Rig, Trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 OFTEN = Limits(inquiry_seconds=0.05)
 """Workers are asked after what they have this often, so many inquiries fall into a step."""

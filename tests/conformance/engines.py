@@ -1,8 +1,8 @@
-"""The engines under one roof: each scenario of `test_engine_*.py` runs on all of them.
+"""The engines and what tests start them with: each scenario of `engine/` runs on all of them.
 
-`rig.start(pipeline)` starts the engine that a test is parametrised with, on a store that outlives it. With the local
-engines time is turned for whoever waits; with Ray waits are short. Steps leave their traces in files, since under Ray
-they run in other processes.
+`rig.start(pipeline)` starts the engine that a test is parametrised with, on a store that outlives it. The local engines
+advance their clock when all wait; with Ray waits are short. Steps leave their traces in files, since under Ray they run
+in other processes. Folders of tests get the fixtures through their `conftest.py`.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from ensue.cluster.ray import session
 from ensue.events.decide.core import Limits
 
 __all__ = [
-    "DURABLE",
-    "KINDS",
+    "ON_RAY",
+    "ON_SQLITE",
     "SECONDS",
     "Rig",
     "Trace",
@@ -38,8 +38,14 @@ __all__ = [
     "until",
 ]
 
-KINDS = ("local-memory", "local-sqlite", "ray-sqlite")
-DURABLE = ("local-sqlite", "ray-sqlite")
+LOCAL = ("local-memory", "local-sqlite")
+RAY = pytest.param("ray-sqlite", marks=pytest.mark.services)
+ON_SQLITE = pytest.mark.parametrize("rig", ["local-sqlite"], indirect=True)
+"""For tests whose engine crashes where they want it: `rig` is the local engine on a SQLite store alone.
+
+`kill -9` of whole processes is in `tests/integration`."""
+ON_RAY = pytest.mark.parametrize("rig", [RAY], indirect=True)
+"""For tests of what only processes can do: `rig` is the engine on Ray alone."""
 SECONDS = 30.0
 """The deadline of whatever a test waits for."""
 
@@ -142,13 +148,14 @@ def ray_session() -> Iterator[session.Session]:
 def make_rig(request: pytest.FixtureRequest, kind: str, folder: Path) -> Rig:
     """A rig of a kind, with what it needs."""
     if kind.startswith("ray"):
+        assert request.node.get_closest_marker("services"), "a test on Ray says so by its parameter or its fixtures"
         request.getfixturevalue("ray_session")
         by_value(__name__)
         by_value(cast("str", request.module.__name__))
     return Rig(kind, folder)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*LOCAL, RAY])
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """The engine of each kind."""
     made = make_rig(request, request.param, tmp_path)
@@ -156,7 +163,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
     await made.stop()
 
 
-@pytest.fixture(params=KINDS[:2])
+@pytest.fixture(params=LOCAL)
 async def local(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """The engines without Ray, for what does not depend on where steps run."""
     made = make_rig(request, request.param, tmp_path)
@@ -164,7 +171,7 @@ async def local(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await made.stop()
 
 
-@pytest.fixture(params=DURABLE)
+@pytest.fixture(params=["local-sqlite", RAY])
 async def durable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """The engines whose store outlives them."""
     made = make_rig(request, request.param, tmp_path)

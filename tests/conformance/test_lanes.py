@@ -20,9 +20,8 @@ from ensue.cluster.ray import session
 from ensue.events.decide.inputs import CompletionKind
 from ensue.events.model.codec import pack
 
-from .engines import by_value, ray_session
+from .engines import by_value
 
-__all__ = ["ray_session"]
 pytestmark = pytest.mark.timeout(60)
 SECONDS = 20.0
 

@@ -16,11 +16,10 @@ from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import EnsueError, LogUnavailable
 from ensue.events.state.run_status import Status
 
-from ..conformance.engines import Rig, by_value, make_rig, ray_session, until
+from ..conformance.engines import Rig, by_value, make_rig, until
 from .power import Disk, disk_on
 from .power_trial import Story, Tally, check, cuts, write
 
-__all__ = ["ray_session"]
 pytestmark = pytest.mark.timeout(120)
 CUTS = 100
 ROUNDS = 100

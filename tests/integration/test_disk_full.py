@@ -14,9 +14,8 @@ from ensue.actors.client.engine_api import EngineApi
 from ensue.cluster.log.open import open_reader
 from ensue.events.errors import EnsueError, LogUnavailable, Overloaded
 
-from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
+from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 
-__all__ = ["ray_session", "trace"]
 pytestmark = pytest.mark.timeout(90)
 
 

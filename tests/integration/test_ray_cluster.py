@@ -15,10 +15,9 @@ from ensue import Context, Engine, Event, Pipeline, Retry
 from ensue.actors.pool import worker_pool as crew
 from ensue.actors.pool import worker_processes as hands
 
-from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
+from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 from .processes import EngineProcess, alive, descendants, wait_until
 
-__all__ = ["ray_session", "trace"]
 pytestmark = pytest.mark.timeout(120)
 SUPERVISORS = ("ray::RootSupervisor", "ray::PipelineSupervisor", "ray::StepSupervisor")
 

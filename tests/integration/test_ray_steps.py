@@ -17,9 +17,8 @@ from ensue.actors.pool import worker_processes as hands
 from ensue.actors.worker import log_queries as asking
 from ensue.events.errors import PipelineInvalid
 
-from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
+from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 
-__all__ = ["ray_session", "trace"]
 pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
 SOON = Retry(attempts=5, wait=0.05)

@@ -8,9 +8,8 @@ import tenacity
 
 from ensue import Backoff, Context, Event, GiveUp, Pipeline, Retry
 
-from ..engines import Rig, Trace, local, ray_session, rig, trace
+from ..engines import Rig, Trace
 
-__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

@@ -11,9 +11,8 @@ from ensue.actors.local import LocalEngine
 from ensue.events.errors import BreakerUnknown
 from ensue.events.policies.breaker import BreakerView
 
-from ..engines import SECONDS, Rig, Trace, ray_session, rig, trace, until
+from ..engines import SECONDS, Rig, Trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 QUICK = Breaker(failures_in_row=2, open_seconds=0.3, max_open_seconds=0.3, probes=2)

@@ -10,9 +10,8 @@ from ensue.cluster.log.protocol import DeadFilter
 from ensue.events.errors import LetterClosed, RunFinished, RunPastPivot
 from ensue.events.ids import format_id
 
-from ..engines import SECONDS, Rig, Trace, ray_session, rig, trace, until
+from ..engines import SECONDS, Rig, Trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 NOW = Retry(attempts=2, wait=0.0)

@@ -12,11 +12,9 @@ from ensue.actors.local import LocalEngine
 from ensue.events.ids import derived_id, format_id
 from ensue.events.state.records import RecordKind, unpack_records
 
-from ..engines import Rig, Trace, trace, until
-from ..local_sqlite import rig
+from ..engines import ON_SQLITE, Rig, Trace, until
 
-__all__ = ["rig", "trace"]
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [ON_SQLITE, pytest.mark.timeout(60)]
 
 
 class Order(Event):

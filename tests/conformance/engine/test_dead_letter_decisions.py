@@ -15,9 +15,8 @@ from ensue.events.errors import EventInvalid, RunFinished
 from ensue.events.ids import format_id
 from ensue.events.state.records import RecordKind, unpack_records
 
-from ..engines import SECONDS, Rig, local
+from ..engines import SECONDS, Rig
 
-__all__ = ["local"]
 pytestmark = pytest.mark.timeout(60)
 
 

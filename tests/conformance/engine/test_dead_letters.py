@@ -8,9 +8,8 @@ from ensue import Context, Event, Pipeline, Retry, StepFailed
 from ensue.cluster.log.protocol import DeadFilter, DeadLetter
 from ensue.events.errors import EventInvalid, LetterClosed, LetterUnknown
 
-from ..engines import SECONDS, Rig, Trace, ray_session, rig, trace
+from ..engines import SECONDS, Rig, Trace
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

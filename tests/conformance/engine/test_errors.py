@@ -9,9 +9,8 @@ from ensue.actors.client.engine_api import EngineApi
 from ensue.events.state.transitions import TRACES_KEPT
 from ensue.events.views.run_history import read_history
 
-from ..engines import SECONDS, Rig, Trace, local, ray_session, rig, trace, until
+from ..engines import SECONDS, Rig, Trace, until
 
-__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

@@ -7,9 +7,8 @@ import pytest
 from ensue import Context, Event, Pipeline, Retry, StepFailed
 from ensue.events.model.codec import MAX_DEPTH
 
-from ..engines import Rig, Trace, local, ray_session, rig, trace
+from ..engines import Rig, Trace
 
-__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
 

@@ -9,11 +9,9 @@ from ensue import Event, Pipeline
 from ensue.cluster.log.open import open_log
 from ensue.events.errors import EnsueError
 
-from ..engines import Rig, Trace, trace, until
-from ..local_sqlite import rig
+from ..engines import ON_SQLITE, Rig, Trace, until
 
-__all__ = ["rig", "trace"]
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [ON_SQLITE, pytest.mark.timeout(60)]
 
 
 class Order(Event):

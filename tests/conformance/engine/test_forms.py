@@ -6,9 +6,8 @@ import pytest
 
 from ensue import Context, Event, Pipeline
 
-from ..engines import Rig, Trace, ray_session, rig, trace
+from ..engines import Rig, Trace
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

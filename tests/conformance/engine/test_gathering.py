@@ -6,9 +6,8 @@ import pytest
 
 from ensue import Context, Event, Pipeline
 
-from ..engines import Rig, ray_session, rig
+from ..engines import Rig
 
-__all__ = ["ray_session", "rig"]
 pytestmark = pytest.mark.timeout(60)
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from ensue import Context, Event, Pipeline, Retry
 
-from ..engines import Rig, Trace, ray_session, rig, trace, until
+from ..engines import Rig, Trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

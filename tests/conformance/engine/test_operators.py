@@ -14,9 +14,8 @@ from ensue.cluster.log.protocol import AuditRow, DeadFilter, DeadLetter
 from ensue.events.errors import EnsueError, LetterClosed, PipelineInvalid
 from ensue.events.ids import format_id
 
-from ..engines import SECONDS, Rig, local
+from ..engines import SECONDS, Rig
 
-__all__ = ["local"]
 pytestmark = pytest.mark.timeout(60)
 
 

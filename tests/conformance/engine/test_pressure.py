@@ -9,9 +9,8 @@ from ensue import Event, Pipeline
 from ensue.events.decide.core import Limits
 from ensue.events.errors import Overloaded
 
-from ..engines import Rig, Trace, ray_session, rig, trace, until
+from ..engines import Rig, Trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

@@ -8,9 +8,8 @@ import pytest
 
 from ensue import Event, Pipeline
 
-from ..engines import Rig, local, ray_session, rig
+from ..engines import Rig
 
-__all__ = ["local", "ray_session", "rig"]
 pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
 

@@ -9,9 +9,8 @@ import pytest
 from ensue import Event, Pipeline, StepFailed
 from ensue.events.errors import RunFinished, RunUnknown
 
-from ..engines import Rig, Trace, local, ray_session, rig, trace, until
+from ..engines import Rig, Trace, until
 
-__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

@@ -11,11 +11,9 @@ from ensue.cluster.log.open import open_log
 from ensue.events.errors import DeliveryConflict
 from ensue.events.state.run_status import Status
 
-from ..engines import Rig, Trace, trace, until
-from ..local_sqlite import rig
+from ..engines import ON_SQLITE, Rig, Trace, until
 
-__all__ = ["rig", "trace"]
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [ON_SQLITE, pytest.mark.timeout(60)]
 
 
 class Order(Event):

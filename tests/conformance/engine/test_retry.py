@@ -17,9 +17,8 @@ from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.events.errors import Overloaded
 from ensue.events.model.codec import pack
 
-from ..engines import Rig, Trace, local, ray_session, rig, trace
+from ..engines import Rig, Trace
 
-__all__ = ["local", "ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(90)
 TIMEOUT_SECONDS = 0.7
 PAUSE_SECONDS = 0.05

@@ -7,9 +7,8 @@ import pytest
 from ensue import EnsueError, Event, Pipeline
 from ensue.events.errors import DeliveryConflict, EventTypeUnknown, Overloaded, RunUnknown
 
-from ..engines import Rig, Trace, ray_session, rig, trace, until
+from ..engines import Rig, Trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

@@ -9,9 +9,8 @@ from ensue import Context, Event, Pipeline, Retry
 from ensue.actors.engine import Engine
 from ensue.actors.local import LocalEngine
 
-from ..engines import Rig, Trace, ray_session, rig, trace, until
+from ..engines import Rig, Trace, until
 
-__all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(60)
 
 

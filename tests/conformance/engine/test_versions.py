@@ -15,11 +15,9 @@ from ensue.events.ids import uuid7
 from ensue.events.model.codec import pack
 from ensue.events.state.run_status import Status
 
-from ..engines import Rig, Trace, trace, until
-from ..local_sqlite import rig
+from ..engines import ON_SQLITE, Rig, Trace, until
 
-__all__ = ["rig", "trace"]
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [ON_SQLITE, pytest.mark.timeout(60)]
 
 
 class Order(Event):
