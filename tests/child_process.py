@@ -12,11 +12,11 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-__all__ = ["DEADLINE_SECONDS", "clean_environment", "kill", "read_line", "run", "spawn", "spawned"]
+__all__ = ["DEADLINE_SECONDS", "clean_environment", "kill", "read_line", "run_program", "spawn", "spawned"]
 
 DEADLINE_SECONDS = 60.0
 Command = Sequence[str | Path]
@@ -74,8 +74,9 @@ def read_line(process: "subprocess.Popen[Any]", seconds: float = DEADLINE_SECOND
     return lines[0]
 
 
-def run(command: Command, *, timeout: float = DEADLINE_SECONDS, **options: Any) -> "subprocess.CompletedProcess[str]":
+def run_program(
+    command: Command, *, timeout: float = DEADLINE_SECONDS, **options: Any
+) -> "subprocess.CompletedProcess[str]":
     """Run a program to its end and return its exit code and its output as text. Kills it if it takes longer."""
-    defaults: dict[str, Any] = {"capture_output": True, "check": False, "text": True}
-    done: subprocess.CompletedProcess[str] = subprocess.run(command, timeout=timeout, **(defaults | options))  # noqa: PLW1510 - `check` is an option
-    return done
+    given: dict[str, Any] = {"capture_output": True, "check": False, "text": True} | options
+    return cast("subprocess.CompletedProcess[str]", subprocess.run(command, timeout=timeout, **given))  # noqa: PLW1510

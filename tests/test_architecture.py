@@ -8,7 +8,6 @@ import ast
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections import Counter
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .child_process import run_program
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("events", "cluster", "actors", "gateway")  # from the bottom up: each may know those before it
@@ -39,7 +40,7 @@ def _tracked() -> list[Path]:
     """Every file that belongs to the project; from an sdist, which has no git, every file."""
     if shutil.which("git") and (ROOT / ".git").exists():
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+        names = run_program(command, cwd=ROOT, check=True).stdout.split("\0")
         paths = [ROOT / name for name in names if name]
     else:
         paths = [path for path in ROOT.rglob("*") if not re.search(r"/[.]", f"/{_name(path)}")]
@@ -197,7 +198,7 @@ def test_inside_the_package_imports_are_relative() -> None:
 @pytest.mark.parametrize("module", ["ensue", "ensue.testing", "ensue.gateway.cli.main"])
 def test_ray_is_loaded_only_when_an_engine_needs_it(module: str) -> None:
     program = f"import {module}, sys; sys.exit('ray' in sys.modules)"
-    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, check=False, text=True)
+    done = run_program([sys.executable, "-I", "-c", program])
     assert done.returncode == 0, done.stderr or f"import {module} loads ray"
 
 

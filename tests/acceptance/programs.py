@@ -13,6 +13,8 @@ from typing import IO
 
 import psutil
 
+from ..child_process import spawn
+
 __all__ = ["DEADLINE_SECONDS", "ENSUE", "Program", "started", "wait"]
 
 ENSUE = Path(sys.executable).with_name("ensue")
@@ -23,7 +25,7 @@ class Program:
     """An `ensue` in a process group of its own; `printed` is its stdout so far, `said` its stderr so far."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[str] = spawn(
             [ENSUE, *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -84,8 +86,7 @@ def started(folder: Path, *words: str) -> Generator[Program]:
     try:
         yield program
     finally:
-        if program.process.poll() is None:
-            program.process.kill()
+        program.process.kill()
         program.end()
 
 

@@ -7,7 +7,6 @@ import pty
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +24,8 @@ from ensue.gateway.demo.pipeline import from_github, triage
 from ensue.gateway.demo.server import DemoFailed, Server
 from ensue.testing import LocalEngine
 
+from ..child_process import clean_environment, run_program, spawn
+
 SLOW_SECONDS = 240
 COMMAND = [sys.executable, "-P", "-c", "import sys; from ensue.gateway.demo.main import main; sys.exit(main())"]
 
@@ -32,8 +33,7 @@ COMMAND = [sys.executable, "-P", "-c", "import sys; from ensue.gateway.demo.main
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment without variables of Ray, so that the demo starts a Ray of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**clean, "PYTHONUNBUFFERED": "1"}
+    return clean_environment(PYTHONUNBUFFERED="1")
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
@@ -47,7 +47,7 @@ def _are_gone(processes: list[psutil.Process]) -> bool:
 
 @pytest.mark.timeout(SLOW_SECONDS)
 def test_the_demo_without_a_terminal_holds_what_it_promises(environment: dict[str, str], tmp_path: Path) -> None:
-    done = subprocess.run(COMMAND, env=environment, cwd=tmp_path, capture_output=True, check=False, text=True)
+    done = run_program(COMMAND, env=environment, cwd=tmp_path, timeout=SLOW_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
@@ -72,7 +72,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(
     environment: dict[str, str], terminal: tuple[int, int], tmp_path: Path
 ) -> None:
     ours, theirs = terminal
-    process = subprocess.Popen(
+    process = spawn(
         COMMAND, env=environment, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )
     os.close(theirs)

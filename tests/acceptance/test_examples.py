@@ -27,6 +27,8 @@ from ensue.events.drawing.text import svg
 from ensue.events.model.codec import encode
 from ensue.testing import LocalEngine
 
+from ..child_process import clean_environment, read_line, run_program, spawn
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorial").glob("*.md"))]
@@ -227,12 +229,11 @@ async def test_fields_of_no_use_still_make_a_run(kind: str, junk: object) -> Non
 
 def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**clean, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    return clean_environment(PATH=path, PYTHONUNBUFFERED="1", NO_COLOR="1")
 
 
 def _say(command: list[str], folder: Path, *, expect: int = 0) -> str:
-    done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, check=False, text=True)
+    done = run_program(command, cwd=folder, env=_environment(), timeout=SLOW_SECONDS)
     assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -336,25 +337,18 @@ class Reader:
                 self._serve(words[2])
             else:
                 typed.append(line)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", "\n".join(typed)],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            check=False,
-            text=True,
-        )
+        command = ["bash", "-euo", "pipefail", "-c", "\n".join(typed)]
+        done = run_program(command, cwd=self.folder, env=self.environment, timeout=SLOW_SECONDS)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
 
     def _serve(self, target: str) -> None:
         command = ["ensue", "serve", target, "--port", str(self.port)]
-        self.server = subprocess.Popen(
+        self.server = spawn(
             command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, start_new_session=True, text=True
         )
-        assert self.server.stderr is not None
         said: list[str] = []
         while not any(f"serves http://127.0.0.1:{self.port}" in line for line in said):
-            said.append(self.server.stderr.readline())
+            said.append(read_line(self.server, stderr=True))
             assert said[-1], f"ensue serve {target} ended:\n{''.join(said)}"
 
 

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+from ..child_process import run_program
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STEM = f"{PROJECT['name']}-{PROJECT['version']}"
@@ -34,7 +36,7 @@ class Built(NamedTuple):
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, check=False, text=True)
+    done = run_program(command, cwd=cwd, timeout=300)
     assert done.returncode == 0, f"{command[0]} said:\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -149,7 +151,7 @@ def _checkout(folder: Path, *, links: bool) -> Path:
 def _install_editable(python: Path, checkout: Path) -> subprocess.CompletedProcess[str]:
     pip = (sys.executable, "-m", "pip", "--python", python, "--quiet", "install")
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--editable")
-    return subprocess.run([*pip, *options, checkout], capture_output=True, check=False, text=True)
+    return run_program([*pip, *options, checkout], timeout=300)
 
 
 @pytest.mark.skipif(not (ROOT / "src").exists(), reason="only a checkout has links")
@@ -169,9 +171,7 @@ def test_a_checkout_with_symbolic_links_builds_an_editable_install(tmp_path: Pat
 @pytest.mark.skipif(not (ROOT / "src").exists(), reason="only a checkout has links")
 def test_the_tests_do_not_start_without_symbolic_links(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "tests/unit", "-n", "0", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        command, cwd=_checkout(tmp_path, links=False), capture_output=True, check=False, text=True, timeout=60
-    )
+    done = run_program(command, cwd=_checkout(tmp_path, links=False))
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in done.stderr.splitlines() if line]
     assert line == f"ERROR: src/ensue/__init__.py is a file instead of a symbolic link: {ADVICE}"

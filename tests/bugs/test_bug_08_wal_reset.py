@@ -25,6 +25,7 @@ from ensue.cluster.log.protocol import DeadFilter
 from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import LogUnavailable
 
+from ..child_process import read_line, run_program, spawned
 from ..conformance.logs import commit_run
 
 pytestmark = pytest.mark.timeout(60)
@@ -90,9 +91,8 @@ def test_a_sqlite_without_the_bug_opens_a_store(path: Path, monkeypatch: pytest.
 def killed(path: Path) -> Path:
     """A store whose writer was killed: all that it wrote is in the write-ahead file, and nobody else has it open."""
     command = [sys.executable, "-c", WRITER, str(path), str(RUNS)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "written\n"
+    with spawned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert read_line(writer) == "written\n"
         os.kill(writer.pid, signal.SIGKILL)
     return path
 
@@ -106,9 +106,7 @@ def test_the_connection_of_a_reader_is_kept_from_a_checkpoint_twice_over(path: P
 def test_a_reader_that_is_the_last_to_close_moves_nothing_out_of_the_write_ahead_file(killed: Path) -> None:
     before = files(killed)
     assert before[1]
-    done = subprocess.run(
-        [sys.executable, "-c", READER, f"sqlite:///{killed}"], capture_output=True, check=True, text=True
-    )
+    done = run_program([sys.executable, "-c", READER, f"sqlite:///{killed}"], check=True)
     assert done.stdout.split() == [str(RUNS + 1), str(RUNS), str(RUNS), "0"]
     assert files(killed) == before
     with closing(SqliteLog(str(killed))) as log:

@@ -181,6 +181,6 @@ def test_a_wait_of_a_year_is_ended_by_a_ring() -> None:
         ringing = threading.Thread(target=links.wake)
         ringing.start()
         links.wait(366 * 86_400.0)
-        ringing.join()
+        ringing.join(SECONDS)
     finally:
         links.close()

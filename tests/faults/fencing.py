@@ -22,6 +22,7 @@ from ensue.cluster.log.open import open_log, open_reader
 from ensue.events.model.codec import unpack
 from ensue.events.state.records import RecordKind, unpack_records
 
+from ..child_process import kill, read_line, spawn
 from .fenced_program import Order, flow
 
 __all__ = ["Fencing", "fence", "stop_unlocked"]
@@ -58,14 +59,12 @@ async def _trial(path: Path, random: Random, found: Fencing, where: str) -> None
     first = _start(store)
     assert first.stdout is not None
     try:
-        accepted = [int(first.stdout.readline()) for _ in range(random.randrange(1, _MOST_EVENTS))]
+        accepted = [int(read_line(first)) for _ in range(random.randrange(1, _MOST_EVENTS))]
         found.found_locked += stop_unlocked(first.pid, path)
         taken_at = await _take_over(store, first.pid)
         words = first.stdout.read().split("\n")
     finally:
-        first.kill()
-        first.wait()
-        first.stdout.close()
+        kill(first)
     accepted += [int(word) for word in words if word.isdigit()]
     found.trials += 1
     found.accepted += len(accepted)
@@ -74,7 +73,7 @@ async def _trial(path: Path, random: Random, found: Fencing, where: str) -> None
 
 
 def _start(store: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, str(_PROGRAM), store], stdout=subprocess.PIPE, text=True)
+    return spawn([sys.executable, str(_PROGRAM), store], stdout=subprocess.PIPE, text=True)
 
 
 def stop_unlocked(pid: int, path: Path) -> int:

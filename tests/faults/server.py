@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ensue.cluster.ray.listeners import descendants
 
+from ..child_process import DEADLINE_SECONDS, clean_environment, kill, spawn
 from .pipeline import LEDGER_ENV, WORK_ENV
 from .waiting import came
 
@@ -68,13 +69,12 @@ class Server:
 
     def start(self) -> None:
         """Start the process; it is ready some seconds later."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         arguments = ["serve", self._target, "--port", str(self.port), "--store", self.store]
         with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = spawn(
                 [sys.executable, "-P", "-c", _COMMAND, *arguments],
                 cwd=self.folder,
-                env={**environment, LEDGER_ENV: str(self.ledger), WORK_ENV: str(self._work_seconds)},
+                env=clean_environment() | {LEDGER_ENV: str(self.ledger), WORK_ENV: str(self._work_seconds)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -110,8 +110,7 @@ class Server:
         """Leave nothing behind, whatever happened."""
         left = self._all()
         if self._process is not None:
-            kill_all([self._process.pid])
-            self._process.wait()
+            kill(self._process)
         kill_all(left)
 
     def last_words(self, lines: int = 30) -> str:
@@ -123,7 +122,7 @@ class Server:
         while True:
             if self.pid == 0:
                 if self._process is not None:
-                    self.ends[self._process.wait()] += 1
+                    self.ends[self._process.wait(DEADLINE_SECONDS)] += 1
                 self.start()
             self._all()
             await asyncio.sleep(_POLL_SECONDS)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ensue.cluster.log.open import open_reader
 
+from ..child_process import kill, spawn
+
 __all__ = ["EngineProcess", "Start", "alive", "descendants", "engines", "statuses", "wait_until"]
 
 _PROGRAM = Path(__file__).with_name("engine_program.py")
@@ -25,7 +27,7 @@ class EngineProcess:
         self.trace = folder / "trace.txt"
         self.output = folder / f"output-{time.monotonic_ns()}.txt"
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
+            self.process: subprocess.Popen[bytes] = spawn(
                 [sys.executable, str(_PROGRAM), str(folder), *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -48,8 +50,7 @@ class EngineProcess:
     def kill(self) -> set[int]:
         """End it as the kernel would, at once; the processes that it had then."""
         family = descendants(self.process.pid)
-        self.process.kill()
-        self.process.wait()
+        kill(self.process)
         return family
 
     def interrupt(self) -> None:
@@ -68,7 +69,7 @@ class EngineProcess:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.process.wait()
+        kill(self.process)
 
 
 Start = Callable[..., EngineProcess]

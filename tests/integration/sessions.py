@@ -5,18 +5,21 @@ JSON document of what it saw. The pytest process itself never connects to Ray.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from .. import child_process
+from ..child_process import clean_environment
+
 __all__ = ["CLEAN", "PRELUDE", "eventually", "launch", "run", "runs", "said", "two_lines"]
 
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+CLEAN = clean_environment()
 
 PRELUDE = """
 import json, os, stat, sys, threading
@@ -46,22 +49,17 @@ def run(
     script: str, *arguments: str, environment: Mapping[str, str] = CLEAN, timeout_seconds: float = 60
 ) -> dict[str, Any]:
     """What the script said last."""
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + script, *arguments],
-        env=CLEAN | {**environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout_seconds,
-        check=False,
+    done = child_process.run_program(
+        [sys.executable, "-c", PRELUDE + script, *arguments], env=CLEAN | {**environment}, timeout=timeout_seconds
     )
     assert done.returncode == 0, done.stdout + done.stderr
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
 
 
-def launch(script: str) -> subprocess.Popen[str]:
-    """Runs the script in a process group of its own, as a terminal would."""
-    return subprocess.Popen(
+def launch(script: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Run the script in a process group of its own, as a terminal would; it is killed if it outlives the block."""
+    return child_process.spawned(
         [sys.executable, "-c", PRELUDE + script],
         env=CLEAN,
         stdin=subprocess.PIPE,
@@ -72,8 +70,7 @@ def launch(script: str) -> subprocess.Popen[str]:
 
 
 def said(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None
-    facts: dict[str, Any] = json.loads(process.stdout.readline())
+    facts: dict[str, Any] = json.loads(child_process.read_line(process))
     return facts
 
 

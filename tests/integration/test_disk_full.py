@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from ensue.actors.client.engine_api import EngineApi
 from ensue.cluster.log.open import open_reader
 from ensue.events.errors import EnsueError, LogUnavailable, Overloaded
 
+from ..child_process import run_program
 from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 
 pytestmark = pytest.mark.timeout(90)
@@ -35,11 +35,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False)
+    mounted = run_program(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)])
     if mounted.returncode != 0:
         pytest.skip("no file system can be mounted here")
     yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    run_program(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture

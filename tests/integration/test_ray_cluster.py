@@ -15,6 +15,7 @@ from ensue import Context, Engine, Event, Pipeline, Retry
 from ensue.actors.pool import worker_pool as crew
 from ensue.actors.pool import worker_processes as hands
 
+from ..child_process import kill, spawn
 from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 from .processes import EngineProcess, alive, descendants, wait_until
 
@@ -143,9 +144,7 @@ def foreign_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
     log = tmp_path_factory.mktemp("ray") / "head.txt"
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with log.open("wb") as output:
-        head = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
-        )
+        head = spawn(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment)
     family: set[int] = set()
     try:
         wait_until(lambda: "Ray runtime started" in log.read_text(), 60, log.read_text)
@@ -159,7 +158,7 @@ def foreign_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        head.wait()
+        kill(head)
 
 
 def titled(*titles: str, within: set[int]) -> set[int]:

@@ -21,6 +21,7 @@ from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 
 pytestmark = pytest.mark.timeout(60)
 MIB = 1024 * 1024
+HANGS_SECONDS = 600.0
 SOON = Retry(attempts=5, wait=0.05)
 
 
@@ -55,7 +56,7 @@ async def test_a_sync_step_that_hangs_loses_its_process_and_its_neighbours_lose_
     def work(event: Order, ctx: Context) -> Item:
         trace.note(f"{event.n} {ctx.attempt} {os.getpid()}")
         if event.n == 0 and ctx.attempt == 1:
-            threading.Event().wait()
+            threading.Event().wait(HANGS_SECONDS)
         if event.n == 1 and len({line.split()[2] for line in trace.lines}) == 1:
             time.sleep(0.9)
         return Item(n=event.n * 10 + ctx.attempt)
@@ -73,7 +74,7 @@ async def test_a_sync_step_that_always_hangs_fails_with_a_timeout(rig: Rig) -> N
 
     @flow.step(timeout=0.3, retry=Retry(attempts=2, wait=0.0))
     def work(event: Order) -> Item:
-        threading.Event().wait()
+        threading.Event().wait(HANGS_SECONDS)
         return Item(n=0)
 
     outcome = await rig.run(flow, Order())
@@ -89,7 +90,7 @@ async def test_an_async_step_that_blocks_its_loop_loses_its_process(rig: Rig) ->
     @flow.step(timeout=0.3, retry=SOON)
     async def work(event: Order, ctx: Context) -> Item:
         if ctx.attempt == 1:
-            threading.Event().wait()
+            threading.Event().wait(HANGS_SECONDS)
         return Item(n=ctx.attempt)
 
     assert (await rig.run(flow, Order())).events == [Item(n=2)]
@@ -119,7 +120,7 @@ async def test_a_cancelled_run_whose_step_never_returns_does_not_hold_its_worker
     def work(event: Order) -> Item:
         trace.note("began")
         if event.n == 0:
-            threading.Event().wait()
+            threading.Event().wait(HANGS_SECONDS)
         return Item(n=event.n)
 
     engine = await rig.start(flow)

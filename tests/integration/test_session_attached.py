@@ -13,6 +13,7 @@ import pytest
 from ensue.cluster.ray import session
 from ensue.events.errors import RayUnavailable
 
+from ..child_process import kill, spawn
 from .sessions import CLEAN, eventually, run, two_lines
 
 HEAD = "127.0.0.1:6390"
@@ -56,14 +57,17 @@ def cluster() -> Iterator[dict[str, str]]:
             yield auth
         finally:
             head.terminate()
-            head.wait(30)
+            try:
+                head.wait(30)
+            finally:
+                kill(head)
 
 
 def _head(folder: str, auth: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     program = str(Path(sys.executable).with_name("ray"))
     options = "--head --block --port 6390 --include-dashboard false --num-cpus 1 --object-store-memory 80000000"
     with log.open("wb") as output:
-        return subprocess.Popen(
+        return spawn(
             [program, "start", *options.split(), "--node-ip-address", "127.0.0.1", "--temp-dir", f"{folder}/r"],
             env=CLEAN | auth | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"},
             stdout=output,

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ensue.cluster.ray.folder import SessionFolder
+
+from ..child_process import spawned
 
 
 @pytest.fixture
@@ -45,10 +46,8 @@ def test_modes_do_not_depend_on_the_umask() -> None:
 
 @pytest.mark.usefixtures("base")
 def test_the_undertaker_spares_a_process_that_is_not_of_the_session() -> None:
-    stranger = subprocess.Popen(["sleep", "60"])
-    folder = SessionFolder.create()
-    folder.bury([stranger.pid])
-    folder.remove()
-    assert stranger.poll() is None
-    stranger.kill()
-    stranger.wait()
+    with spawned(["sleep", "60"]) as stranger:
+        folder = SessionFolder.create()
+        folder.bury([stranger.pid])
+        folder.remove()
+        assert stranger.poll() is None

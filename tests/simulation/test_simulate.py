@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from ensue import Breaker, BreakerOpened, Context, Event, GiveUp, Outcome, Pipeline, Retry, Supervision
 from ensue.testing import LAWS, Faults, SimulationFailed, SimulationReport, simulate
 
+from ..child_process import run_program
 from .zoo import FRAIL, HARD, OPERATED, ZOO, Animal
 
 SEEDS = 500
@@ -128,9 +128,7 @@ def test_the_same_seed_writes_the_same_log_in_another_process(tmp_path: Path) ->
     )
     command = [sys.executable, "-c", program, str(Path(__file__).parent)]
     printed = [
-        subprocess.run(
-            command, cwd=tmp_path, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True
-        ).stdout
+        run_program(command, cwd=tmp_path, env=os.environ | {"PYTHONHASHSEED": seed}, check=True).stdout
         for seed in ("1", "2")
     ]
     assert printed[0] == printed[1]

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from ..child_process import run_program
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="only a checkout has the benchmarks")
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="only
 
 def _benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return run_program(command, cwd=ROOT)
 
 
 def test_one_case_prints_its_table_and_writes_both_files_where_it_is_told(tmp_path: Path) -> None:

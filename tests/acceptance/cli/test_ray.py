@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import httpx
 import psutil
 import pytest
 
+from ...child_process import run_program
 from ..programs import ENSUE, started
 
 STEPS = """
@@ -67,7 +67,7 @@ def _run(folder: Path, data: str, *words: str) -> tuple[int, str, str]:
 
 
 def _runs(folder: Path, *words: str) -> dict[str, Any]:
-    said = subprocess.run([ENSUE, "runs", *words, "--json"], cwd=folder, capture_output=True, text=True, check=True)
+    said = run_program([ENSUE, "runs", *words, "--json"], cwd=folder, check=True)
     document: dict[str, Any] = json.loads(said.stdout)
     return document
 
@@ -123,12 +123,12 @@ def test_a_served_engine_is_read_and_changed_over_http(here: Path) -> None:
         ]
         failing, lasting = (answer.json()["run_id"] for answer in sent)
 
-        watched = subprocess.run([ENSUE, "runs", "watch", failing, *where], cwd=here, capture_output=True, text=True)  # noqa: PLW1510 - 1 is what is expected
+        watched = run_program([ENSUE, "runs", "watch", failing, *where], cwd=here)
         assert (watched.returncode, "nothing for 13" in watched.stdout) == (1, True)
         assert [run["run_id"] for run in _runs(here, "list", *where)["runs"]] == [lasting, failing]
         assert _runs(here, "show", failing, *where)["status"] == "failed"
         assert _runs(here, "cancel", lasting, *where)["status"] == "cancelled"
-        again = subprocess.run([ENSUE, "runs", "cancel", lasting, *where], cwd=here, capture_output=True, text=True)  # noqa: PLW1510 - as above
+        again = run_program([ENSUE, "runs", "cancel", lasting, *where], cwd=here)
         assert (again.returncode, again.stdout) == (1, "")
         assert "nothing to cancel" in again.stderr
         assert _runs(here, "retry", failing, *where)["status"] in {"running", "failed"}

@@ -103,7 +103,7 @@ def _drawn(watch: LogWatch) -> str:
     frame = watch.frame()
     with console.capture() as capture:
         console.print(picture(frame, frame.started_us + 1_000_000, 100))
-    return capture.get()
+    return capture.get()  # unbounded: the text that was captured
 
 
 # The commands.

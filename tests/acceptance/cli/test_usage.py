@@ -2,7 +2,6 @@
 
 import json
 import logging
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ from ensue.gateway.cli.main import main
 from ensue.gateway.cli.operator_commands import FailureClass
 from ensue.gateway.cli.terminal.log import LogLines
 from ensue.gateway.settings import GatewaySettings
+
+from ...child_process import run_program
 
 SHOP = """
 from ensue import Event, Pipeline
@@ -98,7 +99,7 @@ def _run(ensue: Ensue, *words: str) -> str:
 def test_help_is_quick_and_names_every_command() -> None:
     program = "import sys; from ensue.gateway.cli.main import main\n"
     command = program + "try: main(['--help'])\nfinally: print(sorted(sys.modules))"
-    said = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    said = run_program([sys.executable, "-c", command], check=True)
     text, _, modules = said.stdout.rpartition("\n[")
     assert all(f"\n  {name} " in text for name in ("run", "serve", "check", "graph", "runs", "demo"))
     assert not any(f"'{heavy}'" in modules for heavy in ("ray", "fastapi", "rich", "httpx", "apsw"))

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from hmac import digest
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ from ensue.gateway.http.listen import check_exposure, is_loopback, listen
 from ensue.gateway.http.uvicorn_protocol import HEAD_LIMIT_BYTES
 from ensue.gateway.settings import GatewaySettings
 
+from ...child_process import spawned
 from ..stand_in import StandInEngine
 
 SECRET = "a-secret"
@@ -295,11 +296,11 @@ serve(lambda: Engine([pipeline]), port=0, environment={}, observe=lambda served:
 """
 
 
-def _program(tmp_path: Any, *arguments: str) -> "subprocess.Popen[str]":
+def _program(tmp_path: Any, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, path, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+    return spawned([sys.executable, path, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def _read_until(process: "subprocess.Popen[str]", phase: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.events.errors import Overloaded
 from ensue.events.model.codec import pack
 
+from ...child_process import run_program
 from ..engines import Rig, Trace
 
 pytestmark = pytest.mark.timeout(90)
@@ -181,7 +181,7 @@ async def test_a_step_that_says_that_it_is_alive_may_work_longer_than_its_timeou
     def from_a_thread(event: Order, ctx: Context) -> Item:
         helper = threading.Thread(target=beat, args=(ctx,))
         helper.start()
-        helper.join()
+        helper.join(60)
         trace.note(f"from a thread {ctx.attempt}")
         return Item(n=2)
 
@@ -254,5 +254,5 @@ def test_the_example_of_the_page_on_failures_prints_what_the_page_says(tmp_path:
     code, text = (page.split(f"```{fence}\n")[1].split("```")[0] for fence in ("python", "text"))
     program = tmp_path / "pages.py"
     program.write_text(code)
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+    done = run_program([sys.executable, program])
     assert (done.stdout, done.stderr) == (text, "")

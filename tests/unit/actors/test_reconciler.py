@@ -8,6 +8,8 @@ import threading
 from ensue.actors.pool.reconciler import Reconciler
 from ensue.cluster.processes import NOBODY, ProcessMark, are_gone, end, is_gone, mark_of
 
+from ...child_process import kill, spawn
+
 SECONDS = 10.0
 
 
@@ -28,7 +30,7 @@ def test_an_item_that_always_fails_does_not_keep_the_reconciler_from_the_others(
 
 
 def sleeper() -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    return spawn([sys.executable, "-c", "import signal; signal.pause()"])
 
 
 def test_a_process_that_is_ended_is_seen_to_be_gone_while_it_is_still_a_zombie() -> None:
@@ -37,7 +39,7 @@ def test_a_process_that_is_ended_is_seen_to_be_gone_while_it_is_still_a_zombie()
     assert not is_gone(mark)
     end(mark)
     assert are_gone([mark], SECONDS)
-    process.wait()
+    kill(process)
 
 
 def test_a_process_that_got_the_id_of_another_is_neither_taken_for_it_nor_ended() -> None:
@@ -51,5 +53,4 @@ def test_a_process_that_got_the_id_of_another_is_neither_taken_for_it_nor_ended(
         assert not is_gone(mark_of(process.pid))
         assert not are_gone([mark_of(os.getpid())], 0.0)
     finally:
-        process.kill()
-        process.wait()
+        kill(process)

@@ -1,7 +1,6 @@
 """The supervisor of a step as its own thread sees it: on workers that answer what a test says."""
 
 import queue
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts, Super
 from ensue.cluster.processes import NOBODY, mark_of
 from ensue.events.supervision.tree import Broken, Restarted
 
+from ...child_process import spawn
 from .stand_in_ray import SECONDS, Actor, Ray, awaited, charter, first, ray, reported, running
 
 __all__ = ["ray", "running"]
@@ -29,13 +29,16 @@ __all__ = ["ray", "running"]
 def test_whoever_attends_is_relieved_by_the_next_one_so_that_dead_callers_hold_no_thread() -> None:
     attendance = CompletionLatch()
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
-    waiting = [threading.Thread(target=lambda: said.put(attendance.wait())) for _ in range(20)]
-    for thread in waiting:
+
+    def attend() -> None:
+        said.put(attendance.wait())  # unbounded: a daemon thread
+
+    for thread in [threading.Thread(target=attend, daemon=True) for _ in range(20)]:
         thread.start()
     assert [said.get(timeout=SECONDS) for _ in range(19)] == [SUPERSEDED] * 19
     attendance.end()
     assert said.get(timeout=SECONDS) != SUPERSEDED
-    assert attendance.wait() != SUPERSEDED
+    assert attendance.wait() != SUPERSEDED  # unbounded: it has ended, so it returns at once
 
 
 # -- the supervisor of a step ------------------------------------------------------------------------------------------
@@ -122,7 +125,7 @@ def test_a_worker_that_nobody_wants_any_more_is_ended_when_it_is_made(
 def test_a_worker_that_is_gone_is_seen_to_be_gone_though_ray_says_nothing(
     ray: Ray, running: Callable[[SupervisorActor], Any]
 ) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    process = spawn([sys.executable, "-c", "import signal; signal.pause()"])
     made = running(StepSupervisor(charter("flow/first", "0", patience=SupervisionTimeouts(ping_seconds=1000.0))))
     made.tell("adopt", None, [LiveWorker(0, 7, Actor(), mark_of(process.pid), up=True, worked=False)])
     process.kill()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from ensue.cluster.processes import NOBODY, mark_of
 from ensue.events.supervision.policy import StrategyName
 from ensue.events.supervision.tree import Broken, Escalated
 
+from ...child_process import spawn
 from .stand_in_ray import QUICK, SECONDS, Actor, Ray, charter, first, ray, reported, running
 
 __all__ = ["ray", "running"]
@@ -248,7 +248,7 @@ def test_a_root_that_never_says_its_process_is_killed_when_its_start_takes_too_l
 def test_a_root_that_answers_no_more_is_killed_and_another_is_started(
     ray: Ray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    process = spawn([sys.executable, "-c", "import signal; signal.pause()"])
     engine = Engine(ray, monkeypatch)
     engine.passes(3.0)
     engine.actors["root"].answers["pid"].set_result(process.pid)

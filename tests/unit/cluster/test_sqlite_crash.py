@@ -19,6 +19,8 @@ from ensue.cluster.log.protocol import AuditRow, Batch, DeadFilter, Entry, Fact,
 from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import LogUnavailable
 
+from ...child_process import read_line, spawned
+
 WRITER = """
 import sys
 from ensue.cluster.log.protocol import AuditRow, Batch, DeadLetter, Entry, Fact, LetterSettled, RunStart, Snapshot
@@ -230,11 +232,10 @@ def test_a_disk_that_fails_in_a_commit_leaves_nothing_of_it(
 def test_what_a_killed_writer_acknowledged_is_there_without_a_gap(
     path: Path, durability: str, acknowledged: int
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), durability], stdout=subprocess.PIPE, text=True
-    ) as child:
+    command = [sys.executable, "-c", WRITER, str(path), durability]
+    with spawned(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
-        ends = [int(child.stdout.readline()) for _ in range(acknowledged)]
+        ends = [int(read_line(child)) for _ in range(acknowledged)]
         child.kill()
         ends += [int(line) for line in child.stdout if line.endswith("\n")]
     with closing(SqliteLog(str(path))) as log, closing(log.reader()) as reader:
