@@ -34,6 +34,7 @@ def _on_path(program: str) -> bool:
 
 SERVICES: Mapping[str, Callable[[], bool]] = {
     "git": partial(_on_path, "git"),
+    "make": partial(_on_path, "make"),
     "wrk": partial(_on_path, "wrk"),
 }
 SHARED_RAY_FOLDER = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - as Ray does
