@@ -20,7 +20,7 @@ HEAD = "127.0.0.1:6390"
 TOKEN, WRONG_TOKEN = "b" * 64, "c" * 64
 
 ATTACHED = """
-import ensue.cluster.ray_attach as ray_attach
+import ensue.cluster.ray.attach
 address = sys.argv[1]
 started = session.start(address)
 handles, pids = workers(1)
