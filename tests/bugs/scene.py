@@ -1,4 +1,4 @@
-"""The scene of the bugs that came in over HTTP: a pipeline with webhooks, its gateway, and whoever knows the secrets.
+"""The fixtures of the bugs that come in over HTTP: a pipeline with webhooks, its gateway, a sender with the secrets.
 
 `client` speaks to the application itself; `raw_answer` writes bytes to a real server, whose request line no client
 would send.

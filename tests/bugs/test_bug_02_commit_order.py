@@ -3,7 +3,8 @@
 Seen: Eventuous 222, prooph 189: a number was drawn first and committed later, so a reader that had read 7 already
 never saw 6.
 
-Mutant: `end_after(...)` dropped from `SqliteLog.commit` (cluster/log/sqlite/log.py), its epoch check kept; tried 2026-11-21: red.
+Mutant: `end_after(...)` dropped from `SqliteLog.commit` (cluster/log/sqlite/log.py), its epoch check kept;
+tried 2026-11-21: red.
 Mutant: `if offset != end` of `end_after` (cluster/log/protocol.py) is `if offset < end`; tried 2026-11-21: red.
 """
 
@@ -68,7 +69,7 @@ def test_a_commit_that_is_not_over_shows_nothing_to_who_reads_in_the_middle_of_i
         middle: list[list[int]] = []
 
         class Looking(list[Seen]):
-            """The last that a commit writes: whoever asks how much there is gives a reader a turn."""
+            """The last that a commit writes: after it, a reader gets a turn."""
 
             def __len__(self) -> int:
                 pages.turn()
@@ -91,7 +92,7 @@ def test_many_writers_who_draw_numbers_and_commit_when_they_can_leave_no_gap_to_
     def draw_and_commit(log: Log, epoch: int) -> None:
         while (number := next(numbers)) <= wanted:
             while not committed(log, numbered(epoch, number)):
-                pass  # it is not its turn: whoever drew the number before has to commit first
+                pass  # the writer that drew the number before has to commit first
 
     with closing(open_log(url)) as first, closing(first.reader()) as reader:
         epoch, pages = first.acquire("all"), Pages(reader)

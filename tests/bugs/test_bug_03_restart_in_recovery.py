@@ -1,11 +1,12 @@
-"""Bug 3: the database restarts while an engine recovers, and its work is stranded for ever.
+"""Bug 3: the database restarts while an engine recovers, and its work is never resumed.
 
-Seen: DBOS 716, 546: the thread that recovers met a lost connection once, ended, and nobody looked again.
+Seen: DBOS 716, 546: the recovery thread lost its connection once, ended, and was not restarted.
 
 Mutant: `except LogUnavailable` of `PartitionThread._serve` (actors/partition/thread.py) returns after `_failed`; tried
 2026-11-21: red (under Ray).
 Mutant: `_resume_delivery` (events/decide/core.py) returns where a delivery is LEASED; tried 2026-11-21: red (all).
-Mutant: `recover` (actors/partition/recovery.py) goes over nothing instead of `log.live(after)`; tried 2026-11-21: red (all).
+Mutant: `recover` (actors/partition/recovery.py) reads nothing instead of `log.live(after)`; tried 2026-11-21: red
+(all).
 """
 
 from collections.abc import Callable

@@ -58,7 +58,7 @@ def order(number: int) -> Emit:
 
 
 def owner(log: Log, desk: Desk, name: str = "owner") -> Partition:
-    """Whoever takes the log over now, with a worker a step."""
+    """The engine that takes over the log, with one worker for each step."""
     epoch = log.acquire(name)
     decider = recover(log, epoch, {"owned": compile_plan(flow.declaration, "1")}).decider
     partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())

@@ -4,9 +4,11 @@ Seen: Ray PRs 47659, 59872: a call was given to a new actor while the old one, d
 of the old one counted.
 
 Mutant: `SeenDeliveries.fresh` (actors/worker/seen_deliveries.py) returns the items as they are; tried 2026-11-21: red.
-Mutant: `Decider._worker_down` (events/decide/core.py) keeps the worker (`self.workers.get` for `pop`); tried 2026-11-21: red.
+Mutant: `Decider._worker_down` (events/decide/core.py) keeps the worker (`self.workers.get` for `pop`);
+tried 2026-11-21: red.
 Mutant: `del leases[token]` of `Decider._completed` (events/decide/core.py) dropped; tried 2026-11-21: red.
-Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) does not remember what it called missing; tried 2026-11-21: red.
+Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) does not remember what it called missing;
+tried 2026-11-21: red.
 Mutant: `slot.leases.pop` of `Decider._missing` (events/decide/core.py) is `get`; tried 2026-11-21: red.
 Mutant, of two lines, since each is enough: `end(member.mark)` dropped from `StepSupervisor._kill`, `is_gone(...)` from
 its `_tend` (actors/supervision/step_supervisor.py); tried 2026-11-21: red.

@@ -1,10 +1,11 @@
-"""Bug 7: a visibility time-out gives long work out again while it runs.
+"""Bug 7: a visibility timeout delivers long work again while it still runs.
 
-Seen: Celery 5935: a task that took longer than the broker's visibility time-out was delivered to another worker, and to
+Seen: Celery 5935: a task that took longer than the broker's visibility timeout was delivered to another worker, and to
 another, each while the others still ran.
 
 Mutant: `Executor.heartbeat` (actors/worker/executor.py) does nothing; tried 2026-11-21: red.
-Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) calls everything missing that it is asked for; tried 2026-11-21: red.
+Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) calls everything missing that it is asked for;
+tried 2026-11-21: red.
 """
 
 import asyncio

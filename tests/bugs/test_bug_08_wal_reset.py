@@ -1,13 +1,14 @@
-"""Bug 8: the WAL-reset corruption of SQLite: two that checkpoint at once can lose a commit or damage the file.
+"""Bug 8: the WAL-reset corruption of SQLite: two checkpoints at once can lose a commit or damage the file.
 
-Seen: SQLite 3.7.0 to 3.51.2. Two remedies hold here: such a SQLite opens no store, and one connection alone checkpoints,
-that of the writer.
+Seen: SQLite 3.7.0 to 3.51.2. Two remedies: ensue opens no store with such a SQLite, and only the writer's connection
+checkpoints.
 
 Mutant: `_refuse_damaging()` dropped from `_guard` (cluster/log/sqlite/file.py); tried 2026-11-21: red.
 Mutant: `_SOUND = (3, 51, 2)` in cluster/log/sqlite/file.py; tried 2026-11-21: red.
-Mutant: `NO_CKPT_ON_CLOSE` dropped from `connect_reader` (cluster/log/sqlite/file.py); tried 2026-11-21: red, by its setting
-alone, since a read-only connection does not checkpoint either.
-Mutant: `connect_reader` opens with SQLITE_OPEN_READWRITE; tried 2026-11-21: red. Both together: red by the bytes of the files.
+Mutant: `NO_CKPT_ON_CLOSE` dropped from `connect_reader` (cluster/log/sqlite/file.py); tried 2026-11-21: red,
+by its setting alone, since a read-only connection does not checkpoint either.
+Mutant: `connect_reader` opens with SQLITE_OPEN_READWRITE; tried 2026-11-21: red. Both together: red by the
+bytes of the files.
 """
 
 import os
@@ -47,7 +48,8 @@ from ensue.cluster.log.sqlite.log import SqliteLog
 log = SqliteLog(sys.argv[1])
 epoch = log.acquire("child")
 for run in range(1, int(sys.argv[2]) + 1):
-    log.commit(Batch(epoch, [Entry(run, run, 1, b"body")], [RunStart(run, run.to_bytes(16, "big"), "p", "v", "T", run)]))
+    start = RunStart(run, run.to_bytes(16, "big"), "p", "v", "T", run)
+    log.commit(Batch(epoch, [Entry(run, run, 1, b"body")], [start]))
 print("written", flush=True)
 sys.stdin.read()
 """
@@ -89,7 +91,7 @@ def test_a_sqlite_without_the_bug_opens_a_store(path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def killed(path: Path) -> Path:
-    """A store whose writer was killed: all that it wrote is in the write-ahead file, and nobody else has it open."""
+    """A store whose writer was killed: all it wrote is in the write-ahead file, and no other process has it open."""
     command = [sys.executable, "-c", WRITER, str(path), str(RUNS)]
     with spawned(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert read_line(writer) == "written\n"

@@ -1,12 +1,15 @@
 """Bug 9: authorisation by the text of a path, while another text leads to the same route.
 
-Seen: Kestra CVE-2026-53576, Starlette CVE-2026-48710. Here the guard of a route stands in the route: whatever a request
-line looks like, what answers is a route with its own check, or nothing, and the host is checked before any of it.
+Seen: Kestra CVE-2026-53576, Starlette CVE-2026-48710. Here each route checks its own authorisation: no form of the
+request line reaches a route without its check, and the host is checked before that.
 
-Mutant: `path: str = scope["path"]` of `Gateway.__call__` (gateway/api/app.py) is `scope["raw_path"].decode()`; tried 2026-11-21: red.
-Mutant: the host is checked only where `scope["path"].startswith("/hooks/")` (gateway/api/app.py); tried 2026-11-21: red.
-Mutant: `self._hooks.get(name, ...)` of gateway/ingest/webhooks.py takes `name.strip("/").lower()`; tried 2026-11-21: red.
-Mutant: `_verify` of gateway/ingest/webhooks.py believes a request whose path text is not `/hooks/github`; tried 2026-11-21: red.
+Mutant: `path: str = scope["path"]` of `Gateway.__call__` (gateway/api/app.py) is `scope["raw_path"].decode()`;
+tried 2026-11-21: red.
+Mutant: the host is checked only if `scope["path"].startswith("/hooks/")` (gateway/api/app.py); tried 2026-11-21: red.
+Mutant: `self._hooks.get(name, ...)` of gateway/ingest/webhooks.py takes `name.strip("/").lower()`;
+tried 2026-11-21: red.
+Mutant: `_verify` of gateway/ingest/webhooks.py accepts a request whose path text is not `/hooks/github`;
+tried 2026-11-21: red.
 """
 
 from collections.abc import AsyncIterator
@@ -74,7 +77,7 @@ READS = [
     "/runs%2F..%2Fruns",
     "/events/../runs",
 ]
-"""Texts that end in a route that lists everything, as somebody between us and the sender may read them."""
+"""Texts that end in a route that lists everything, as a proxy in front of the server may read them."""
 LINES = [
     "GET /healthz",
     "GET /openapi.json",
@@ -96,7 +99,7 @@ async def port(engine: StandInEngine) -> AsyncIterator[int]:
 
 
 def problem(answered: Answered) -> str:
-    """The name of a problem; empty where the answer is none."""
+    """The name of a problem; empty if the answer is not a problem."""
     for name, kind in PROBLEMS.items():
         if f'"{kind.uri}"'.encode() in answered[1]:
             return name

@@ -4,7 +4,8 @@ Seen: n8n CVE-2026-21858 (a JSON body taken for an upload that was parsed alread
 CVE-2026-110852. Here a body is read as what the endpoint declares or not at all, and a name is the whole of it.
 
 Mutant: the check of the content type dropped from `_webhook` (gateway/ingest/webhooks.py); tried 2026-11-21: red.
-Mutant: `self._decoy` for an unknown name is the first hook whose name begins so (gateway/ingest/webhooks.py); tried 2026-11-21: red.
+Mutant: `self._decoy` for an unknown name is the first hook whose name begins with it (gateway/ingest/webhooks.py);
+tried 2026-11-21: red.
 Mutant: an unknown name is answered with `refuse("not-found", ...)` (gateway/ingest/webhooks.py); tried 2026-11-21: red.
 Mutant: `parse_json` (gateway/http/body.py) reads the file that a body of `"file://..."` names; tried 2026-11-21: red.
 """

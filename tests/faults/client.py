@@ -1,7 +1,7 @@
 """The sender: many posts in flight to `POST /events`, and an exact memory of what was acknowledged.
 
-Rules: every event has an id of its own; whatever is not answered with 202 is sent again under the same id until it is.
-What counts as acknowledged is what a 202 said, and nothing else. Raw sockets, so that the sender costs the machine little.
+Rules: every event has an id of its own. An event that was not answered with 202 is sent again under the same id until
+it is. Only a 202 counts as acknowledged. The sender uses raw sockets, so that it costs the machine little.
 """
 
 import asyncio
@@ -165,7 +165,7 @@ class _Wire:
 
 
 async def ask(port: int, path: str, seconds: float = 2.0) -> tuple[int, Any]:
-    """GET a path: the status and the document; status 0 where nobody answers."""
+    """GET a path: the status and the document; status 0 if there is no answer."""
     wire = _Wire(port)
     try:
         status, body = await asyncio.wait_for(

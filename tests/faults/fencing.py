@@ -1,7 +1,8 @@
-"""Trials of fencing: an engine is stopped while it commits, another takes its store over, and the first wakes up.
+"""Fencing trials: an engine is stopped while it commits, another one takes over its store, and the first continues.
 
-Rules: both are real processes on one file. A process that is stopped while it holds SQLite's write lock keeps everybody
-out until it is woken or killed: such a moment is no trial of fencing, so it is woken for a moment and stopped again.
+Rules: both are real processes on one file. A process that is stopped while it holds SQLite's write lock keeps all
+others out until it continues or is killed. That is not a fencing trial, so it continues for a moment and is stopped
+again.
 """
 
 import asyncio
@@ -93,7 +94,7 @@ def stop_unlocked(pid: int, path: Path) -> int:
 
 
 async def _take_over(store: str, stopped: int) -> int:
-    """Where the log ended when it was taken over; then the new owner works, and goes on working when the old one wakes."""
+    """The end of the log when it was taken over. The new owner works, before and after the old one continues."""
     with closing(open_log(store)) as log:
         log.acquire("the one that comes after")
         taken_at = log.next_offset()

@@ -1,8 +1,8 @@
 """The judge: reads the log with ensue's own reader, beside what was acknowledged and what was done outside.
 
-Rules: nothing is taken from the engine's word but the log. Every acknowledged id is one run, which is completed; each
-of its deliveries is done once; its results are there once; offsets have no gap; events of a key were booked in the order
-of the log; what was done outside was done for every run, and repeated only under the same idempotency key.
+Rules: the log is the only evidence from the engine. Every acknowledged id is one run, which is completed; each of its
+deliveries is done once; its results are stored once; offsets have no gap; events of a key were booked in the order of
+the log; the side effect outside was made for every run, and repeated only under the same idempotency key.
 """
 
 from collections import Counter
@@ -76,7 +76,7 @@ class _Run:
 
 
 def judge(store: str, ledger: Path, acknowledged: dict[str, str]) -> Findings:
-    """Judge a store that nobody writes to any more; `acknowledged`: the run of each sender's id."""
+    """Judge a store that has no writer any more; `acknowledged`: the run of each sender's id."""
     findings = Findings()
     trial = _Trial(findings, acknowledged, _read_ledger(ledger, findings))
     reader = open_reader(store)
@@ -142,7 +142,7 @@ class _Trial:
         _, run_id, pipeline, _, source, sender_id = record[:6]
         self._findings.runs += 1
         if source != f"events/{pipeline}/{SOURCE}":
-            self._findings.fault("stray", f"a run of {source}, whom nobody knows")
+            self._findings.fault("stray", f"a run of {source}, which was never acknowledged")
         return _Run(run_id, sender_id)
 
     def _event(self, run: _Run, record: list[Any], offset: int) -> None:

@@ -3,9 +3,9 @@
     Order  split ─▶ [Part] ─▶ weigh ─▶ [Weighed] ─┐
            enter ─▶ Entry ─▶ book (by account) ───┴▶ close ─▶ Closed
 
-`book` leaves its mark outside of ensue: one line, its idempotency key and the event's number, in the file that
-ENSUE_FAULTS_LEDGER names. A line is one write of a file opened for appending, so no death can tear it in two. Steps take some milliseconds,
-so that whatever is killed is killed in the middle of something; ENSUE_FAULTS_WORK_SECONDS says how many.
+`book` has a side effect outside of ensue: one line, its idempotency key and the event's number, in the file that
+ENSUE_FAULTS_LEDGER names. A line is one write to a file opened for appending, so a kill cannot tear it in two. Steps
+take some milliseconds, so that a kill hits work in progress; ENSUE_FAULTS_WORK_SECONDS says how long.
 """
 
 import asyncio

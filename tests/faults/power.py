@@ -1,11 +1,12 @@
-"""A disk whose power is cut: an apsw VFS that knows what was synced, and what may be left of the rest.
+"""A disk that loses its power: an apsw VFS that knows what was synced, and what may be left of the rest.
 
-1. Everything goes to real files at once, so readers and shared memory work as ever; beside them each file has an image
-   of what has been synced, and the list of what was written, cut or deleted since.
-2. At a cut every call fails from then on. What is left is written into a new folder: the synced images, and of the rest
-   a seeded choice, sector by sector: it came, it did not, or it is torn and rubbish stands where it was to be written.
-3. A new length may be lost like any write. A new name and a deletion may be lost until the folder is synced, which
-   SQLite's "unix" does in the first sync of each journal and write-ahead file that it opens, and in a delete with syncdir.
+Rules:
+1. Everything goes to real files at once, so readers and shared memory work as usual. Beside them, each file has an
+   image of what has been synced, and the list of what was written, truncated or deleted since.
+2. After a power cut every call fails. What is left is written into a new folder: the synced images, and of the rest a
+   seeded choice, sector by sector: it was written, it was not, or it is torn and has garbage in its place.
+3. A new length may be lost like any write. A new name and a deletion may be lost until the folder is synced. SQLite's
+   "unix" does that in the first sync of each journal and write-ahead file that it opens, and in a delete with syncdir.
 """
 
 import random
@@ -25,8 +26,8 @@ SECTOR_BYTES = 512
 class _Image:
     """What the disk holds of a file for certain, and what it was told since the last sync.
 
-    told: (offset, bytes), or (new length, None). is_there: the file has not been deleted. is_named: the folder's sync has
-    seen it; until then what had the name before, `ghost`, may come back.
+    told: (offset, bytes), or (new length, None). is_there: the file has not been deleted. is_named: the folder's sync
+    has seen it; until then what had the name before, `ghost`, may come back.
     """
 
     synced: bytearray = field(default_factory=bytearray)
@@ -63,7 +64,7 @@ class Disk:
             raise apsw.IOError("the power is off")
 
     def opened(self, name: str) -> None:
-        """A file is opened: what it holds and nobody here wrote counts as synced."""
+        """A file is opened: content that was not written through this VFS counts as synced."""
         path = Path(name)
         if name not in self._images and path.exists():
             self._images[name] = _Image(bytearray(path.read_bytes()), is_named=True)

@@ -1,7 +1,7 @@
-"""One life of a log on a disk that loses its power, and what the next life finds.
+"""A power-cut trial: a log on a disk that loses its power, and what is found when it is opened again.
 
-Rules: the writer is ensue's own `SqliteLog`, opened as it always is. It remembers what `commit` returned from, and every
-row that it writes can be told from its number, so half a batch, a wrong body and a row too many all show.
+Rules: the writer is ensue's own `SqliteLog`, opened as usual. It remembers which commits returned, and each row that it
+writes follows from its number, so half a batch, a wrong body and an extra row are all found.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _CUTS_A_STORE = 8
 
 @dataclass(slots=True)
 class Story:
-    """What a writer knows: the ends of the batches that were acknowledged, of the one that may be there, a snapshot's."""
+    """What a writer knows: where the acknowledged batches end, the one that may be there, and a snapshot."""
 
     ends: list[int] = field(default_factory=lambda: [1])
     unsure: int | None = None
@@ -66,7 +66,7 @@ def cuts(
         before = len(story.ends)
         try:
             _live(home, story, disk, durability, spoil)
-        except Exception as error:  # noqa: BLE001 - as below; without power everything fails, and with it nothing should
+        except Exception as error:  # noqa: BLE001 - as below; without power every call fails, and with it none
             if not disk.is_off:
                 tally.wrong.append(f"life {number} of seed {seed}: {type(error).__name__}: {error}")
         else:
@@ -126,7 +126,7 @@ def _live(home: Path, story: Story, disk: Disk, durability: Durability, spoil: C
 
 
 def write(log: SqliteLog, story: Story, random: Random, batches: int = 20) -> None:
-    """Take the log over and write some batches, with a snapshot or a checkpoint here and there. Raises what it raises."""
+    """Take over the log and write some batches, and at times a snapshot or a checkpoint. Raises what the log raises."""
     epoch = log.acquire("writer")
     for _ in range(batches):
         batch, story.unsure = _batch(epoch, story.ends[-1], random.randrange(1, 12))

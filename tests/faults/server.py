@@ -1,7 +1,7 @@
-"""`ensue serve` as an init system runs it: started, and started again whenever its process is gone.
+"""`ensue serve` as an init system runs it: started, and restarted when its process is gone.
 
-Rules: processes are known by their ids, as descendants of the one that was started here; nothing else is ever touched.
-The next one starts at once, beside whatever the last one left behind: nobody cleans up for it.
+Rules: processes are known by their ids, as descendants of the one that was started here; no other process is touched.
+The next one starts at once, beside what the previous one left behind: nothing is cleaned up in between.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.2
 class Server:
     """A served engine on a port and a store of its own. `ends`: how its processes ended, by exit code.
 
-    work_seconds: how long some of its steps take.
+    `work_seconds`: how long some of its steps take.
     """
 
     def __init__(self, folder: Path, *, target: str = f"{_PIPELINE}:flow", work_seconds: float = 0.01) -> None:
@@ -54,12 +54,12 @@ class Server:
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def family(self) -> dict[int, str]:
-        """The processes that came of the serving one and still run, each with its title; orphans too."""
+        """The descendants of the serving process that still run, orphans too, each with its title."""
         began = int(_birth(self.pid) or 0)
         return {pid: title_of(pid) for pid in self._all() if began and int(self._family[pid]) >= began}
 
     def _all(self) -> list[int]:
-        """What still runs of all that ever came of a serving process here."""
+        """The descendants of all serving processes so far that still run."""
         pid = self.pid
         for child in descendants([pid]) - {pid} if pid else ():
             if birth := _birth(child):
@@ -83,11 +83,11 @@ class Server:
         self.starts += 1
 
     def keep(self) -> None:
-        """Start it, and again whenever it is gone, until `leave`."""
-        self._watch = asyncio.create_task(self._restart_for_ever())
+        """Start it, and restart it when it is gone, until `leave`."""
+        self._watch = asyncio.create_task(self._restart())
 
     async def leave(self) -> None:
-        """Start it no more."""
+        """Stop restarting it."""
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
@@ -100,14 +100,14 @@ class Server:
         self._process.send_signal(number)
 
     async def ended(self, seconds: float) -> int | None:
-        """The exit code of the serving process; None where it has not ended in time."""
+        """The exit code of the serving process; None if it has not ended in time."""
         process = self._process
         assert process is not None
         await came(lambda: process.poll() is not None, seconds)
         return process.poll()
 
     def end(self) -> None:
-        """Leave nothing behind, whatever happened."""
+        """Kill all that is left."""
         left = self._all()
         if self._process is not None:
             kill(self._process)
@@ -118,7 +118,7 @@ class Server:
         text = self.output.read_text(errors="replace") if self.output.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
-    async def _restart_for_ever(self) -> None:
+    async def _restart(self) -> None:
         while True:
             if self.pid == 0:
                 if self._process is not None:
@@ -159,7 +159,7 @@ def _birth(pid: int) -> str:
 
 
 def title_of(pid: int) -> str:
-    """The command line of a process, or the title that it has given itself; empty where it is gone."""
+    """The command line of a process, or the title that it has given itself; empty if it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""The order of the integration tests: those that want a process without a Ray come before those that share one."""
+"""The order of the integration tests: those that need a process without a Ray run before those that share one."""
 
 import pytest
 

@@ -1,8 +1,8 @@
 """An engine in a process of its own, for tests that kill it: FOLDER [emit N] [address HOST:PORT] [wait] [unmendable].
 
-Two steps: `first` notes that it ran, `second` notes it too and, where the file `hold` is there, waits until it is gone.
-Prints `ready` when the engine is up, `emitted` when N runs are accepted, and `done` when no run is left. Where it is
-`unmendable`, a Ray that is lost cannot be started again.
+Two steps: `first` notes that it ran; `second` notes it too and waits while the file `hold` exists. The program prints
+`ready` when the engine is up, `emitted` when N runs are accepted, and `done` when no run is left. With `unmendable`, a
+Ray that is lost cannot be started again.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Processes as tests see them: an engine in a process of its own, and what is left when it is gone."""
+"""Engines in processes of their own, and the processes that they leave behind."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ SECONDS = 60.0
 
 
 class EngineProcess:
-    """`engine_program.py` under way on a store."""
+    """A process that runs `engine_program.py` on a store."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
@@ -35,20 +35,20 @@ class EngineProcess:
             )
 
     def said(self, text: str) -> bool:
-        """Whether the program has printed this."""
+        """Whether the program has printed a text."""
         return text in self.output.read_text()
 
     def lines(self) -> list[str]:
-        """What steps have noted."""
+        """The lines that steps have noted."""
         return self.trace.read_text().splitlines() if self.trace.exists() else []
 
     def expect(self, condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-        """Wait for a condition; show what the program printed where it does not come."""
+        """Wait for a condition; if it does not come to hold, fail with what the program printed."""
         wait_until(lambda: condition() or self.process.poll() is not None, seconds, self.output.read_text)
         assert condition(), self.output.read_text()
 
     def kill(self) -> set[int]:
-        """End it as the kernel would, at once; the processes that it had then."""
+        """Kill the process; the processes that it had started."""
         family = descendants(self.process.pid)
         kill(self.process)
         return family
@@ -58,12 +58,12 @@ class EngineProcess:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def signal(self, pid: int) -> None:
-        """Kill a process of its family."""
+        """Kill one of the processes that it has started."""
         assert pid in descendants(self.process.pid)
         os.kill(pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """See that nothing of it is left, whatever the test did."""
+        """Kill it and all that it has started."""
         for pid in (*descendants(self.process.pid), self.process.pid):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -77,7 +77,7 @@ Start = Callable[..., EngineProcess]
 
 @contextmanager
 def engines(folder: Path) -> Generator[Start]:
-    """Starts engines on the store of this folder, and sees at the end that nothing of them is left."""
+    """A function that starts engines on the store of a folder; they are killed at the end of the block."""
     begun: list[EngineProcess] = []
 
     def begin(*arguments: str) -> EngineProcess:

@@ -1,7 +1,7 @@
-"""Scripts that start or attach to a Ray, each in a process of its own, and what tests ask of them.
+"""Scripts that start a Ray or attach to one, each in a process of its own.
 
-Ray is one per process and is read-once in many ways, so each session lives in a script of its own; a script prints one
-JSON document of what it saw. The pytest process itself never connects to Ray.
+A process can have one Ray, and Ray reads many settings once, so each session runs in a script of its own. A script
+prints one JSON document of what it saw.
 """
 
 import json
@@ -48,7 +48,7 @@ def mode(path): return stat.S_IMODE(Path(path).stat().st_mode)
 def run(
     script: str, *arguments: str, environment: Mapping[str, str] = CLEAN, timeout_seconds: float = 60
 ) -> dict[str, Any]:
-    """What the script said last."""
+    """The last document that a script prints."""
     done = child_process.run_program(
         [sys.executable, "-c", PRELUDE + script, *arguments], env=CLEAN | {**environment}, timeout=timeout_seconds
     )
@@ -75,7 +75,7 @@ def said(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def eventually(condition: Callable[[], bool], deadline_seconds: float) -> bool:
-    """Looks often, until it holds or time is up."""
+    """Poll a condition until it holds or the time is up; whether it holds."""
     ends = time.monotonic() + deadline_seconds
     pause = threading.Event()
     while not condition():
@@ -86,7 +86,7 @@ def eventually(condition: Callable[[], bool], deadline_seconds: float) -> bool:
 
 
 def runs(pid: int) -> bool:
-    """A zombie that nobody has reaped yet runs no more."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

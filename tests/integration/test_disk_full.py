@@ -1,4 +1,4 @@
-"""The disk is full for a while: callers hear of it, nothing that was accepted is lost, and the engine goes on by itself."""
+"""A full disk: callers get an error, no accepted event is lost, and the engine continues once there is room again."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The whole engine process: killed, interrupted, stopped, and started again on the same store."""
+"""The engine process: killed, interrupted, stopped, and restarted on the same store."""
 
 from collections.abc import Iterator
 from pathlib import Path

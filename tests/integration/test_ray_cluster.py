@@ -1,4 +1,4 @@
-"""A Ray that somebody else runs, and workers reached by Ray calls as if they were on another node."""
+"""A Ray that was started by another program, and workers that are reached by Ray calls, as on another node."""
 
 import asyncio
 import os
@@ -113,7 +113,7 @@ async def test_over_ray_calls_an_idle_worker_is_not_taken_for_dead(
         times.update(links.heard.values())
         return len(times) > 2
 
-    await until(heard_thrice)  # longer than silence is borne
+    await until(heard_thrice)  # longer than the liveness timeout
     assert (await (await engine.emit(Order())).result(20)).events == before
 
 

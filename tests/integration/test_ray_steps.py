@@ -1,4 +1,4 @@
-"""Steps that misbehave in processes of their own: what happens to them, and that nothing else suffers."""
+"""Steps that hang, crash or block in their worker process: what happens to them, and that no other step is affected."""
 
 import asyncio
 import ctypes

@@ -1,4 +1,4 @@
-"""Attaching to a Ray that somebody else runs leaves it as it was, and says in two lines why it cannot."""
+"""Attaching to a Ray of another program: it is left as it was, and a failure is reported in two lines."""
 
 import socket
 import subprocess
@@ -24,7 +24,8 @@ import ensue.cluster.ray.attach
 address = sys.argv[1]
 started = session.start(address)
 handles, pids = workers(1)
-facts = dict(embedded=started.embedded, address=started.address, worked=len(pids), listeners=session.check_listeners(started))
+facts = dict(embedded=started.embedded, address=started.address, worked=len(pids))
+facts["listeners"] = session.check_listeners(started)
 session.stop(started)
 facts["left"] = not session.ray_module().is_initialized()
 session.ray_module().__version__ = "1.0.0"

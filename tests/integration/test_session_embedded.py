@@ -1,4 +1,4 @@
-"""A Ray that we start is ours alone: on loopback, behind a token, shared within a process, and gone when we are."""
+"""The embedded Ray: on loopback, behind a token, shared within a process, and ended with it."""
 
 import os
 import signal
@@ -146,7 +146,7 @@ def test_an_exposed_ray_is_refused_and_ended() -> None:
 
 
 def test_how_long_a_call_to_a_lost_control_store_may_wait_before_ray_ends_the_process_is_ours_to_say() -> None:
-    """Left to itself Ray ends the process a minute after, though another Ray has taken the place of that one."""
+    """By default Ray ends the process after a minute, even if another Ray has replaced the lost one."""
     script = f"TIMEOUT = 'RAY_gcs_rpc_server_reconnect_timeout_s'\n{CALL_UNDER_WAY}"
     with launch(script) as process:
         assert said(process) == {"renewed": True}

@@ -1,4 +1,4 @@
-"""The folder of a session is private, and goes away with its session and nothing else."""
+"""The folder of a Ray session: private, and removed with its session alone."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""What dead letters keep when they are decided on: their order, their key, their place in the run; on the local engines."""
+"""Decisions on dead letters: they keep their order, their key and their place in the run. On the local engines."""
 
 import asyncio
 from collections.abc import Iterator

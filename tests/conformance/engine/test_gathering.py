@@ -1,4 +1,4 @@
-"""A step that hears a list is called once with all of its fan-out, however that is nested or filtered, on every engine."""
+"""Fan-in: a step that takes a list is called once with its whole fan-out, nested or filtered, on every engine."""
 
 from collections.abc import AsyncIterator, Iterator
 

@@ -164,7 +164,7 @@ async def test_a_step_that_says_that_it_is_alive_may_work_longer_than_its_timeou
     flow = Pipeline("alive")
 
     def beat(ctx: Context) -> None:
-        for n in range(int(3 * TIMEOUT_SECONDS / PAUSE_SECONDS)):
+        for n in range(int(2 * TIMEOUT_SECONDS / PAUSE_SECONDS)):
             time.sleep(PAUSE_SECONDS)  # the work
             if n % 2:
                 ctx.heartbeat()
