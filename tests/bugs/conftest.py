@@ -1,5 +1,6 @@
-"""The engines, as fixtures of the tests of bugs that are told on a running engine."""
+"""The engines and the logs, as fixtures of the tests of bugs."""
 
 from ..conformance.engines import rig
+from ..conformance.logs import store
 
-__all__ = ["rig"]
+__all__ = ["rig", "store"]

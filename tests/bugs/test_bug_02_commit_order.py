@@ -24,9 +24,8 @@ from ensue.cluster.log.protocol import Batch, Log, Reader, Seen
 from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.errors import LogCorrupt
 
-from ..conformance.logs import Store, entry, start, store
+from ..conformance.logs import Store, entry, start
 
-__all__ = ["store"]
 pytestmark = pytest.mark.timeout(60)
 
 

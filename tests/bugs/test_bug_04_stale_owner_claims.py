@@ -26,9 +26,8 @@ from ensue.events.model.codec import pack
 from ensue.events.pipelines.plan import compile_plan
 
 from ..conformance.desk import Desk
-from ..conformance.logs import Store, observed, store
+from ..conformance.logs import Store, observed
 
-__all__ = ["store"]
 pytestmark = pytest.mark.timeout(60)
 
 

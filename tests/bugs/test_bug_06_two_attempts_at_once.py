@@ -40,10 +40,9 @@ from ensue.events.state.run_status import Status
 
 from ..conformance.desk import Desk
 from ..conformance.engines import ON_RAY, Rig, Trace, until
-from ..conformance.logs import Store, observed, store
+from ..conformance.logs import Store, observed
 from ..integration.processes import alive
 
-__all__ = ["store"]
 pytestmark = pytest.mark.timeout(120)
 SECONDS = 20.0
 

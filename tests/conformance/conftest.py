@@ -1,5 +1,6 @@
-"""The engines, as fixtures of all conformance tests."""
+"""The engines and the logs, as fixtures of all conformance tests."""
 
 from .engines import durable, local, rig
+from .logs import log, reader, store
 
-__all__ = ["durable", "local", "rig"]
+__all__ = ["durable", "local", "log", "reader", "rig", "store"]

@@ -8,9 +8,7 @@ import pytest
 from ensue.cluster.log.protocol import AuditRow, Batch, DeadFilter, DeadLetter, Fact, LetterSettled, Log, Reader
 from ensue.events.errors import LogCorrupt, LogUnavailable, StaleEpoch
 
-from ..logs import NOW_US, Store, entry, letter, letter_id, log, observed, reader, run_id, start, store
-
-__all__ = ["log", "reader", "store"]
+from ..logs import NOW_US, Store, entry, letter, letter_id, observed, run_id, start
 
 ANY = DeadFilter(state=None)
 

@@ -8,9 +8,7 @@ from ensue.cluster.log.protocol import Batch, Definition, Entry, Log, Reader, Ru
 from ensue.events.errors import LogCorrupt, LogUnavailable, StaleEpoch
 from ensue.events.state.run_status import Status
 
-from ..logs import NOW_US, Store, commit_run, entry, log, observed, reader, run_id, seen, start, store
-
-__all__ = ["log", "reader", "store"]
+from ..logs import NOW_US, Store, commit_run, entry, observed, run_id, seen, start
 
 # Offsets
 
