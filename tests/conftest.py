@@ -18,10 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from .conformance.engines import ray_session, trace
 from .run_folder import current_cluster, start_run
-
-__all__ = ["ray_session", "trace"]
 
 LINKS = Path(__file__).resolve().parents[1] / "src" / "ensue"
 HERE = Path(__file__).parent

@@ -1,6 +1,13 @@
-"""The order of the integration tests: those that need a process without a Ray run before those that share one."""
+"""The fixtures of the integration tests, and their order.
+
+Rules: tests that need a process without a Ray run before those that share one.
+"""
 
 import pytest
+
+from ..conformance.engines import ray_session, trace
+
+__all__ = ["ray_session", "trace"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -41,9 +41,7 @@ def test_a_case_that_does_not_exist_is_wrong_use() -> None:
 
 def test_every_case_names_a_function_that_there_is() -> None:
     program = "from benchmarks.cases import CASES; print(*(case.load() and name for name, case in CASES.items()))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = run_program([sys.executable, "-c", program], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "webhooks" in done.stdout.split()
 
@@ -51,9 +49,7 @@ def test_every_case_names_a_function_that_there_is() -> None:
 @pytest.mark.parametrize("module", ["benchmarks.against", "benchmarks.faults", "benchmarks.measurements.log_floor"])
 def test_a_program_of_its_own_can_be_started(module: str) -> None:
     program = f"import importlib; importlib.import_module({module!r}).main"
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = run_program([sys.executable, "-c", program], cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
