@@ -89,7 +89,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """Everything is imported when it is first asked for: supervisors, which are many, need next to nothing of it."""
+    """Import a name when it is first used: worker and supervisor processes need little of the package."""
     if name == "__version__":
         return import_module("importlib.metadata").version("ensue")
     if name not in _LATER:

@@ -1,4 +1,4 @@
-"""One shot: start an engine, run one event to its end, stop."""
+"""run: starts an engine, runs one event to its end, and stops the engine."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ def run(
 ) -> Outcome:
     """Run a pipeline on one event and return the outcome; blocks. For code without an event loop.
 
-    `timeout` is in seconds. Raises what `Engine` raises, and `TimeoutError`.
+    `timeout` is in seconds. Raises what `Engine` raises, and `TimeoutError`; the run then goes on at the next start.
     """
 
     async def go() -> Outcome:

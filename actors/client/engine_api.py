@@ -1,63 +1,70 @@
-"""The face of an engine: what callers can do with one, whichever way it runs its steps.
+"""EngineApi: the public methods of an engine, the same under Ray and in one process.
 
-Rules: what an `await` here returns is committed. Answers come back in bulk: `settle` is called once a commit.
+Rules: what an `await` here returns is committed. This class holds no logic: it passes each call on to the part that
+does it, and the parts know each other only as far as they were given to each other.
 """
 
-import asyncio
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
-from weakref import WeakValueDictionary
+from typing import Any, Self
 
 from ...cluster.clock import Clock, IdSource
-from ...cluster.log.protocol import Log, Reader, RunRow
-from ...events.decide.commands import Answer, RunEnded
-from ...events.decide.inputs import Accepted, Emit, Input
-from ...events.errors import Overloaded, RunUnknown, StaleEpoch
-from ...events.ids import format_id
+from ...cluster.log.protocol import DeadFilter, Reader
+from ...events.decide.inputs import Accepted
 from ...events.model.event import Event
 from ...events.model.registry import Registry
 from ...events.pipelines.check import Finding
 from ...events.pipelines.pipeline import Pipeline
-from ...events.pipelines.plan import Plan, compile_plan
-from ...events.pipelines.version import version_of
-from ...events.state.run_status import LIVE
-from .admission import EngineAdmission, check_pipelines
+from ...events.policies.breaker import BreakerView
+from ..partition.owned_log import OwnedLog
+from .admission import EngineAdmission
+from .backend import Backend
+from .caller_relay import CallerRelay
+from .event_submission import EventSubmission
+from .handle_table import HandleTable
 from .handles import Outcome, RunHandle, outcome_of
-from .operator_api import OperatorApi, raw_id
+from .lifecycle import Lifecycle
+from .operator_api import OperatorApi, Redriven, raw_id
+from .replies import PendingReplies
 from .run_queries import finished_run
+from .served_pipelines import ServedPipelines
 
 __all__ = ["EngineApi"]
 
-T = TypeVar("T")
 
+class EngineApi(ABC):
+    """What callers can do with an engine. `Engine` runs steps under Ray, `LocalEngine` in this process.
 
-class EngineApi(OperatorApi):
-    """The caller's side of an engine. `Engine` runs steps under Ray, `LocalEngine` in this process.
-
-    on_ray_started: called in the event loop each time this process has started or joined a Ray, also in place of a lost
-    one; that takes the process's signals, and whoever wants them takes them back.
+    on_ray_started: called in the event loop each time this process has started or joined a Ray, also when a lost one
+    was replaced. Ray takes the process's signals; the callback can take them back.
     """
 
-    _log: Log
-
-    def __init__(self, pipelines: Sequence[Pipeline], store: str, clock: Clock, ids: IdSource | None = None) -> None:
-        super().__init__()
-        self.pipelines = check_pipelines(tuple(pipelines))
+    def __init__(
+        self,
+        pipelines: Sequence[Pipeline],
+        store: str,
+        clock: Clock,
+        *,
+        backend: Backend,
+        on_message: Callable[[int, int, Any], None],
+    ) -> None:
         self.store = store
-        self._clock = clock
-        self._ids = ids or IdSource(clock)
-        self._intake = EngineAdmission(self.pipelines, self._ids)
-        self._versions = {name: version_of(pipeline.declaration) for name, pipeline in self.pipelines.items()}
-        self._plans: dict[str, Plan] = {
-            name: compile_plan(pipeline.declaration, self._versions[name]) for name, pipeline in self.pipelines.items()
-        }
-        self._state = "new"
-        self._handles = WeakValueDictionary()
-        self._waiting: set[asyncio.Future[Any]] = set()
         self.on_ray_started: Callable[[], None] = lambda: None
-        self.progress: dict[tuple[bytes, str], tuple[float, float]] = {}
+        self._served = ServedPipelines(tuple(pipelines))
+        self._clock = clock
+        self._backend = backend
+        self._lifecycle = Lifecycle()
+        self._log = OwnedLog(store)
+        ids = IdSource(clock)
+        self._handles = HandleTable(self)
+        self._replies = PendingReplies(backend, self._lifecycle)
+        self._relay = CallerRelay(backend, self._handles, self._replies, on_message)
+        admission = EngineAdmission(self._served.by_name, ids)
+        self._submission = EventSubmission(admission, self._replies, self._handles, self._lifecycle)
+        self._operators = OperatorApi(
+            self._served, self._log, ids, backend=backend, replies=self._replies, handles=self._handles
+        )
 
     @abstractmethod
     async def start(self) -> None:
@@ -76,25 +83,30 @@ class EngineApi(OperatorApi):
     ) -> None:
         await self.stop()
 
-    @abstractmethod
-    def _post_all(self, entries: Sequence[Input]) -> None:
-        """Tell the partition."""
+    # -- what it is --------------------------------------------------------------------------------------------------
 
-    def result_awaited(self) -> None:
-        """A caller begins to wait for a result."""
-
-    def state(self) -> str:
-        """`new`, `starting`, `ready`, `recovering: ...`, `draining`, `stopped`, or `failed: ...`, with the reason."""
-        return self._state
+    @property
+    def pipelines(self) -> Mapping[str, Pipeline]:
+        """The pipelines by name."""
+        return self._served.by_name
 
     @property
     def durability(self) -> str:
         """What survives when an event is accepted: `full` a power cut, `relaxed` a crash, `memory` nothing."""
-        return self._log.durability
+        return self._log.log.durability
+
+    @property
+    def progress(self) -> dict[tuple[bytes, str], tuple[float, float]]:
+        """How far the steps of live runs say they are: (run id, step) to (done, total)."""
+        return self._relay.progress
+
+    def state(self) -> str:
+        """`new`, `starting`, `ready`, `recovering: ...`, `draining`, `stopped`, or `failed: ...`, with the reason."""
+        return str(self._lifecycle)
 
     def versions(self) -> Mapping[str, str]:
         """The version of each pipeline."""
-        return dict(self._versions)
+        return dict(self._served.versions)
 
     def findings(self) -> dict[str, list[Finding]]:
         """What the checks say of each pipeline."""
@@ -104,36 +116,22 @@ class EngineApi(OperatorApi):
         """The event types of a pipeline."""
         return self.pipelines[pipeline].registry
 
+    def reader(self) -> Reader:
+        """A reader of the log, for queries."""
+        return self._log.log.reader()
+
+    # -- events and runs ---------------------------------------------------------------------------------------------
+
     async def emit(self, event: Event, *, pipeline: str | None = None, key: str | None = None) -> RunHandle:
-        """Start a run; returns when the event is committed. Waits while the engine is at its high-water mark."""
-        entry = self._intake.emit(event, pipeline, key=key)
-        handle = self._handles[entry.run_id] = RunHandle(self, entry.run_id)
-        while True:
-            future: asyncio.Future[Accepted] = self._loop.create_future()
-            entry.reply = future
-            self._post_waiting(entry, future)
-            try:
-                await future
-            except Overloaded as error:
-                await self._pause(error)
-            else:
-                return handle
+        """Start a run; returns when the event is committed. Waits while the engine is at its high-water mark.
+
+        Raises `EventTypeUnknown`, `EventInvalid`, `LogUnavailable`, and `Overloaded` if the engine is stopping.
+        """
+        return await self._submission.emit(event, pipeline, key)
 
     async def emit_many(self, events: Iterable[Event], *, pipeline: str | None = None) -> list[RunHandle]:
-        """Start a run for each event, in one go: the cheapest way to start many. Waits as `emit` does."""
-        entries = [self._intake.emit(event, pipeline) for event in events]
-        handles = [RunHandle(self, entry.run_id) for entry in entries]
-        self._handles.update((handle.raw_id, handle) for handle in handles)
-        while entries:
-            bundle = Bundle(entries, self._loop.create_future())
-            self._check_running()
-            self._waiting.add(bundle.future)
-            self._post_all(entries)
-            await bundle.future
-            entries = bundle.refused
-            if entries:
-                await self._pause(Overloaded("the engine is at its high-water mark"))
-        return handles
+        """Start a run for each event, in one go: the cheapest way to start many. Waits and raises as `emit` does."""
+        return await self._submission.emit_many(events, pipeline)
 
     async def accept(
         self,
@@ -149,143 +147,83 @@ class EngineApi(OperatorApi):
 
         Raises `DeliveryConflict`, `Overloaded`, `LogUnavailable`.
         """
-        future: asyncio.Future[Accepted] = self._loop.create_future()
-        entry = self._intake.emit(
-            event, pipeline, key=key, source=source, sender_id=sender_id, digest=digest, reply=future
+        return await self._submission.accept(
+            pipeline, event, key=key, source=source, sender_id=sender_id, digest=digest
         )
-        self._post_waiting(entry, future)
-        return await future
 
     async def run(self, run_id: bytes | str) -> RunHandle:
         """The handle of a run that was started before. Raises `RunUnknown`."""
         raw = raw_id(run_id)
-        await self._aside(self._known_run, raw)
-        handle = self._handles.get(raw)
-        if handle is None:
-            handle = self._handles[raw] = RunHandle(self, raw, duplicate=True)
-        return handle
+        await self._operators.known_run(raw)
+        return self._handles.get(raw) or self._handles.new(raw, duplicate=True)
 
     async def finished_outcome(self, raw_id: bytes) -> Outcome | None:
-        """The outcome of a run from the log, or None while it goes on."""
-        found = await self._aside(finished_run, self._reader, self._plans, raw_id)
+        """The outcome of a run from the log, or None while it goes on. Raises `RunUnknown`."""
+        found = await self._backend.read(finished_run, self._log.reader, self._served.plans, raw_id)
         return None if found is None else outcome_of(*found, self.registry_of(found[0].plan.pipeline))
 
-    def reader(self) -> Reader:
-        """A reader of the log, for queries."""
-        return self._log.reader()
+    def result_awaited(self) -> None:
+        """A caller begins to wait for a result."""
+        self._backend.result_awaited()
 
-    def settle(self, answers: list[Answer], ended: list[RunEnded]) -> None:
-        """Called by the partition after each commit."""
-        handles = self._handles
-        if self.progress:
-            self._forget_progress(ended)
-        watched = [(handle, *end) for end in ended if (handle := handles.get(end.run.run_id)) is not None]
-        if answers or watched:
-            self._settle_soon(self._settle, answers, watched)
+    # -- operators ---------------------------------------------------------------------------------------------------
 
-    def _settle_one(self, reply: asyncio.Future[Any], value: object) -> None:
-        self._waiting.discard(reply)
-        if reply.done():
-            return
-        if isinstance(value, Exception):
-            reply.set_exception(value)
-        else:
-            reply.set_result(value)
+    async def cancel(self, run_id: bytes | str, *, who: str = "python") -> None:
+        """End a run. If its steps have compensations, those run now, and the run ends `compensated`.
 
-    def _settle_bundled(self, bundle: "Bundle", entry: Emit, value: object) -> None:
-        if bundle.take(entry, value):
-            self._waiting.discard(bundle.future)
+        who: names the operator, for the audit. Raises `RunUnknown`, `RunFinished` if it is over, `RunPastPivot`.
+        """
+        await self._operators.cancel(run_id, who)
 
-    def _settle_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
-        self._loop.call_soon_threadsafe(callback, *arguments)
+    async def retry(self, run_id: bytes | str, *, who: str = "python") -> RunHandle:
+        """Retry what failed of a run that failed or was cancelled. Raises `RunUnknown`, `RunFinished`."""
+        return await self._operators.retry(run_id, who)
 
-    def _settle(self, answers: list[Answer], ended: list[tuple[RunHandle, Any, Any]]) -> None:
-        for reply, value in answers:
-            if type(reply) is tuple:
-                self._settle_bundled(*cast("tuple[Bundle, Emit]", reply), value)
-            else:
-                self._settle_one(reply, value)
-        for handle, run, status in ended:
-            handle.finish(run, status)
+    async def redrive(
+        self, letter_id: bytes | str, *, data: Mapping[str, Any] | None = None, who: str = "python"
+    ) -> RunHandle:
+        """Run a dead letter again: the same event, or a copy of it with other `data` (its fields).
 
-    def _note_progress(self, worker: int, body: list[Any]) -> None:
-        """Only of a run that is alive: a step may go on, and say so, when its run is over."""
-        decider = self._partition.decider
-        slot = decider.workers.get(worker)
-        delivery = slot[0].leases.get(body[0]) if slot else None
-        if delivery is not None and delivery.run.run_id in decider.state.runs:
-            self.progress[delivery.run.run_id, delivery.step.name] = (body[1], body[2])
+        Raises `LetterUnknown`, `LetterClosed`, `RunCancelled`, and `EventInvalid` if the data does not fit the event's
+        type.
+        """
+        return await self._operators.redrive(letter_id, data, who)
 
-    def _forget_progress(self, ended: list[RunEnded]) -> None:
-        for run, _ in ended:
-            for step in run.plan.steps:
-                self.progress.pop((run.run_id, step.name), None)
+    async def discard(self, letter_id: bytes | str, *, who: str = "python") -> None:
+        """Discard a dead letter; for a blocked compensation this says that it is settled. Raises as `redrive` does."""
+        await self._operators.discard(letter_id, who)
 
-    async def _pause(self, error: Overloaded) -> None:
-        """Wait before an event is offered again, or raise where that is in vain."""
-        if self._state != "ready":
-            raise error
-        await asyncio.sleep(error.retry_after_seconds)
+    async def redrive_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
+        """Run these dead letters again, at most the newest `limit`.
 
-    def _post_waiting(self, entry: Input, future: asyncio.Future[Any]) -> None:
-        self._check_running()
-        self._waiting.add(future)
-        self._post_all([entry])
+        The oldest of them come first, so that the events of a key keep their order.
+        """
+        return await self._operators.redrive_all(wanted, limit, who)
 
-    def _check_running(self) -> None:
-        if self._state not in ("ready", "starting"):
-            raise Overloaded(f"the engine is {self._state}: send it again", retry_after_seconds=2.0)
+    async def discard_all(self, wanted: DeadFilter, *, limit: int | None = None, who: str = "python") -> Redriven:
+        """Discard these dead letters, at most the newest `limit`.
 
-    def _make_handle(self, raw: bytes) -> RunHandle:
-        return RunHandle(self, raw)
+        Blocked compensations are left out unless `wanted` names their step: to discard one says that it is settled.
+        """
+        return await self._operators.discard_all(wanted, limit, who)
 
-    def _known_run(self, raw: bytes) -> RunRow:
-        row = self._reader.run(raw)
-        if row is None:
-            raise RunUnknown(f"no run has the id {format_id(raw)}")
-        if row.status in LIVE and row.pipeline not in self._plans:
-            raise RunUnknown(f"run {format_id(raw)} is of pipeline {row.pipeline}, which is not served here")
-        return row
+    def breakers(self) -> list[BreakerView]:
+        """The circuit breakers of all steps and dependencies, by name; none before the engine has read its log."""
+        return self._backend.breakers()
 
-    def _take_over(self, log: Log, owner: str) -> int:
-        """Become the owner of the log: the epoch that our commits name."""
-        self._log = log
-        epoch = log.acquire(owner)
-        now_us = self._clock.now_us()
-        for name, pipeline in self.pipelines.items():
-            log.define(name, self._versions[name], pipeline.graph().to_json().encode(), now_us)
-        self._reader = log.reader()
-        return epoch
+    async def force_breaker(
+        self, name: str, *, opens: bool, seconds: float | None = None, who: str = "python"
+    ) -> BreakerView:
+        """Open a breaker (for `seconds`, at most a year, or until it is closed), or close it.
 
-    def _fail_waiting(self, error: Exception) -> None:
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            if not future.done():
-                future.set_exception(error)
-        if self._state in ("draining", "stopped") or isinstance(error, StaleEpoch):
-            for handle in list(self._handles.values()):
-                handle.fail(error)
+        Raises `BreakerUnknown`, or `EnsueError` if the time is invalid.
+        """
+        return await self._operators.force_breaker(name, opens=opens, seconds=seconds, who=who)
 
+    # -- for the engines ---------------------------------------------------------------------------------------------
 
-class Bundle:
-    """Events that are emitted together, and one future for the answers to all of them."""
-
-    __slots__ = ("_left", "future", "refused")
-
-    def __init__(self, entries: Sequence[Emit], future: asyncio.Future[None]) -> None:
-        self.future = future
-        self.refused: list[Emit] = []
-        self._left = len(entries)
-        for entry in entries:
-            entry.reply = (self, entry)
-
-    def take(self, entry: Emit, value: object) -> bool:
-        """The answer to one of them; True where it was the last."""
-        self._left -= 1
-        if isinstance(value, Overloaded):
-            self.refused.append(entry)
-        elif isinstance(value, Exception) and not self.future.done():
-            self.future.set_exception(value)
-        if self._left == 0 and not self.future.done():
-            self.future.set_result(None)
-        return self._left == 0
+    def _fail_pending(self, error: Exception, *, runs: bool) -> None:
+        """Fail callers that wait for an answer; with `runs` also those that wait for a result."""
+        self._replies.fail(error)
+        if runs:
+            self._handles.fail(error)

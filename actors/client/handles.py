@@ -1,8 +1,11 @@
-"""Handles: what a caller holds of a run, and the outcome that it ends in."""
+"""RunHandle and Outcome: what a caller holds of a run, and how the run ended.
+
+Rules: a handle belongs to the event loop of its caller. It knows its engine by `RunSource` alone.
+"""
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...events.ids import format_id
 from ...events.model.event import Event
@@ -11,26 +14,40 @@ from ...events.model.registry import Registry
 from ...events.state.run_status import Status
 from ...events.state.state import RecordedError, Run
 
-if TYPE_CHECKING:
-    from .engine_api import EngineApi
-
-__all__ = ["Outcome", "RunError", "RunHandle", "outcome_of"]
+__all__ = ["Outcome", "RunHandle", "RunSource", "outcome_of"]
 
 
-RunError = StepError
+class RunSource(Protocol):
+    """An engine as the handle of a run needs it."""
+
+    async def finished_outcome(self, raw_id: bytes) -> "Outcome | None":
+        """The outcome of a run from the log, or None while it goes on."""
+        ...
+
+    def registry_of(self, pipeline: str) -> Registry:
+        """The event types of a pipeline."""
+        ...
+
+    def result_awaited(self) -> None:
+        """A caller begins to wait for a result."""
+        ...
+
+    async def cancel(self, run_id: bytes) -> None:
+        """End the run."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: status (`completed`, `failed`, `cancelled`, `compensated`), result events, all errors.
-
-    errors: the steps that gave up, oldest first, also those that another step handled.
-    """
+    """How a run ended."""
 
     run_id: str
     status: str
+    """`completed`, `failed`, `cancelled` or `compensated`."""
     events: list[Event]
-    errors: list[RunError]
+    """The result events."""
+    errors: list[StepError]
+    """The steps that gave up, oldest first, also those whose failure another step handled."""
 
     @property
     def ok(self) -> bool:
@@ -39,7 +56,7 @@ class Outcome:
 
     @property
     def event(self) -> Event | None:
-        """The result where it is one event, else the last of them."""
+        """The last result event; None if there is none."""
         return self.events[-1] if self.events else None
 
 
@@ -48,7 +65,7 @@ class RunHandle:
 
     __slots__ = ("__weakref__", "_engine", "_error", "_outcome", "_waiting", "duplicate", "raw_id")
 
-    def __init__(self, engine: "EngineApi", raw_id: bytes, *, duplicate: bool = False) -> None:
+    def __init__(self, engine: RunSource, raw_id: bytes, *, duplicate: bool = False) -> None:
         self._engine = engine
         self._outcome: tuple[Run, Status] | None = None
         self._error: BaseException | None = None
@@ -64,12 +81,12 @@ class RunHandle:
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
 
-    async def result(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the pinned interface
-        """The outcome, once the run is over; `TimeoutError` after `timeout` seconds (the run goes on)."""
+    async def result(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the public interface
+        """The outcome, once the run is over. Raises `TimeoutError` after `timeout` seconds; the run goes on."""
         if self._outcome is None:
-            early = await self._engine.finished_outcome(self.raw_id) if self.duplicate else None
-            if early is not None:
-                return early
+            logged = await self._engine.finished_outcome(self.raw_id) if self.duplicate else None
+            if logged is not None:
+                return logged
         if self._outcome is None:
             await self._wait(timeout)
         assert self._outcome is not None  # noqa: S101 - `finish` set it before it ended the wait
@@ -80,9 +97,9 @@ class RunHandle:
             raise self._error
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[None] = loop.create_future()
-        timer = (
-            None if timeout_seconds is None else loop.call_later(timeout_seconds, self._late, waiting, timeout_seconds)
-        )
+        timer = None
+        if timeout_seconds is not None:
+            timer = loop.call_later(timeout_seconds, self._time_out, waiting, timeout_seconds)
         self._waiting.append(waiting)
         self._engine.result_awaited()
         try:
@@ -92,7 +109,7 @@ class RunHandle:
             if timer is not None:
                 timer.cancel()
 
-    def _late(self, waiting: asyncio.Future[None], timeout_seconds: float) -> None:
+    def _time_out(self, waiting: asyncio.Future[None], timeout_seconds: float) -> None:
         if not waiting.done():
             waiting.set_exception(TimeoutError(f"run {self.id} is not over after {timeout_seconds:g} s; it goes on"))
 
@@ -107,18 +124,18 @@ class RunHandle:
         return any(not waiting.done() for waiting in self._waiting)
 
     async def cancel(self) -> None:
-        """End the run: nothing more of it is started."""
+        """End the run: none of its steps starts any more. Raises as `Engine.cancel` does."""
         await self._engine.cancel(self.raw_id)
 
     def finish(self, run: Run, status: Status) -> None:
-        """The run is over; called in the event loop."""
+        """The run has ended; called in the event loop."""
         self._outcome = (run, status)
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
 
     def fail(self, error: BaseException) -> None:
-        """The engine cannot tell any more how the run ends."""
+        """The engine can no longer tell how the run ends."""
         self._error = error
         for waiting in self._waiting:
             if not waiting.done():
@@ -126,7 +143,7 @@ class RunHandle:
 
 
 def outcome_of(run: Run, status: Status, registry: Registry) -> Outcome:
-    """The outcome of a run that left the state."""
+    """The outcome of a run that has ended."""
     events = [registry.decode(ref.type, ref.version, ref.data) for ref in run.results or ()]
     errors = [_error_of(fault) for fault in run.errors or ()]
     return Outcome(format_id(run.run_id), status.wire, events, errors)

@@ -1,4 +1,4 @@
-"""History: what engines ask the log about runs that are over, or about the past of one that is not."""
+"""Run queries: what engines ask the log about runs that have ended, and about the past of live ones."""
 
 from collections.abc import Iterable, Mapping
 
@@ -20,9 +20,9 @@ _PAGE = 200
 
 
 def finished_run(reader: Reader, plans: Mapping[str, Plan], run_id: bytes) -> tuple[Run, Status] | None:
-    """A run that is over, rebuilt from its records, with its status; None while it goes on.
+    """A run that has ended, rebuilt from its records, with its status; None while it goes on.
 
-    Raises `RunUnknown` where no run has the id or its pipeline version is not loaded here.
+    Raises `RunUnknown` if no run has the id or its pipeline version is not loaded here.
     """
     row = reader.run(run_id)
     if row is None:
@@ -44,7 +44,7 @@ def revive_input(reader: Reader, run_id: bytes) -> Revive:
         raise RunUnknown(f"no run has the id {format_id(run_id)}")
     if row.status in LIVE:
         raise RunFinished(f"run {format_id(run_id)} is in flight: there is nothing to retry")
-    as_of = reader.next_offset()  # before the records: what is read may be newer than it says, never older
+    as_of = reader.next_offset()  # before the records are read: they may be newer than this offset, never older
     letters = all_letters(reader, DeadFilter(run_id=run_id, state=None))
     entries = [unpack_records(entry.body) for entry in reader.entries(row.run)]
     return Revive(
@@ -57,7 +57,7 @@ def _in(letters: Iterable[DeadLetter], state: str) -> frozenset[int]:
 
 
 def redrive_input(reader: Reader, letter: DeadLetter) -> Redrive:
-    """The input that decides on a dead letter; who decides what is for the caller to say."""
+    """The input that decides on a dead letter; the caller fills in who decides, and what."""
     as_of = reader.next_offset()  # as above
     entries = [unpack_records(entry.body) for entry in reader.entries(letter.run)]
     entry = Redrive(letter.run_id, letter.run, letter.delivery, "python", entries=entries, as_of=as_of)
@@ -67,7 +67,7 @@ def redrive_input(reader: Reader, letter: DeadLetter) -> Redrive:
 
 
 def all_letters(reader: Reader, wanted: DeadFilter, limit: int | None = None) -> list[DeadLetter]:
-    """All of these dead letters at once, newest first: one that dies again meanwhile does not come up anew."""
+    """These dead letters, newest first, all read before any is decided on: one that fails again is not listed twice."""
     found: list[DeadLetter] = []
     while limit is None or len(found) < limit:
         page = reader.dead(wanted, after=found[-1].letter_id if found else None, limit=_PAGE)

@@ -1,7 +1,7 @@
-"""DedupRetention: which senders' ids the log need not remember any more, a few at a time.
+"""DedupRetention: deletes old ids of senders from the log, a few at a time.
 
-Rules: a turn is held up by some 10 ms at most, and not each turn. A log that cannot forget now costs nobody a turn:
-it is asked again in an hour.
+Rules: a deletion holds the loop up by some 10 ms, and only some turns have one. A log that cannot delete now fails no
+turn: the deletion is tried again an hour later.
 """
 
 import logging
@@ -13,27 +13,28 @@ __all__ = ["DedupRetention"]
 
 logger = logging.getLogger("ensue.partition")
 _KEPT_US = 7 * 86_400 * 1_000_000
-"""How long a sender's id is remembered."""
+"""How long a sender's id is kept."""
 _HOURLY_US = 3_600 * 1_000_000
-_AGAIN_US = 100_000
-_AT_ONCE = 500
-"""Rows: of a million, on two cores, 500 took SQLite 8 to 25 ms, 1,000 took 32 ms, all of them 4 s."""
+_NEXT_BATCH_US = 100_000
+_BATCH_ROWS = 500
+"""Of a million rows, on two cores, 500 took SQLite 8 to 25 ms, 1,000 took 32 ms, all of them 4 s."""
 
 
 class DedupRetention:
-    """due_us: when the log is to forget again (microseconds since the epoch)."""
+    """When to delete, and what."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self.due_us = 0
+        """When the next deletion is due (microseconds since the epoch)."""
 
-    def tend(self, now_us: int) -> None:
-        """Forget some of what is old, where it is time."""
+    def run_if_due(self, now_us: int) -> None:
+        """Delete one batch of what is too old, if it is time."""
         if now_us < self.due_us:
             return
         self.due_us = now_us + _HOURLY_US
         try:
-            if self._log.forget(now_us - _KEPT_US, _AT_ONCE) == _AT_ONCE:
-                self.due_us = now_us + _AGAIN_US
+            if self._log.forget(now_us - _KEPT_US, _BATCH_ROWS) == _BATCH_ROWS:
+                self.due_us = now_us + _NEXT_BATCH_US
         except EnsueError as error:
-            logger.warning("the log could not forget old ids of senders: %s", error)
+            logger.warning("old ids of senders could not be deleted from the log, next try in an hour: %s", error)

@@ -1,8 +1,9 @@
-"""Garbage: Python's cycle collector, set so that it does not walk all live runs again and again.
+"""GcTuning: Python's cycle collector, set so that it does not walk all live runs again and again.
 
-The objects of runs in flight are many and leave no cycles behind. With Python's default thresholds (700, 10, 10) the
-collector doubled the time of `decide` at 2,000 runs in flight, and with (50,000, 20, 100) it still took 7 % of the wall
-clock at 100,000. What is loaded at the start is frozen out of its sight. Both are undone at the end.
+The objects of live runs are many and leave no cycles behind. With Python's default thresholds (700, 10, 10) the
+collector doubled the time of `decide` at 2,000 live runs, and with (50,000, 20, 100) it still took 7 % of the wall
+clock at 100,000. What is loaded before the first engine starts is frozen: the collector no longer looks at it. Both
+are undone when the last engine has stopped.
 """
 
 import gc
@@ -13,13 +14,13 @@ _THRESHOLDS = (200_000, 50, 1_000)
 
 
 class GcTuning:
-    """Calms the collector while an engine runs in this process; several engines share the calm."""
+    """The setting of this process, shared by all engines in it."""
 
     _users = 0
     _before = gc.get_threshold()
 
     @classmethod
-    def begin(cls) -> None:
+    def apply(cls) -> None:
         """An engine starts."""
         if cls._users == 0:
             cls._before = gc.get_threshold()
@@ -29,7 +30,7 @@ class GcTuning:
         cls._users += 1
 
     @classmethod
-    def end(cls) -> None:
+    def restore(cls) -> None:
         """An engine has stopped."""
         cls._users -= 1
         if cls._users == 0:

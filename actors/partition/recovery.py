@@ -1,7 +1,7 @@
-"""Recovery: from the log to a core that goes on where the last owner ended.
+"""Recovery: rebuilds from the log a decider that goes on where the last owner ended.
 
-Law: the newest good snapshot and what the log has after it, or the log alone: both lead to the same state. Runs of a
-pipeline version that is not loaded stay in the log as `needs_migration` and are named, never guessed at.
+Rules: the newest good snapshot and what the log has after it, or the log alone: both lead to the same state. Runs of a
+pipeline version that is not loaded stay in the log as `needs_migration`, and are counted.
 """
 
 from collections.abc import Container, Mapping
@@ -27,15 +27,21 @@ _MAX_SNAPSHOT_BYTES = 4 * 1024 * 1024 * 1024
 
 
 class Recovered(NamedTuple):
-    """A core with the state of the log; how many runs are alive in it, and how many need a migration."""
+    """What a recovery found."""
 
     decider: Decider
-    alive: int
+    """Holds the state of the log."""
+    live: int
+    """How many runs go on."""
     stranded: int
+    """How many runs need a migration, since their pipeline version is not loaded."""
 
 
 def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | None = None) -> Recovered:
-    """Rebuild the core from the log; the caller owns the log under this epoch."""
+    """Rebuild the decider from the log, which the caller owns under this epoch.
+
+    Raises `LogCorrupt` if an entry cannot be read, `LogUnavailable`.
+    """
     state, runs, after, stranded = _start(log, plans)
     for offset, number, _, body in log.live(after):
         if number in stranded:
@@ -44,7 +50,7 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
             state, plans, runs, number, _records(body, offset)
         ):
             stranded.add(number)
-    _mark(log, epoch, plans, runs, stranded)
+    _update_index(log, epoch, plans, runs, stranded)
     builder = DecisionBuilder(log.next_offset())
     builder.state = state
     facts = {fact.name: fact.body for fact in log.facts(BREAKER_FACT) if fact.body is not None}
@@ -52,17 +58,17 @@ def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | No
 
 
 def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], int, set[int]]:
-    """State and runs of the newest good snapshot, its offset, and which runs before it nobody can load now."""
+    """State and runs of the newest good snapshot, its offset, and the runs before it that cannot be loaded."""
     for snapshot in log.snapshots():
         try:
             state, runs = load(unpack(snapshot.body, _MAX_SNAPSHOT_BYTES), plans)
         except (CodecError, LogCorrupt):
             continue
         live = {row.run: row for row in log.live_runs() if row.run < snapshot.offset}
-        lacking = [row for number, row in live.items() if number not in runs]
-        if not any(_is_loaded(row, plans) for row in lacking):
+        missing = [row for number, row in live.items() if number not in runs]
+        if not any(_is_loaded(row, plans) for row in missing):
             _forget_ended(state, runs, live)
-            return state, runs, snapshot.offset, {row.run for row in lacking}
+            return state, runs, snapshot.offset, {row.run for row in missing}
     return State(), {}, 0, set()
 
 
@@ -72,7 +78,7 @@ def _is_loaded(row: RunRow, plans: Mapping[str, Plan]) -> bool:
 
 
 def _forget_ended(state: State, runs: dict[int, Run], live: Container[int]) -> None:
-    """Runs that were alive in the snapshot and ended since: the log has no live entries of them to say so."""
+    """Drop runs that were live in the snapshot and have ended since: the log has no live entries of them."""
     for number in [number for number in runs if number not in live]:
         transitions.finish(state, runs.pop(number), Status.COMPLETED)
 
@@ -84,8 +90,11 @@ def _records(body: bytes, offset: int) -> list[list[object]]:
         raise LogCorrupt(f"the entry at offset {offset} cannot be read: {error}") from None
 
 
-def _mark(log: Log, epoch: int, plans: Mapping[str, Plan], runs: dict[int, Run], stranded: set[int]) -> None:
-    """Show in the index which runs wait for a migration, and which no longer do; other pipelines' runs are theirs."""
+def _update_index(log: Log, epoch: int, plans: Mapping[str, Plan], runs: dict[int, Run], stranded: set[int]) -> None:
+    """Show in the index which runs wait for a migration, and which no longer do.
+
+    Runs of pipelines that are not loaded here are left alone.
+    """
     changed: list[RunChange] = []
     for row in log.live_runs():
         if row.run in stranded and row.pipeline in plans and row.status != Status.NEEDS_MIGRATION:

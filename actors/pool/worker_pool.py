@@ -77,8 +77,8 @@ class WorkerPool:
         self._checked = 0.0
         self._thread: threading.Thread | None = None
         self.ray_lost: Callable[[], None] | None = None
-        links.ender = self.end
-        links.worked_first = partial(self._soon, self._worked)
+        links.kill_worker = self.end
+        links.on_first_completion = partial(self._soon, self._worked)
 
     def start(self, session: Session) -> None:
         """Start every worker, in parallel, and then the supervisors."""

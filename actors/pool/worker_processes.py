@@ -84,7 +84,7 @@ class WorkerProcesses:
         if member is None or member.up:
             return
         self._coming.discard(worker)
-        self._links.heard[worker] = time.monotonic()
+        self._links.last_message_at[worker] = time.monotonic()
         self._comes_up(member)
         self._introduce(member)
         self._roster.came_up(member)
@@ -130,10 +130,10 @@ class WorkerProcesses:
     def silent(self) -> Iterator[tuple[int, str, bool]]:
         """Workers that say nothing: number, reason, and whether what they run is to blame."""
         now = time.monotonic()
-        listened = self._links.listened  # while the partition itself was busy nobody was silent
+        listened = self._links.last_receive_at  # while the partition itself was busy nobody was silent
         self._links.wake()
         for member in self._roster.members:
-            silent = listened - self._links.heard.get(member.worker, listened)
+            silent = listened - self._links.last_message_at.get(member.worker, listened)
             if member.ended and not member.lost and now - member.ended_at > _SILENT_SECONDS:
                 self.end_here([member])  # whoever was told to end it has not
             if member.ended or not member.is_met:
@@ -187,7 +187,7 @@ class WorkerProcesses:
         worker = member.worker
         lane = RemoteLane(
             member.actor,
-            lambda message: self._links.take_remote(worker, message),
+            lambda message: self._links.receive_remote(worker, message),
             lambda: self._end(worker, "a call to it failed"),
         )
         self._links.add_remote(worker, lane)

@@ -1,1 +1,1 @@
-"""The seeded simulator: the real core and the real partition in virtual time, with faults that are drawn and laws that hold."""
+"""The seeded simulator: the real decider and partition in virtual time, with drawn faults, checked against laws."""

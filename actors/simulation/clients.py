@@ -1,7 +1,7 @@
-"""Senders of a simulation: they emit events until they are told that these are accepted.
+"""Clients: the senders of a simulation, which emit events until each is acknowledged.
 
-Rules: a sender that hears nothing sends again under the same id, as a webhook's sender does. What it sends may be
-lost, and what it is answered too.
+Rules: a sender without an answer sends again under the same id, as a webhook's sender does. What it sends may be lost,
+and so may the answer.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ __all__ = ["ClientPlace", "Clients", "SimIds"]
 
 _SOURCE = "simulation"
 _SENDING_SECONDS = (0.01, 0.5, 2.0, 10.0)
-"""All at once, or one after another: each seed draws how long senders take to begin."""
+"""All at once, or one after another: each seed draws the time over which senders begin."""
 _AFTER_SECONDS = 2.0
-_PATIENCE_SECONDS = 2.0
+_ANSWER_TIMEOUT_SECONDS = 2.0
 _SECOND_SEND_SECONDS = 0.02
 
 
@@ -52,7 +52,7 @@ class ClientPlace(Protocol):
     history: History
 
     def post(self, entry: Input) -> bool:
-        """Tell the owner of the log something; False where there is none."""
+        """Tell the owner of the log something; False if there is none."""
         ...
 
     def maybe_over(self) -> None:
@@ -61,13 +61,13 @@ class ClientPlace(Protocol):
 
 
 class Clients:
-    """Everybody who sends. `waiting` are the events that nobody has heard to be accepted."""
+    """All senders. `waiting` are the events without an acknowledgement."""
 
     def __init__(
-        self, place: ClientPlace, intake: EngineAdmission, pipeline: str, events: Sequence[tuple[int, Event]]
+        self, place: ClientPlace, admission: EngineAdmission, pipeline: str, events: Sequence[tuple[int, Event]]
     ) -> None:
         self._place = place
-        self._intake = intake
+        self._admission = admission
         self._pipeline = pipeline
         self._events = dict(events)
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -75,7 +75,7 @@ class Clients:
         self.runs: dict[int, bytes] = {}
 
     def start(self, lasting_seconds: float) -> float:
-        """Everybody begins at some moment; returns how long it is likely to be lively, in seconds."""
+        """Start each sender at a drawn moment; returns how long most of the traffic lasts, in seconds."""
         dice, loop = self._place.dice, self._place.loop
         sending = min(dice.stream("sending").choice(_SENDING_SECONDS), lasting_seconds)
         lively = min(sending + _AFTER_SECONDS, lasting_seconds)
@@ -102,7 +102,7 @@ class Clients:
         if self._place.dice.happens("resent", loop.time(), f"event {number}"):
             again = random.expovariate(1 / _SECOND_SEND_SECONDS)
             loop.call_later(again, self._place.network.later, self._place.post, self._emit(number))
-        self._send_later(number, _PATIENCE_SECONDS * (1 + random.random()))
+        self._send_later(number, _ANSWER_TIMEOUT_SECONDS * (1 + random.random()))
 
     def _send_later(self, number: int, seconds: float) -> None:
         earlier = self._timers.pop(number, None)
@@ -113,7 +113,7 @@ class Clients:
     def _emit(self, number: int) -> Input:
         event = self._events[number]
         digest = blake2b(encode(event), digest_size=16).digest()
-        return self._intake.emit(
+        return self._admission.emit(
             event,
             self._pipeline,
             source=_SOURCE,

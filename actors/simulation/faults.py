@@ -1,7 +1,7 @@
-"""Faults: what goes wrong in a simulation, how often, and the dice that decide.
+"""Faults and Dice: what goes wrong in a simulation and how often, and the random numbers that decide.
 
-Rules: every draw comes from the seed. Each purpose has a stream of its own, and the n-th decision of a kind is the
-same whatever the other kinds did, so a fault can be switched off by its name (`lost#12`) and the rest stays.
+Rules: every draw comes from the seed. Each purpose has a stream of its own, and the n-th decision of a kind is the same
+whatever the other kinds did. So a fault can be switched off by its name (`lost#12`), and the rest stays.
 """
 
 import random
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Self
 __all__ = ["Dice", "Fault", "Faults"]
 
 _KEPT_KINDS = 0.7
-"""The share of the kinds of faults that one seed has: seeds with few kinds find what seeds with all of them hide."""
+"""The share of the kinds that one seed has: seeds with few kinds find what seeds with all of them hide."""
 _EARLY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong, until `lasting_seconds` of virtual time are over; then everything has to come to its end.
+    """What goes wrong, until `lasting_seconds` of virtual time are over; then everything has to end.
 
     Of a commit: crash_before_commit (nothing was written), crash_after_commit (written, and nothing carried out).
     Of a message between partition and worker: lost, doubled, delayed, reordered (later ones overtake it).
@@ -27,11 +27,11 @@ class Faults:
     Of an answer to a sender: unanswered (the sender hears nothing, and sends again). Of a send: resent.
     Of a start of the partition: full (it takes few runs at a time).
     Per virtual second: crash (of the partition at any moment), takeover (another partition takes the log while the
-    old one only stands still), clock_jump (of the wall clock, hours on or seconds back).
-    Also per virtual second: an operator has a run cancelled, retried, or a dead letter redriven. These are off by
-    default, since they change what becomes of runs.
+    old one stands still), clock_jump (of the wall clock, hours on or seconds back).
+    Also per virtual second: cancelled and retried (an operator decides on a run), redriven (on a dead letter). These
+    are off by default, since they change how runs end.
 
-    Each seed leaves out some kinds, so that the rest can show what they do alone; `all_kinds` has every seed have all.
+    Each seed leaves out some kinds, so that the others can show what they do alone; `all_kinds` leaves out none.
     """
 
     crash_before_commit: float = 0.008
@@ -75,11 +75,14 @@ class Faults:
 
 
 class Fault(NamedTuple):
-    """A fault that happened: its name (`kind#n`), when in virtual seconds, and what it hit."""
+    """A fault that happened."""
 
     name: str
+    """`kind#n`."""
     at: float
+    """Virtual seconds."""
     about: str
+    """What it hit."""
 
 
 class Dice:
@@ -104,10 +107,6 @@ class Dice:
             found = self._streams[purpose] = random.Random(f"{self.seed}/{purpose}")  # noqa: S311 - seeded on purpose
         return found
 
-    def rate(self, kind: str) -> float:
-        """How often this seed has a kind of fault."""
-        return self._rates[kind]
-
     def happens(self, kind: str, at: float, about: str) -> bool:
         """Whether a fault happens here."""
         if self.is_over:
@@ -125,9 +124,9 @@ class Dice:
         return True
 
     def times(self, kind: str, until_seconds: float, lively_seconds: float) -> list[tuple[str, float]]:
-        """When faults of a kind that strikes by the clock are due: (name, virtual seconds).
+        """When faults of a kind with a rate per second are due: (name, virtual seconds).
 
-        Half of them fall into the time at the beginning in which most happens.
+        Half of them fall into the time at the beginning, when most of the traffic is.
         """
         random = self.stream(kind)
         rate = self._rates[kind]

@@ -1,8 +1,8 @@
-"""The event loop of a simulation: asyncio whose clock is a number, so that an hour of sleep takes no time.
+"""VirtualLoop: the event loop of a simulation: asyncio whose clock is a number, so that an hour of sleep takes no time.
 
 Rules: nothing here reads a clock, waits or starts a thread. Time goes on only when nothing is left to do at this
-moment, and then straight to the next timer. The loop stops by itself where nothing is ahead, where the time that it
-was given is over, or where it has turned so often that it must be going round in a circle.
+moment, and then straight to the next timer. The loop stops by itself if no timer is ahead, if its time is over, or if
+it has turned so often that it must be in an endless loop.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return self._now
 
     def select(self, timeout: float | None) -> list[Any]:
-        """Called by asyncio where it would wait: turn the clock to the next timer instead."""
+        """Called by asyncio instead of waiting: turn the clock to the next timer."""
         self._turns_left -= 1
         if self._turns_left <= 0:
             self._end("busy")
@@ -66,12 +66,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever awaits the future
+        except Exception as error:  # noqa: BLE001 - it is raised where the future is awaited
             future.set_exception(error)
         return future
 
     def drain(self) -> None:
-        """Cancel what is left, and let it come to its end, before the loop is closed."""
+        """Cancel the tasks that are left, and let them end, before the loop is closed."""
         self._turns_left, self._until_seconds = _LAST_TURNS, inf
         tasks = asyncio.all_tasks(self)
         for task in tasks:
@@ -88,11 +88,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """No sockets, no events."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps, so nobody is woken."""
+        """Nothing sleeps, so nothing is woken."""
 
 
 class WallClock:
-    """The time of day of a simulated machine: it goes on with the loop, and jumps where it is told to."""
+    """The time of day of a simulated machine: it goes on with the loop, and `jump` sets it."""
 
     def __init__(self, loop: VirtualLoop, start_us: int) -> None:
         self._loop = loop
@@ -108,7 +108,7 @@ class WallClock:
 
 
 class ProcessClock:
-    """What one process makes of the wall clock: as `SystemClock`, it never runs backwards."""
+    """The wall clock as one process reads it: like `SystemClock`, it never runs backwards."""
 
     def __init__(self, wall: WallClock) -> None:
         self._wall = wall

@@ -1,7 +1,7 @@
-"""Operators of a simulation: they cancel and retry runs, redrive dead letters, and decide on what is blocked.
+"""SimOperators: the operators of a simulation: they cancel and retry runs, redrive dead letters, and unblock runs.
 
-Rules: what they do is drawn, but for one thing that has to be decided or its run never ends: a compensation that gave
-up. It is run again, and where that is in vain too, settled by hand.
+Rules: what they do is drawn, except for compensations that gave up: such a run ends only if an operator decides. The
+compensation is run again, or settled by hand.
 """
 
 from typing import Any
@@ -22,11 +22,11 @@ _REDRIVES = 0.7
 
 
 class SimOperators:
-    """Everybody who decides on runs."""
+    """All operators."""
 
     def __init__(self, place: ClientPlace) -> None:
         self._place = place
-        self._asking: set[bytes] = set()
+        self._pending: set[bytes] = set()
 
     def start(self, lasting_seconds: float, lively_seconds: float) -> None:
         """Plan what is done by the clock."""
@@ -35,12 +35,12 @@ class SimOperators:
                 self._place.loop.call_at(at, act, name)
 
     def answered(self, run_id: bytes) -> None:
-        """An answer has come; whatever it says, one may ask again."""
-        self._asking.discard(run_id)
+        """An answer has come, so the run may be decided on again."""
+        self._pending.discard(run_id)
 
     def forget(self) -> None:
-        """The owner ended, and with it what it was asked."""
-        self._asking.clear()
+        """The owner ended, and with it the decisions that it was asked for."""
+        self._pending.clear()
 
     def letter_blocked(self, letter_id: bytes) -> None:
         """A compensation gave up: decide, some time later."""
@@ -85,12 +85,12 @@ class SimOperators:
         return self._place.dice.strike(name, self._place.loop.time(), about)
 
     def _ask(self, run_id: bytes, entry: Revive | Redrive) -> None:
-        """One question about a run at a time: two at once would each begin from what was before the other."""
-        if run_id not in self._asking:
-            self._asking.add(run_id)
+        """Ask for one decision about a run at a time: each begins from the state before it."""
+        if run_id not in self._pending:
+            self._pending.add(run_id)
             entry.reply = run_id
             self._place.network.later(self._post, entry, run_id)
 
     def _post(self, entry: Input, run_id: Any) -> None:
         if not self._place.post(entry):
-            self._asking.discard(run_id)
+            self._pending.discard(run_id)

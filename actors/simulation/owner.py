@@ -1,7 +1,7 @@
-"""An owner of the log in a simulation: the real partition, for one epoch, on a log that fails at its commits.
+"""Owner: an owner of the log in a simulation: the real partition, for one epoch, on a log that fails at commits.
 
-Rules: a crash at a commit is an exception out of the log, before or after the batch was written; whoever turns the
-loop ends the owner then. Between two turns a commit's time passes, and what arrives meanwhile is the next batch.
+Rules: a crash at a commit is an exception out of the log, before or after the batch was written; it ends the owner.
+Between two turns the time of a commit passes, and what arrives meanwhile is the next batch.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from ...cluster.log.memory.log import MemoryLog, MemoryStore
 from ...cluster.log.protocol import Batch
 from ...events.decide.commands import Answer, RunEnded
-from ...events.decide.core import Decider
 from ...events.decide.inputs import Input
 from ...events.decide.limits import Limits
 from ...events.pipelines.plan import Plan
@@ -42,11 +41,11 @@ class OwnerPlace(Protocol):
     history: History
 
     def send(self, worker: int, message: bytes) -> None:
-        """Pass a message on to a worker."""
+        """Send a message to a worker."""
         ...
 
-    def end_worker(self, owner: "Owner", worker: int, reason: str) -> None:
-        """End a worker's process for certain."""
+    def kill_worker(self, owner: "Owner", worker: int, reason: str) -> None:
+        """Kill a worker's process."""
         ...
 
     def settle(self, owner: "Owner", answers: list[Answer], ended: list[RunEnded]) -> None:
@@ -58,7 +57,7 @@ class OwnerPlace(Protocol):
         ...
 
     def owner_ended(self, owner: "Owner", error: Exception) -> None:
-        """The owner's loop came to its end."""
+        """The owner's loop ended."""
         ...
 
     def turned(self, owner: "Owner") -> None:
@@ -67,7 +66,7 @@ class OwnerPlace(Protocol):
 
 
 class WitnessLog(MemoryLog):
-    """A log that shows its commits, and where the process may end before or after each."""
+    """A log that notes its commits; the process may end before or after each."""
 
     def __init__(self, store: MemoryStore, place: OwnerPlace) -> None:
         super().__init__(store)
@@ -99,7 +98,7 @@ class WitnessLog(MemoryLog):
 class Owner:
     """One epoch of the partition. It is the `Links` and the `Watcher` of its partition.
 
-    is_dead: its process is gone. is_frozen: it stands still, and does not know.
+    is_dead: its process is gone. is_frozen: its process stands still, and another owner may have taken over.
     """
 
     def __init__(self, number: int, place: OwnerPlace, plans: Mapping[str, Plan], limits: Limits) -> None:
@@ -116,12 +115,9 @@ class Owner:
         self._busy_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         decider = recover(self.log, self.epoch, plans, limits).decider
+        self.state = decider.state
+        """All live runs, for the laws of the simulation to look at."""
         self.partition = Partition(decider, self.log, self.epoch, links=self, watcher=self, clock=self.clock)
-
-    @property
-    def decider(self) -> Decider:
-        """The state, and what decides."""
-        return self.partition.decider
 
     def begin(self) -> None:
         """Go on where the log ends."""
@@ -158,7 +154,7 @@ class Owner:
     # -- Links and Watcher of the partition ---------------------------------------------------------------------------
 
     def send(self, worker: int, message: bytes) -> None:
-        """Pass a message on to a worker."""
+        """Send a message to a worker."""
         self.place.send(worker, message)
 
     def receive(self) -> list[tuple[int, bytes]]:
@@ -167,9 +163,9 @@ class Owner:
         self._arrived.clear()
         return messages
 
-    def end(self, worker: int, reason: str) -> None:
-        """End a worker's process for certain."""
-        self.place.end_worker(self, worker, reason)
+    def kill(self, worker: int, reason: str) -> None:
+        """Kill a worker's process."""
+        self.place.kill_worker(self, worker, reason)
 
     def wait(self, timeout_seconds: float | None) -> None:
         """The virtual loop waits."""
@@ -184,8 +180,11 @@ class Owner:
         """Callers to answer, and runs that ended."""
         self.place.settle(self, answers, ended)
 
-    def hear(self, worker: int, tag: int, body: Any) -> None:
-        """Progress and log lines change nothing here."""
+    def on_progress(self, run_id: bytes, step: str, done: float, total: float) -> None:
+        """Progress is shown to nobody here."""
+
+    def on_message(self, worker: int, tag: int, body: Any) -> None:
+        """Log lines are shown to nobody here."""
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""Picture: a state as plain data, so that two of them can be compared, and a run that does not end be described.
+"""Picture: a state as plain data, to compare two states and to describe a run that does not end.
 
-Rules: what time alone changes is left out (a retry that is due is as good as ready), and so is what a restart forgets
-on purpose: what was with a worker waits for one again, and of two deliveries of one commit either may be first of
-its key.
+Rules: what time alone changes is left out (a retry that is due counts as ready), and so is what a restart forgets on
+purpose: a delivery that was with a worker waits for one again, and of two deliveries of one commit either may be first
+of its key.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ _ENDED = (DeliveryStatus.FAILED, DeliveryStatus.OVER)
 
 
 def difference(live: State, replayed: State) -> str:
-    """What the log makes of the state where that is not what the state is; empty where they agree."""
+    """The first difference between the state in memory and the one from the log; empty if they agree."""
     for run_id in sorted(live.runs.keys() | replayed.runs.keys()):
         one, other = live.runs.get(run_id), replayed.runs.get(run_id)
         if one is None or other is None:
             where = "memory" if other is None else "the log"
-            return f"run {run_id.hex()} is alive only in {where}"
+            return f"run {run_id.hex()} is live only in {where}"
         pictures = _run(one), _run(other)
         for name, value in pictures[0].items():
             if value != pictures[1][name]:
@@ -30,7 +30,7 @@ def difference(live: State, replayed: State) -> str:
 
 
 def pending(state: State) -> list[str]:
-    """What is still ahead, a line for each delivery."""
+    """What is unfinished, a line for each delivery."""
     lines: list[str] = []
     for run in state.runs.values():
         lines.append(f"run {run.run_id.hex()} is {run.status.wire}, {run.phase.name}")
@@ -72,7 +72,7 @@ def _value(value: Ref | list[Ref]) -> str:
 
 
 def _queues(state: State) -> list[Any]:
-    """Who waits for each key; what stands still has let go of it, or will at a restart."""
+    """The deliveries that wait for each key; a run that has halted has released it, or will at a restart."""
     waiting = {
         name: sorted((d.run.run_id, d.number) for d in queue if not d.run.phase)
         for name, queue in state.key_queues.items()

@@ -1,7 +1,7 @@
-"""Shrinking: from a failing simulation to one with as little in it as still fails.
+"""Shrinking: finds a small simulation that still fails.
 
-Rules: a simulation is run again with some of its faults and events left out, and what still breaks the same law is
-kept; after so many runs the smallest so far has to do.
+Rules: the simulation is run again with some of its faults and events left out; what still breaks the same law is kept.
+After a limited number of runs the smallest so far is the result.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def smallest(items: Sequence[T], fails: Callable[[Sequence[T]], bool], most_runs: int) -> list[T]:
-    """A small part of the items that still fails: none of them if that does, else by halves, quarters and so on.
+    """A small part of the items that still fails: first none of them, then without halves, quarters and so on.
 
     Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 28 (2002).
     """

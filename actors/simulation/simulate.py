@@ -1,7 +1,7 @@
-"""Simulate: run a pipeline through one seed's accidents, and hold what came of it against the laws.
+"""simulate: runs a pipeline through the faults of one seed, and checks the result against the laws of the engine.
 
-Rules: the same seed, pipeline and events give the same log, byte for byte, as far as the steps are deterministic. What
-a seed breaks is reported with the fewest faults and events that still break it, and with the line that replays it.
+Rules: the same seed, pipeline and events give the same log, byte for byte, as far as the steps are deterministic. A
+broken law is reported with the fewest faults and events that still break it, and with the line that replays it.
 """
 
 import random
@@ -35,19 +35,19 @@ _LAW_OF_CHECK = "check"
 
 @dataclass(frozen=True, slots=True)
 class SimulationReport:
-    """What one seed came to.
-
-    digest: over all entries of the log; the same seed gives the same one. events: those that were sent. outcomes: what
-    became of each, in their order. statuses: how many runs ended how. faults: how often each kind happened. commits
-    and attempts: how much work that was.
-    """
+    """The result of one seed."""
 
     seed: int
     digest: str
+    """A hash of all entries of the log; the same seed gives the same one."""
     events: tuple[Event, ...]
+    """Those that were sent."""
     outcomes: tuple[Outcome, ...]
+    """How the run of each event ended, in the order of the events."""
     statuses: Mapping[str, int]
+    """How many runs ended with each status."""
     faults: Mapping[str, int]
+    """How often each kind of fault happened."""
     virtual_seconds: float
     commits: int
     attempts: int
@@ -82,7 +82,7 @@ class _Scenario:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """One run of a scenario: what it came to, what it broke, and which faults happened."""
+    """One run of a scenario."""
 
     report: SimulationReport
     broken: list[Violation]
@@ -103,13 +103,15 @@ def simulate(
     keep_faults: Collection[str] | None = None,
     keep_events: Collection[int] | None = None,
 ) -> SimulationReport:
-    """Run events through a pipeline in virtual time while things go wrong, and see that no law is broken.
+    """Run events through a pipeline in virtual time with faults, and check that no law is broken.
 
-    events: events, or functions that make some from a `random.Random` of the seed. runs: how many events to send,
-    where that is not each of them once. faults: what goes wrong, and how often. check: sees the report, and raises
-    where something is not as it should be. setup: called before each run, to forget what an earlier one left behind;
-    shrinking runs the simulation many times. within_seconds: how much virtual time may pass once the faults are over.
-    keep_faults and keep_events: leave out all others, as the message of a failure says.
+    events: events, or functions that make some from a `random.Random` of the seed.
+    runs: how many events to send; by default each of them once.
+    faults: what goes wrong, and how often.
+    check: is given the report, and raises if something is wrong.
+    setup: is called before each run, to forget what an earlier one left behind; shrinking runs it many times.
+    within_seconds: how much virtual time may pass once the faults are over.
+    keep_faults, keep_events: leave out all others, as the message of a failure says.
 
     Raises `SimulationFailed`.
     """
@@ -139,7 +141,7 @@ def _apart(scenario: _Scenario, faults: Collection[str] | None, events: Collecti
     def run() -> None:
         try:
             found.append(_run(scenario, faults, events))
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the caller is
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread of the caller
             found.append(error)
 
     thread = threading.Thread(target=run, name="ensue-simulation")
@@ -156,7 +158,7 @@ def _run(scenario: _Scenario, faults: Collection[str] | None, events: Collection
     if scenario.setup is not None:
         scenario.setup()
     state = random.getstate()
-    random.seed(scenario.seed)  # steps that draw without a seed of their own are as deterministic
+    random.seed(scenario.seed)  # so steps that draw from `random` are deterministic too
     try:
         world = World(
             scenario.pipeline,
@@ -179,7 +181,7 @@ def _run(scenario: _Scenario, faults: Collection[str] | None, events: Collection
 def _checked(check: Callable[[SimulationReport], object], report: SimulationReport) -> list[Violation]:
     try:
         check(report)
-    except Exception as error:  # noqa: BLE001 - whatever the author's check raises, the seed fails
+    except Exception as error:  # noqa: BLE001 - the author's check may raise anything
         return [Violation(_LAW_OF_CHECK, f"{type(error).__name__}: {error}")]
     return []
 
@@ -225,7 +227,7 @@ def _shrunk(scenario: _Scenario, trial: _Trial) -> _Trial:
         return failed
 
     def fails_fairly(events: Collection[int]) -> bool:
-        """A check may count on all events: fewer are fair where it holds for them as long as nothing goes wrong."""
+        """A check may rely on all events: fewer are tried only if it holds for them without faults."""
         if law == _LAW_OF_CHECK and (not best.faults or _apart(scenario, (), events).broken):
             return False
         return fails(_names(best), events)

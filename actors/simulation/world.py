@@ -1,25 +1,25 @@
-"""The world of a simulation: one log, its owners one after another, their workers, and everybody outside.
+"""World: one simulation: a log, its owners one after another, their workers, the senders and the operators.
 
-Rules: what one seed draws is all that decides what happens. An owner that ended is followed by another; the supervisors
-of each decide what becomes of workers that died. When the faults are over, everything has to come to its end.
+Rules: everything that happens follows from the seed. An owner that ended is followed by another; the supervisors of
+each owner replace workers that died. When the faults are over, everything has to end.
 """
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ...cluster.log.memory.log import MemoryLog, MemoryReader, MemoryStore
 from ...events.decide.commands import Answer, RunEnded
 from ...events.decide.inputs import Input, WorkerDown, WorkerUp
 from ...events.decide.limits import Limits
 from ...events.errors import StaleEpoch
-from ...events.model.codec import decode
 from ...events.model.event import Event
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.plan import compile_plan
 from ...events.pipelines.step import Step
 from ...events.pipelines.version import version_of
 from ...events.state.run_status import LIVE, Status
+from ...events.views.earlier_events import Packed
 from ..client.admission import EngineAdmission
 from ..client.run_queries import earlier_events
 from ..partition.recovery import recover
@@ -31,13 +31,13 @@ from .loop import VirtualLoop, WallClock
 from .net import Network
 from .operators import SimOperators
 from .owner import Crashed, Owner
+from .pace import SimAttempt
 from .picture import difference, pending
 from .supervisor import SimSupervisor
-from .worker import SimAttempt, SimWorker
+from .worker import SimWorker
 
 __all__ = ["World"]
 
-E = TypeVar("E", bound=Event)
 _START_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 _MOST_TURNS = 2_000_000
 _JUMP_SECONDS = (-5.0, 10_800.0)
@@ -45,7 +45,7 @@ _SNAPSHOTS_A_SECOND = 0.1
 
 
 class World:
-    """One simulation. `run` lets it happen; `history` is what is left."""
+    """One simulation. `run` runs it; `history` is what is left."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class World:
         self.network = Network(self.loop, self.dice)
         plans = {pipeline.name: compile_plan(pipeline.declaration, version_of(pipeline.declaration))}
         self.history = History(MemoryStore(), plans, pipeline)
-        intake = EngineAdmission({pipeline.name: pipeline}, SimIds(self.wall, self.dice))
-        self.clients = Clients(self, intake, pipeline.name, events)
+        admission = EngineAdmission({pipeline.name: pipeline}, SimIds(self.wall, self.dice))
+        self.clients = Clients(self, admission, pipeline.name, events)
         self.operators = SimOperators(self)
         self._random = self.dice.stream("world")
         self._owner: Owner | None = None
@@ -76,19 +76,19 @@ class World:
         self._numbers = itertools.count(1)
         self._workers: dict[int, tuple[SimWorker, Owner]] = {}
         self._size = len(events)
-        self._born: list[SimWorker] = []
+        self._started: dict[int, SimWorker] = {}
         self.attempts = 0
         self.seconds = 0.0
 
     def run(self) -> None:
-        """Let everything happen until it is over; what went wrong is in the history."""
+        """Run the simulation to its end; what went wrong is in the history."""
         lasting = self.faults.lasting_seconds
         self.loop.set_exception_handler(self._surprised)
         self._begin()
         lively = self.clients.start(lasting)
         self.operators.start(lasting, lively)
         self._plan(lasting, lively)
-        self.loop.call_at(lasting, self._calm)
+        self.loop.call_at(lasting, self._end_faults)
         try:
             self.loop.run_forever()
             self._close()
@@ -115,7 +115,7 @@ class World:
         self.loop.call_later(0.1 + self._random.expovariate(1.0), self._begin)
 
     def owner_ended(self, owner: Owner, error: Exception) -> None:
-        """An owner's loop came to its end: at a crash, since it was fenced off, or by a fault of ours."""
+        """An owner's loop ended: by a crash, because another owner took over, or by a fault of ours."""
         if not isinstance(error, Crashed | StaleEpoch):
             self._surprise("nothing surprises", f"the partition raised {type(error).__name__}: {error}")
             self.loop.stop()
@@ -159,19 +159,19 @@ class World:
         self.loop.call_later(1.0, self._end_owner, owner)
 
     def _compare(self, owner: Owner) -> None:
-        """The state that the log alone leads to has to be the state in memory."""
+        """Compare the state that the log alone leads to with the state in memory."""
         log = _NoSnapshots(self.history.store)
         replayed = recover(log, owner.epoch, self.history.plans).decider.state
-        self._note(Compared(self.loop.time(), difference(owner.decider.state, replayed)))
+        self._note(Compared(self.loop.time(), difference(owner.state, replayed)))
 
     # -- workers ------------------------------------------------------------------------------------------------------
 
     def start_worker(self, supervisor: SimSupervisor, step: Step, slot: int, start: int) -> None:
-        """A supervisor wants a worker, which takes a while to start."""
+        """Start a worker for a supervisor, which takes a while."""
         self.loop.call_later(0.05 + self._random.expovariate(5.0), self._worker_up, supervisor, step, slot, start)
 
     def stop_worker(self, worker: SimWorker) -> None:
-        """A supervisor ends a worker."""
+        """Kill a worker for its supervisor."""
         if worker.number in self._workers:
             self._unwanted(worker, "its supervisor ended it", self._random.random() * 0.1)
 
@@ -185,34 +185,34 @@ class World:
             self._surprise("nothing surprises", f"step {step.name} does not start: {error!r}")
             self.loop.stop()
             return
-        self._born.append(worker)
+        self._started[number] = worker
         self._workers[number] = (worker, owner)
         self.network.later(owner.post, WorkerUp(number, self.pipeline.name, step.name, step.concurrency))
         supervisor.came_up(worker, slot)
 
     def send(self, worker: int, message: bytes) -> None:
-        """Pass a message on to a worker."""
+        """Send a message to a worker."""
         found = self._workers.get(worker)
         if found is not None:
             about = f"{_tag(message)} to worker {worker} ({found[0].step.name})"
-            self.network.carry(("to", worker), about, found[0].hear, message)
+            self.network.carry(("to", worker), about, found[0].handle, message)
 
     def arrived(self, worker: SimWorker, message: bytes) -> None:
-        """A worker says something to whoever owns the log."""
+        """Carry a worker's message to the owner of the log."""
         about = f"{_tag(message)} from worker {worker.number} ({worker.step.name})"
         self.network.carry(("from", worker.number), about, lambda m: self._take(worker, m), message)
 
-    def end_worker(self, owner: Owner, worker: int, reason: str) -> None:
-        """The partition wants a worker's process ended."""
+    def kill_worker(self, owner: Owner, worker: int, reason: str) -> None:
+        """The partition wants a worker's process killed."""
         found = self._workers.get(worker)
         if found is not None and found[1] is owner:
             self._unwanted(found[0], reason, self._random.random() * 0.1, expected=True)
 
-    def worker_died(self, worker: SimWorker, why: str) -> None:
-        """A worker's process died."""
-        found = self._workers.pop(worker.number, None)
+    def process_killed(self, worker: int) -> None:
+        """A worker's process died by its own fault."""
+        found = self._workers.pop(worker, None)
         if found is not None:
-            self._die(worker, found[1], why, expected=False)
+            self._die(*found, "its process was killed", expected=False)
 
     def _unwanted(self, worker: SimWorker, why: str, after_seconds: float, *, expected: bool = True) -> None:
         _, owner = self._workers.pop(worker.number)
@@ -234,31 +234,29 @@ class World:
     def code_started(self, attempt: SimAttempt) -> None:
         """A step's own code begins."""
         self.attempts += 1
-        worker, item = attempt.worker, attempt.item
-        step = worker.step.name
+        worker, step, item = attempt.worker, attempt.step, attempt.item
         end = self.history.store.next_offset
-        self._note(CodeStarted(self.loop.time(), worker.number, step, item[0], item[1], item[2], item[3], end))
+        self._note(CodeStarted(self.loop.time(), worker, step, item[0], item[1], item[2], item[3], end))
 
     def code_ended(self, attempt: SimAttempt, emitted: int | None) -> None:
         """A step's own code ended."""
-        worker, item = attempt.worker, attempt.item
+        number, step, item = attempt.worker, attempt.step, attempt.item
+        worker = self._started[number]
         worker.worked = worker.worked or emitted is not None
-        step = worker.step.name
-        self._note(CodeEnded(self.loop.time(), worker.number, step, item[0], item[1], item[2], item[3], emitted))
+        self._note(CodeEnded(self.loop.time(), number, step, item[0], item[1], item[2], item[3], emitted))
 
     def reader(self) -> MemoryReader:
         """A reader of the log."""
         return MemoryReader(self.history.store)
 
-    def earlier(self, run_id: bytes, model: type[E]) -> list[E]:
+    def earlier_events(self, run_id: bytes, type_: str) -> list[Packed]:
         """Earlier events of a run."""
-        found = earlier_events(self.reader(), self.history.plans, run_id, model.__event_type__)
-        return [decode(model, data, version) for version, data in found]
+        return earlier_events(self.reader(), self.history.plans, run_id, type_)
 
-    # -- everybody outside --------------------------------------------------------------------------------------------
+    # -- senders and operators ------------------------------------------------------------------------------------
 
     def post(self, entry: Input) -> bool:
-        """Tell the owner of the log something; False where there is none."""
+        """Tell the owner of the log something; False if there is none."""
         owner = self._owner
         if owner is not None:
             owner.post(entry)
@@ -277,16 +275,16 @@ class World:
         self.operators.letter_blocked(letter_id)
 
     def turned(self, owner: Owner) -> None:
-        """An owner's loop turned: perhaps that was the last time."""
-        if self.dice.is_over and owner is self._owner and not owner.decider.state.runs:
+        """An owner's loop turned; the simulation may be over."""
+        if self.dice.is_over and owner is self._owner and not owner.state.runs:
             self.maybe_over()
 
     def maybe_over(self) -> None:
-        """Stop where faults are over and nothing is left to wait for."""
+        """Stop if the faults are over and nothing is left to wait for."""
         if not self.dice.is_over or self._frozen or self.clients.waiting:
             return
         owner = self._owner
-        if owner is not None and not owner.decider.state.runs and not self.history.store.live:
+        if owner is not None and not owner.state.runs and not self.history.store.live:
             self.loop.stop()
 
     # -- time ---------------------------------------------------------------------------------------------------------
@@ -312,8 +310,8 @@ class World:
         if self.dice.strike(name, self.loop.time(), f"{seconds:+.1f} s"):
             self.wall.jump(seconds)
 
-    def _calm(self) -> None:
-        """From now on nothing goes wrong any more."""
+    def _end_faults(self) -> None:
+        """From now on nothing goes wrong."""
         self.dice.is_over = True
         self.maybe_over()
 
@@ -323,7 +321,7 @@ class World:
         elif self._owner is not None:
             self._compare(self._owner)
         self.seconds = self.loop.time()
-        for worker in self._born:
+        for worker in self._started.values():
             worker.die()
         self.loop.drain()
 
@@ -334,7 +332,7 @@ class World:
             "busy": "the simulation goes round in a circle",
         }[self.loop.ended or "idle"]
         lines = [f"event {number} was never accepted" for number in sorted(self.clients.waiting)]
-        lines += pending(self._owner.decider.state) if self._owner is not None else ["the log has no owner"]
+        lines += pending(self._owner.state) if self._owner is not None else ["the log has no owner"]
         live = [row.run_id.hex() for row in self.history.store.runs.values() if Status(row.status) in LIVE]
         lines += [f"run {run_id} is not over in the log" for run_id in live]
         return "\n".join([why, *lines[:30]])
@@ -346,7 +344,7 @@ class World:
         self._note(Surprise(self.loop.time(), law, text))
 
     def _surprised(self, loop: Any, context: Mapping[str, Any]) -> None:
-        """An exception in a callback is ours; one that a task never told is the author's, and nobody waits for it."""
+        """An exception in a callback is a fault of ours; that of a task which nobody awaits is the author's."""
         error = context.get("exception")
         if "handle" in context and error is not None:
             self._surprise("nothing surprises", f"{context['message']}: {error!r}")

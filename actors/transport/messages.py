@@ -1,14 +1,15 @@
 """The messages between a partition and its workers: msgpack, a tag and a body.
 
-Rules: a lane may lose, double, delay or reorder a message; a token says which attempt it is about, and what is about
-an attempt that is over changes nothing.
+Rules: a lane may lose, double, delay or reorder a message. A token names an attempt; a message about an attempt that is
+over changes nothing.
 
-    to a worker      DELIVER items (dispatch.item_of)   CREDIT [token, upto]   CANCEL tokens   STOP   ANSWER [id, events]
-                     or, where it is refused, [id, nil, why, whether for good]
+    to a worker      DELIVER items (dispatch.item_of)   CREDIT [token, upto]   CANCEL tokens   STOP
+                     ANSWER [id, events]; if it is refused, [id, nil, reason, whether to ask again is useless]
                      RECALL tokens: hand back those that have not begun
-                     INQUIRE tokens: which of these, leased to it some time ago, does the worker know nothing of?
-    from a worker    HELLO   COMPLETIONS (inputs.Op)   PROGRESS [token, done, total]   LOG [...]   ASK [id, run id, type]
-                     MISSING tokens: those of an inquiry that never came; from then on it refuses them
+                     INQUIRE tokens: which of these, leased to it some time ago, does the worker not have?
+    from a worker    HELLO   COMPLETIONS (inputs.CompletionKind)   PROGRESS [token, done, total]   LOG [...]
+                     ASK [id, run id, type]   ALIVE
+                     MISSING tokens: those of an inquiry that never came; from now on the worker refuses them
 """
 
 from enum import IntEnum
@@ -40,7 +41,7 @@ class Tag(IntEnum):
 
 
 def unpack_message(message: bytes) -> tuple[int, Any]:
-    """The tag and the body of a message; `CodecError` where it is none."""
+    """The tag and the body of a message. Raises `CodecError` if it is not one."""
     value: Any = unpack(message)
     match value:
         case [int(tag), body]:

@@ -1,8 +1,8 @@
-"""The lane between nodes: Ray calls, which bring their own authentication.
+"""RemoteLane: the lane between nodes: Ray calls, which bring their own authentication.
 
-Rules: what goes to a worker is gathered while an earlier call is under way, and a call carries less than about 90 kB
-where it can (above 100 kB Ray takes the detour through its object store). What comes back is fetched by one waiting
-call. A lost call loses messages, never the truth: the death of the worker brings its deliveries back.
+Rules: messages to a worker are gathered while an earlier call is under way. A call carries less than about 90 kB if it
+can: above 100 kB Ray takes the detour through its object store. Messages of a worker are fetched by one waiting call. A
+lost call loses messages, never the truth: the death of the worker brings its deliveries back.
 """
 
 import threading
@@ -21,32 +21,33 @@ _WAIT_SECONDS = 2.0
 
 
 class RemoteLane:
-    """The lane to one worker on another node. `receive` is called with each message, from Ray's threads.
+    """The lane to one worker on another node.
 
-    `lost` is called where a call failed: what it carried may have come or not, so the worker has to be ended.
+    receive: is called with each message, from Ray's threads.
+    on_lost: is called if a call failed: what it carried may have arrived or not, so the worker has to be killed.
     """
 
-    def __init__(self, actor: Any, receive: Callable[[bytes], None], lost: Callable[[], None]) -> None:
+    def __init__(self, actor: Any, receive: Callable[[bytes], None], on_lost: Callable[[], None]) -> None:
         self._actor = actor
         self._receive = receive
-        self._lost = lost
+        self._on_lost = on_lost
         self._waiting: deque[bytes] = deque()
         self._under_way = 0
         self._lock = threading.Lock()
         self._closed = False
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start to fetch messages."""
         self._collect()
 
     def send(self, message: bytes) -> None:
-        """Send a message; a large batch of deliveries is cut up."""
+        """Send a message; a large batch of deliveries is split."""
         with self._lock:
-            self._waiting.extend(_cut(message))
+            self._waiting.extend(_split(message))
         self._push()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Fetch no more."""
         self._closed = True
 
     def _push(self) -> None:
@@ -62,7 +63,7 @@ class RemoteLane:
         with self._lock:
             self._under_way -= 1
         if outcome.exception() is not None and not self._closed:
-            self._lost()
+            self._on_lost()
         self._push()
 
     def _collect(self) -> None:
@@ -76,11 +77,11 @@ class RemoteLane:
         self._collect()
 
 
-def _cut(message: bytes) -> list[bytes]:
+def _split(message: bytes) -> list[bytes]:
     if len(message) <= _CALL_BYTES:
         return [message]
     tag, items = unpack_message(message)
     if tag != Tag.DELIVER or len(items) == 1:
         return [message]
     half = len(items) // 2
-    return [part for items_ in (items[:half], items[half:]) for part in _cut(pack([int(tag), items_]))]
+    return [part for items_ in (items[:half], items[half:]) for part in _split(pack([int(tag), items_]))]

@@ -1,4 +1,7 @@
-"""Links under Ray: the socket for workers on this node, Ray calls for workers on others, and the crew to end them."""
+"""RayLinks: the links to workers under Ray: a socket for those on this node, Ray calls for those on other nodes.
+
+Rules: the socket belongs to the partition's thread; methods for other threads say so. Links kill no process themselves.
+"""
 
 import time
 from collections import deque
@@ -15,14 +18,18 @@ _COMPLETIONS = pack([int(Tag.COMPLETIONS), None])[:2]
 
 
 class RayLinks:
-    """How a partition reaches its workers under Ray. `end` is given by the crew, which knows the processes."""
+    """The `Links` of a partition. The worker pool sets the callbacks, since it knows the processes."""
 
     def __init__(self, folder: str = "") -> None:
         self.socket = PartitionSocket(folder)
-        self.heard: dict[int, float] = {}
-        self.listened = time.monotonic()
-        self.ender: Callable[[int, str], None] | None = None
-        self.worked_first: Callable[[int], None] | None = None
+        self.last_message_at: dict[int, float] = {}
+        """When each worker last sent a message (monotonic seconds)."""
+        self.last_receive_at = time.monotonic()
+        """When the partition last took messages (monotonic seconds): nobody was silent while it was busy."""
+        self.kill_worker: Callable[[int, str], None] | None = None
+        """Kills the process of a worker, for a reason."""
+        self.on_first_completion: Callable[[int], None] | None = None
+        """Is told when a worker has got its first work done."""
         self._worked: set[int] = set()
         self._next: PartitionSocket | None = None
         self._outgoing: deque[tuple[int, bytes]] = deque()
@@ -30,7 +37,7 @@ class RayLinks:
         self._inbox: deque[tuple[int, bytes]] = deque()
 
     def send(self, worker: int, message: bytes) -> None:
-        """Pass a message on to a worker."""
+        """Send a message to a worker."""
         lane = self._remote.get(worker)
         if lane is None:
             self.socket.send(worker, message)
@@ -50,38 +57,38 @@ class RayLinks:
     def receive(self) -> list[tuple[int, bytes]]:
         """What workers have sent since the last call."""
         if self._next is not None:
-            self._move()
+            self._switch_socket()
         while self._outgoing:
             self.send(*self._outgoing.popleft())
         messages = self.socket.receive()
         while self._inbox:
             messages.append(self._inbox.popleft())
-        now = self.listened = time.monotonic()
+        now = self.last_receive_at = time.monotonic()
         for worker, message in messages:
-            self.heard[worker] = now
+            self.last_message_at[worker] = now
             if worker not in self._worked and message.startswith(_COMPLETIONS):
-                self._note_work(worker)
+                self._note_completion(worker)
         return messages
 
     def move(self, folder: str) -> None:
-        """Listen in another folder from now on: that of the old one is gone, and all workers with it; from any thread."""
+        """Listen in another folder: the old one is gone, and all workers with it; from any thread."""
         self._next = PartitionSocket(folder)
         self.socket.wake()
 
-    def _move(self) -> None:
+    def _switch_socket(self) -> None:
         old, self.socket, self._next = self.socket, self._next or self.socket, None
         if old is not self.socket:
             old.close()
 
-    def _note_work(self, worker: int) -> None:
+    def _note_completion(self, worker: int) -> None:
         self._worked.add(worker)
-        if self.worked_first is not None:
-            self.worked_first(worker)
+        if self.on_first_completion is not None:
+            self.on_first_completion(worker)
 
-    def end(self, worker: int, reason: str) -> None:
-        """End a worker's process for certain."""
-        if self.ender is not None:
-            self.ender(worker, reason)
+    def kill(self, worker: int, reason: str) -> None:
+        """Kill a worker's process."""
+        if self.kill_worker is not None:
+            self.kill_worker(worker, reason)
 
     def wait(self, timeout_seconds: float | None) -> None:
         """Sleep until something has come."""
@@ -96,14 +103,14 @@ class RayLinks:
         """Reach a worker by Ray calls."""
         self._remote[worker] = lane
 
-    def take_remote(self, worker: int, message: bytes) -> None:
+    def receive_remote(self, worker: int, message: bytes) -> None:
         """A message of a worker on another node; from any thread."""
         self._inbox.append((worker, message))
         self.socket.wake()
 
     def forget(self, worker: int) -> None:
         """A worker is gone."""
-        self.heard.pop(worker, None)
+        self.last_message_at.pop(worker, None)
         self._worked.discard(worker)
         lane = self._remote.pop(worker, None)
         if lane is not None:

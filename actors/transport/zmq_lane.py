@@ -1,7 +1,7 @@
 """The lane on one node: ZeroMQ over a socket file in a folder that only this user can enter.
 
 Rules: one ROUTER for the partition, one DEALER for each worker, named by its number. A message to a worker that is
-gone is dropped; its death is reported by Ray, and the partition gives its deliveries to another.
+gone is dropped; Ray reports its death, and the partition leases its deliveries to another.
 """
 
 import math
@@ -18,16 +18,16 @@ import zmq
 
 __all__ = ["PartitionSocket", "WorkerSocket"]
 
-_FOREVER_MS = -1
-_MOST_SECONDS = 3_600.0
-"""A longer wait is cut to this, and whoever waits asks again: ZeroMQ counts milliseconds in 32 bits."""
+_NO_LIMIT_MS = -1
+_MAX_SECONDS = 3_600.0
+"""A longer wait is cut to this, and the caller waits again: ZeroMQ counts milliseconds in 32 bits."""
 _MAX_FOLDER_CHARACTERS = 95
 
 
 class _Bell:
     """A file descriptor that a thread can ring to end another's poll.
 
-    Once it is closed the system gives its numbers to other files, so whoever is late must not touch them.
+    Once it is closed the system gives its numbers to other files, so a late ring must not write to them.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class _Bell:
         return self._read
 
     def ring(self) -> None:
-        with self._lock, suppress(BlockingIOError):  # where the pipe is full of rings already
+        with self._lock, suppress(BlockingIOError):  # the pipe is full of rings already
             if not self._closed:
                 os.write(self._write, b"\0")
 
-    def silence(self) -> None:
+    def clear(self) -> None:
         with self._lock, suppress(BlockingIOError):
             if not self._closed:
                 os.read(self._read, 65536)
@@ -96,10 +96,10 @@ class PartitionSocket:
 
     def wait(self, timeout_seconds: float | None) -> None:
         """Sleep until something has come, the bell rings, or the time is up."""
-        wait_ms = _FOREVER_MS if timeout_seconds is None else math.ceil(min(timeout_seconds, _MOST_SECONDS) * 1000)
+        wait_ms = _NO_LIMIT_MS if timeout_seconds is None else math.ceil(min(timeout_seconds, _MAX_SECONDS) * 1000)
         events = self._poller.poll(wait_ms)
         if any(source == self._bell.fileno() for source, _ in events):
-            self._bell.silence()
+            self._bell.clear()
 
     def wake(self) -> None:
         """End a `wait`, from any thread."""
@@ -114,7 +114,7 @@ class PartitionSocket:
 
 
 class WorkerSocket:
-    """A worker's end: one socket to hear, and one to speak from whichever thread has something to say."""
+    """A worker's end: one socket to receive, and one to send from whichever thread has something to say."""
 
     def __init__(self, address: str, worker: int) -> None:
         self._context = zmq.Context()
@@ -124,11 +124,11 @@ class WorkerSocket:
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.IDENTITY, _name(worker))
         self._socket.connect(address)
-        self._voice = self._context.socket(zmq.DEALER)
-        self._voice.setsockopt(zmq.LINGER, 1000)
-        self._voice.setsockopt(zmq.SNDHWM, 0)
-        self._voice.setsockopt(zmq.IDENTITY, _name(worker, b"v"))
-        self._voice.connect(address)
+        self._sender = self._context.socket(zmq.DEALER)
+        self._sender.setsockopt(zmq.LINGER, 1000)
+        self._sender.setsockopt(zmq.SNDHWM, 0)
+        self._sender.setsockopt(zmq.IDENTITY, _name(worker, b"v"))
+        self._sender.connect(address)
         self._bell = _Bell()
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -140,30 +140,30 @@ class WorkerSocket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._voice.close()
+        self._sender.close()
         self._socket.close()
         self._context.term()
         self._bell.close()
 
     def greet(self, message: bytes) -> None:
-        """Send the first message: over the socket that answers come to, so that the partition knows it by then."""
+        """Send the first message over the socket that answers come to, so that the partition knows that socket."""
         self._socket.send(message)
 
     def send(self, messages: list[bytes]) -> None:
         """Send messages to the partition, from one thread at a time."""
         for message in messages:
-            self._voice.send(message)
+            self._sender.send(message)
 
     def ring(self) -> None:
         """End a `receive`, from any thread."""
         self._bell.ring()
 
     def receive(self, timeout_seconds: float) -> list[bytes]:
-        """Wait for messages; the empty list where the bell rang or the time is up."""
+        """Wait for messages; the empty list if the bell rang or the time is up."""
         messages: list[bytes] = []
         for source, _ in self._poller.poll(math.ceil(timeout_seconds * 1000)):
             if source == self._bell.fileno():
-                self._bell.silence()
+                self._bell.clear()
             else:
                 self._drain(messages)
         return messages

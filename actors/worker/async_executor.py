@@ -1,4 +1,4 @@
-"""The executor of async steps: one event loop in a thread of its own, a task for each delivery.
+"""TaskExecutor: runs async steps in one event loop, a task for each delivery.
 
 Rules: at most `concurrency` tasks at once. A cancelled task that does not end in its grace is stuck, and so is a step
 that blocks the loop: the lane's thread sees both, since it runs no user code.
@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 from ...events.decide.inputs import Completion, CompletionKind
-from .executor import Executor, Running, most_ahead
+from .executor import Executor, Running, max_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
 
@@ -17,7 +17,7 @@ __all__ = ["TaskExecutor"]
 
 
 class TaskExecutor(Executor):
-    """Runs coroutines and async generators; with `loop` in the caller's own loop, else in a thread with a new one."""
+    """Runs coroutines and async generators, in the given loop or in a new one with a thread of its own."""
 
     def __init__(self, invoker: Invoker, outbox: Outbox, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__(invoker, outbox)
@@ -30,8 +30,8 @@ class TaskExecutor(Executor):
             self._thread = threading.Thread(target=self._serve, name=f"step-{invoker.step.name}", daemon=True)
             self._thread.start()
 
-    def tell(self, completion: Completion) -> None:
-        """Say what became of an attempt, together with what else ends in this turn of the loop."""
+    def report(self, completion: Completion) -> None:
+        """Report what became of an attempt, together with what else ends in this turn of the loop."""
         self.outbox.put(completion)
         if not self._flushing:
             self._flushing = True
@@ -47,7 +47,7 @@ class TaskExecutor(Executor):
         """Tasks start their successors; there is nothing to add."""
 
     def interrupt(self, running: Running) -> bool:
-        # In two hops: a task that is cancelled before its first step would end without a word.
+        # In two hops: a task that is cancelled before its first step would end without a completion.
         self.loop.call_soon_threadsafe(self.loop.call_soon, self._cancel_task, running)
         return True
 
@@ -118,7 +118,7 @@ class TaskExecutor(Executor):
             running.emitted = index + 1
             output = self.invoker.output(event, many=True)
             self.outbox.add([CompletionKind.STREAM, running.item[0], index, [output]])
-            ahead = most_ahead(output)
+            ahead = max_ahead(output)
             while index - running.credit >= ahead:
                 running.paused = True
                 running.wake.clear()

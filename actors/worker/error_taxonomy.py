@@ -1,9 +1,9 @@
-"""Taxonomy: the class of an exception, as a table.
+"""Error taxonomy: the class of an exception, as a table.
 
-Rules: the first row that fits decides. No library of clients is imported: their errors are known by name, or by what
-they carry (an HTTP status, an SQLSTATE, an error number). An exception that says nothing itself is what its cause is
-(`raise ... from`, an `orig` or `reason`, a group's members), so a wrapper hides nothing; only data that does not fit
-a model is taken from the outermost exception alone. What fits no row is tried again but tells nothing of whoever was
+Rules: the first row that fits decides. No client library is imported: their errors are known by name, or by what they
+carry (an HTTP status, an SQLSTATE, an error number). An exception that fits no row itself has the class of its cause
+(`raise ... from`, an `orig` or `reason`, a group's members), so a wrapper hides nothing; only data that does not fit a
+model is taken from the outermost exception alone. What fits no row is retried but tells nothing of the service that was
 called, so no breaker counts it.
 """
 
@@ -87,27 +87,30 @@ _CONNECTIONS = frozenset(
 _DATABASES = frozenset({"psycopg.OperationalError", "psycopg2.OperationalError"})
 _EXHAUSTED = frozenset({"apsw.FullError", "apsw.NoMemError", "torch.OutOfMemoryError", "ray.OutOfMemoryError"})
 _LOST = frozenset({"ray.RayActorError", "ray.WorkerCrashedError", "ray.NodeDiedError", "ray.ObjectLostError"})
-_MOST_CAUSES = 16
+_MAX_CAUSES = 16
 
 Test = Callable[[BaseException], bool]
 
 
 class TaxonomyRow(NamedTuple):
-    """A class of failure: in words, its kind, and whether an exception is of it. inner: also as the cause of another."""
+    """A class of failure."""
 
     words: str
+    """The class in words, for the docs."""
     kind: FailureKind
     fits: Test
+    """Whether an exception belongs to it."""
     inner: bool = True
+    """Whether the cause of another exception counts too."""
 
 
 def attribute(error: BaseException, path: str) -> Any:
-    """What a dotted path of attributes and keys leads to, None where it leads nowhere; a property may raise."""
+    """The value at a dotted path of attributes and keys; None if there is none or reading it raises."""
     value: Any = error
     try:
         for name in path.split("."):
             value = _member(value, name)
-    except Exception:  # noqa: BLE001 - whatever it raises, it says nothing
+    except Exception:  # noqa: BLE001 - a property of an error may raise anything
         return None
     return value
 
@@ -123,7 +126,7 @@ def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The exception, then what it was raised from, wraps or groups, nearest first."""
     waiting, seen = [error], set[int]()
-    while waiting and len(seen) < _MOST_CAUSES:
+    while waiting and len(seen) < _MAX_CAUSES:
         this = waiting.pop(0)
         if id(this) in seen:
             continue
@@ -149,12 +152,12 @@ def _is(*kinds: type[BaseException]) -> Test:
 
 
 def _is_named(names: frozenset[str]) -> Test:
-    """Whether the class or one that it derives from has one of these names, by package and class."""
+    """Whether the class, or one that it derives from, has one of these names, by package and class."""
     return lambda error: any(_name(kind) in names for kind in type(error).__mro__)
 
 
 def _name(kind: type) -> str:
-    """The name of a class with the package that it comes from, wherever in there it is defined."""
+    """The name of a class with its package, whichever module of the package defines it."""
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
@@ -171,7 +174,7 @@ def _has_sqlite_code(*codes: int) -> Test:
 
 
 def _http_status(error: BaseException) -> int:
-    """The status of an HTTP error, 0 where it is none; the first attribute that is there decides."""
+    """The status of an HTTP error, 0 for other errors; the first attribute that is there decides."""
     for path in _STATUS_PATHS:
         status = attribute(error, path)
         if isinstance(status, int) and not isinstance(status, bool):
@@ -179,7 +182,7 @@ def _http_status(error: BaseException) -> int:
     return 0
 
 
-def _says_later(error: BaseException) -> bool:
+def _is_retryable_status(error: BaseException) -> bool:
     status = _http_status(error)
     return status in _RETRYABLE_STATUS or status in _SERVER_ERRORS
 
@@ -188,7 +191,7 @@ def _is_throttled_by_aws(error: BaseException) -> bool:
     return attribute(error, "response.Error.Code") in _AWS_THROTTLES
 
 
-def _blames_the_caller(error: BaseException) -> bool:
+def _is_client_error(error: BaseException) -> bool:
     return _http_status(error) in _CLIENT_ERRORS
 
 
@@ -225,8 +228,8 @@ ROWS = (
         _any(_has_sqlite_code(_SQLITE_FULL, _SQLITE_NO_MEMORY), _is_named(_EXHAUSTED)),
     ),
     TaxonomyRow("throttling codes of AWS", _TRANSIENT, _is_throttled_by_aws),
-    TaxonomyRow("HTTP 408, 425, 429 and 5xx", _TRANSIENT, _says_later),
-    TaxonomyRow("other HTTP 4xx", _PERMANENT, _blames_the_caller),
+    TaxonomyRow("HTTP 408, 425, 429 and 5xx", _TRANSIENT, _is_retryable_status),
+    TaxonomyRow("other HTTP 4xx", _PERMANENT, _is_client_error),
     TaxonomyRow("time-outs", _TIMEOUT, _any(_is(TimeoutError), _is_named(_TIMEOUTS))),
     TaxonomyRow(
         "`ConnectionError`", _TRANSIENT, _any(_is(ConnectionError), _is_named(_CONNECTIONS), _has_number(_NO_ROUTE))

@@ -1,8 +1,8 @@
-"""Executor: runs the deliveries of one worker, many at once, and lets no slow one hold back a fast one.
+"""Executor: runs the deliveries of one worker, many at once, so that no slow one holds back a fast one.
 
-Rules: an executor owns the threads or the event loop that user code runs in, and the lane's thread never runs user
-code. Results go to the outbox as they come. An attempt over its time is cancelled where that is possible and reported
-as stuck where it is not: then only the end of the process helps.
+Rules: an executor owns the threads or the event loop that user code runs in; the lane's thread never runs user code.
+Results go to the outbox as they come. An attempt over its time is cancelled. One that cannot be cancelled is reported
+as stuck: then only the end of the process helps.
 """
 
 import inspect
@@ -18,41 +18,46 @@ from ...events.decide.inputs import Completion, CompletionKind
 from .invoke import Invoker, Item
 from .outbox import Outbox
 
-__all__ = ["Executor", "Running", "most_ahead"]
+__all__ = ["Executor", "Running", "max_ahead"]
 
 STREAM_AHEAD = 256
 """How many events a generator may be ahead of the log."""
 _AHEAD_BYTES = 8 * 1024 * 1024
 _REPEAT_SECONDS = 5.0
-"""A worker that is stuck says so again until its process is ended."""
-_STALLED_OFTEN = 3
+"""A worker that is stuck repeats its report until its process is killed."""
+_MAX_STALLS = 3
 
 
-def most_ahead(output: list[Any]) -> int:
-    """How many events such as this one a generator may be ahead of the log: few, where they are large."""
+def max_ahead(output: list[Any]) -> int:
+    """How many events like this one a generator may be ahead of the log: few if they are large."""
     return min(STREAM_AHEAD, max(1, _AHEAD_BYTES // (len(output[2]) + 1)))
 
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """An attempt that is running: when it started (monotonic seconds), how to stop it, how far its events are in the log.
-
-    paused: a generator that waits for the log, which is not its own time. emitted: how many events a generator has
-    said. stalled: how often it was told where the log is and that had not moved, while it waited for it.
-    """
+    """An attempt that is running."""
 
     item: Item
     started: float
+    """Monotonic seconds."""
     touched: float
+    """When the step last showed that it goes on (monotonic seconds)."""
     task: Any = None
+    """The task of an async step."""
     credit: int = 0
+    """How many of a generator's events are in the log."""
     cancelled: bool = False
     overdue: bool = False
     reported: bool = False
+    """Whether it was reported as stuck."""
     wake: Any = None
+    """Wakes a generator that waits for credit."""
     paused: bool = False
+    """Whether a generator waits for credit, which is not its own time."""
     emitted: int = 0
+    """How many events a generator has emitted."""
     stalled: int = 0
+    """How many credits in a row brought a waiting generator no further."""
 
     @property
     def unwanted(self) -> bool:
@@ -61,7 +66,7 @@ class Running:
 
 
 class Executor(ABC):
-    """What the two kinds of executor share: the queue, the register of what runs, and the clock on it."""
+    """What all executors share: the queue, the attempts that run, and the clock on them."""
 
     def __init__(self, invoker: Invoker, outbox: Outbox) -> None:
         self.invoker = invoker
@@ -77,7 +82,7 @@ class Executor(ABC):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether an attempt in here could not be stopped: the process has to end."""
+        """Whether an attempt could not be stopped: the process has to end."""
         return bool(self._stuck)
 
     @abstractmethod
@@ -90,28 +95,28 @@ class Executor(ABC):
 
     @abstractmethod
     def interrupt(self, running: Running) -> bool:
-        """Try to stop an attempt; False where it cannot be stopped."""
+        """Try to stop an attempt; False if it cannot be stopped."""
 
     @abstractmethod
     def resume_stream(self, running: Running) -> None:
-        """A generator got credit: let it go on."""
+        """A generator got credit: continue it."""
 
     @abstractmethod
     def close(self, grace_seconds: float) -> None:
-        """Stop: what is queued is handed back, what runs gets its grace, then the step's own `close`."""
+        """Hand back what is queued, give what runs its grace, then call the step's own `close`."""
 
     def credit(self, token: int, upto: int) -> None:
         """A generator's events up to this index are in the log.
 
-        One that waits and is told the same again and again has lost an event on the way: it is handed back, and what
-        runs it next begins where the log ends.
+        A generator that waits and gets the same credit again and again has lost an event on the way. It is handed
+        back, and its next attempt begins where the log ends.
         """
         running = self.running.get(token)
         if running is None:
             return
         running.stalled = running.stalled + 1 if running.paused and upto <= running.credit else 0
         running.credit = max(running.credit, upto)
-        if running.stalled >= _STALLED_OFTEN:
+        if running.stalled >= _MAX_STALLS:
             running.cancelled = True
             self.interrupt(running)
         self.resume_stream(running)
@@ -126,7 +131,7 @@ class Executor(ABC):
                 self.interrupt(running)
 
     def recall(self, tokens: list[int]) -> None:
-        """Hand back deliveries that have not begun."""
+        """Hand back those of these deliveries that have not begun."""
         unwanted = set(tokens)
         for item in [item for item in list(self.queue) if item[0] in unwanted]:
             try:
@@ -136,7 +141,7 @@ class Executor(ABC):
             self.outbox.add([CompletionKind.RELEASE, item[0]])
 
     def heartbeat(self, token: int) -> None:
-        """An attempt says that it is alive."""
+        """Renew the time of an attempt."""
         running = self.running.get(token)
         if running is not None:
             running.touched = self.monotonic()
@@ -156,7 +161,7 @@ class Executor(ABC):
                 running.reported = True
                 self._stuck[running.item[0]] = -inf
         for token, told in self._stuck.items():
-            if now - told >= _REPEAT_SECONDS:  # the lane may lose it, and nothing else is said of this attempt
+            if now - told >= _REPEAT_SECONDS:  # the lane may lose it, and this attempt reports nothing else
                 self._stuck[token] = now
                 self.outbox.add([CompletionKind.STUCK, token])
 
@@ -164,29 +169,29 @@ class Executor(ABC):
         return 5.0 if running.task is not None else 0.0
 
     def hand_back(self) -> None:
-        """Return what is queued, unrun."""
+        """Hand back everything that is queued."""
         while (item := self.take()) is not None:
             self.outbox.add([CompletionKind.RELEASE, item[0]])
 
     def take(self) -> Item | None:
-        """The first of what is queued, None where another thread was quicker."""
+        """The first of the queue; None if it is empty."""
         try:
             return self.queue.popleft()
         except IndexError:
             return None
 
-    def tell(self, completion: Completion) -> None:
-        """Say what became of an attempt."""
+    def report(self, completion: Completion) -> None:
+        """Report what became of an attempt."""
         self.outbox.add(completion)
 
     def finished(self, running: Running, completion: Completion) -> None:
         """An attempt ended."""
         self.running.pop(running.item[0], None)
         if running.reported:
-            return  # its process is being ended
+            return  # its process is being killed
         if running.cancelled and (completion[0] != CompletionKind.DONE or running.wake is not None):
             completion = [CompletionKind.RELEASE, running.item[0]]
-        self.tell(completion)
+        self.report(completion)
 
     def raised(self, running: Running, error: BaseException) -> None:
         """An attempt ended with an exception."""
@@ -198,7 +203,7 @@ class Executor(ABC):
         self.finished(running, self.invoker.failed(running.item, error, int(self.wall() * 1e6)))
 
     async def close_step(self) -> None:
-        """Call the step's own `close`, sync or async; what it raises is logged, since results are still to be sent."""
+        """Call the step's own `close`, sync or async; what it raises is only logged: results are still to be sent."""
         close = getattr(self.invoker.function, "close", None)
         if not self.invoker.step.is_class or close is None:
             return

@@ -1,4 +1,4 @@
-"""The executor of sync steps in one process: each call runs in the event loop itself, one after another."""
+"""InlineExecutor: runs sync steps in the event loop itself, one call after another, for engines in one process."""
 
 import asyncio
 import time
@@ -27,11 +27,11 @@ class InlineExecutor(Executor):
         """Each call schedules the next; there is nothing to add."""
 
     def interrupt(self, running: Running) -> bool:
-        """A call cannot be interrupted here; one that is cancelled is dropped when it ends."""
+        """A call cannot be interrupted; the result of one that is cancelled is dropped."""
         return running.cancelled
 
     def resume_stream(self, running: Running) -> None:
-        """A generator never waits here: the loop cannot go on before it ends."""
+        """A generator never waits: the loop cannot go on before it ends."""
 
     def close(self, grace_seconds: float) -> None:  # noqa: ARG002 - nothing runs between two calls
         self.stopping = True

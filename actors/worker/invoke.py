@@ -1,7 +1,7 @@
-"""Invoke: from a delivery as it travels to a call of the user's code, and from what comes back to a completion.
+"""Invoker: turns a packed delivery into a call of the user's code, and its result into a completion.
 
-Rules: bytes become pydantic models here and nowhere earlier; what a step emits is checked against its annotation
-here, so that nothing undeclared reaches the log.
+Rules: bytes become pydantic models here and nowhere earlier. What a step emits is checked against its annotation here,
+so that nothing undeclared reaches the log.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from .step_logger import BoundLog, LogSink
 __all__ = ["Call", "Invoker", "Item"]
 
 Item = list[Any]
-_MOST_RESULT_BYTES = MAX_MESSAGE_BYTES // 4
+_MAX_RESULT_BYTES = MAX_MESSAGE_BYTES // 4
 """A completion has to fit into a message, and its events into an entry of the log."""
 _TOKEN, _RUN, _NUMBER, _ATTEMPT, _FIRST_US, _EMITTED, _INPUTS, _ERRORS, _EDITED = range(9)
 
@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
 
 class Streamed(Protocol):
-    """What is known of a generator that ended: its delivery, and how many events it emitted."""
+    """A generator that ended."""
 
     @property
     def item(self) -> Item:
@@ -64,7 +64,7 @@ class Invoker:
         self._among_many = frozenset(step.emission.many)
 
     def call(self, item: Item, now_seconds: float) -> Call:
-        """The call that a delivery asks for; raises what decoding its events raises."""
+        """The call for a delivery. Raises what decoding its events raises."""
         inputs = item[_INPUTS]
         decode = self._registry.decode
         if self._single is not None:
@@ -83,7 +83,7 @@ class Invoker:
         return Call(self.function, arguments)
 
     def done(self, item: Item, result: Any, duration_us: int) -> Completion:
-        """The completion of a call that returned; raises `UndeclaredEvent` or `CodecError` for what it returned."""
+        """The completion of a call that returned. Raises `UndeclaredEvent`, `CodecError`."""
         if result is None:
             self._check_nothing()
             return [CompletionKind.DONE, item[_TOKEN], duration_us, [], False]
@@ -92,22 +92,22 @@ class Invoker:
         return [CompletionKind.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
 
     def log(self, message: str) -> None:
-        """Say what concerns the step but no attempt of it."""
+        """Log what concerns the step but no attempt of it."""
         self._sink(["error", message, {}, self.step.name, "", 0])
 
     def streamed(self, ended: "Streamed", duration_us: int) -> Completion:
-        """The completion of a generator that ended; its events went ahead, and are counted here."""
+        """The completion of a generator that ended; its events were sent before, and are counted here."""
         return [CompletionKind.DONE, ended.item[_TOKEN], duration_us, [], True, ended.emitted]
 
     def output(self, event: Any, *, many: bool) -> list[Any]:
-        """An emitted event as it travels."""
+        """An emitted event, packed. Raises `UndeclaredEvent`, `CodecError`."""
         model = cast("type[Event]", type(event))
         if model not in (self._among_many if many else self._alone):
             raise UndeclaredEvent(self._undeclared(event, many=many))
         return [model.__event_type__, model.__event_version__, encode(event), key_of(event)]
 
     def failed(self, item: Item, error: BaseException, now_us: int) -> Completion:
-        """The completion of a call that raised, with the decision of the retry policy and whether a breaker counts it."""
+        """The completion of a call that raised: with the wait before a retry, and whether a breaker counts it."""
         elapsed = max(0.0, (now_us - item[_FIRST_US]) / 1e6)
         failure, wait = judge(self.step.retry, error, item[_ATTEMPT], elapsed, item[_RUN], now_seconds=now_us / 1e6)
         return [CompletionKind.FAIL, item[_TOKEN], *failure, wait, feeds_breaker(error, self._counts)]
@@ -115,9 +115,9 @@ class Invoker:
     def _outputs(self, events: list[Any] | tuple[Any, ...]) -> list[list[Any]]:
         outputs = [self.output(event, many=True) for event in events]
         size = sum(len(output[2]) for output in outputs)
-        if size > _MOST_RESULT_BYTES:
+        if size > _MAX_RESULT_BYTES:
             msg = f"step {self.step.name} returned {len(outputs):,} events of {size:,} bytes at once, over the limit"
-            raise CodecError(f"{msg} of {_MOST_RESULT_BYTES:,}: yield them instead of returning a list")
+            raise CodecError(f"{msg} of {_MAX_RESULT_BYTES:,}: yield them instead of returning a list")
         return outputs
 
     def _check_nothing(self) -> None:
@@ -130,14 +130,15 @@ class Invoker:
     def _undeclared(self, event: Any, *, many: bool) -> str:
         name = self.step.name
         if not isinstance(event, Event):
-            return f"step {name} returned {type(event).__name__}, which is no event: return an event, a list of them or None"
+            kind = type(event).__name__
+            return f"step {name} returned {kind}, which is not an event: return an event, a list of events or None"
         kind = type(event).__name__
         form = f"list[{kind}]" if many else kind
         return f"step {name} emitted {kind}, which its return annotation does not name: add `{form}` to it"
 
     def _make_context(self, item: Item, now_seconds: float) -> Context:
         run_id, number = item[_RUN], item[_NUMBER]
-        edited = item[_EDITED] if len(item) > _EDITED else b""  # another event is another call to the outside
+        edited = item[_EDITED] if len(item) > _EDITED else b""  # an edited event is another call to the outside
         last = item[_INPUTS][-1]
         event_id = (last[-1][0] if last else b"") if self.step.parameters[-1].is_list else last[0]
         return Context(

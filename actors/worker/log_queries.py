@@ -1,7 +1,8 @@
-"""Asking: what a step asks of the log while it runs, and what it is told; both ends of a question.
+"""Log queries: a running step asks for earlier events of its run; both ends of the question.
 
-Rules: whoever is asked takes no harm. What cannot be read, or not be said in one message, is refused with the reason,
-and that is raised in the step that asked: as `CodecError` where asking again is in vain, else as `LogUnavailable`.
+Rules: a question never fails the engine. If the events cannot be read, or do not fit into one message, the answer is
+the reason, and it is raised in the step that asked: as `CodecError` if asking again is useless, else as
+`LogUnavailable`.
 """
 
 import itertools
@@ -24,14 +25,14 @@ _ANSWER_SECONDS = 30.0
 
 
 def answer(reader: Reader, plans: Mapping[str, Plan], question: list[Any]) -> bytes:
-    """The message that answers a question [number, run id, type], whatever becomes of it."""
+    """The message that answers a question [number, run id, type]: the events, or why there are none."""
     number, run_id, type_ = question
     try:
         return _sendable(pack([int(Tag.ANSWER), [number, earlier_events(reader, plans, run_id, type_)]]))
     except Exception as error:
-        logger.exception("a step's question for earlier events of type %s was refused", type_)
-        why = f"earlier events of type {type_} cannot be read: {error}".encode(errors="backslashreplace").decode()
-        return pack([int(Tag.ANSWER), [number, None, why, isinstance(error, CodecError)]])
+        logger.exception("a step's query for earlier events of type %s was refused", type_)
+        reason = f"earlier events of type {type_} cannot be read: {error}".encode(errors="backslashreplace").decode()
+        return pack([int(Tag.ANSWER), [number, None, reason, isinstance(error, CodecError)]])
 
 
 def _sendable(message: bytes) -> bytes:
@@ -41,7 +42,7 @@ def _sendable(message: bytes) -> bytes:
 
 
 class Questions:
-    """The questions of one worker that are open; any thread may ask."""
+    """The open questions of one worker; any thread may ask."""
 
     def __init__(self, say: Callable[[Tag, Any], None]) -> None:
         self._say = say
@@ -49,24 +50,27 @@ class Questions:
         self._open: dict[int, queue.SimpleQueue[list[Any]]] = {}
 
     def ask(self, run_id: bytes, type_: str) -> list[Any]:
-        """The events of a type in a run so far: [version, data] each. Raises what the module says, or `TimeoutError`."""
+        """The events of a type in a run so far: [version, data] each.
+
+        Raises `CodecError`, `LogUnavailable`, `TimeoutError`.
+        """
         number = next(self._numbers)
         reply = self._open[number] = queue.SimpleQueue()
         try:
             self._say(Tag.ASK, [number, run_id, type_])
-            told = reply.get(timeout=_ANSWER_SECONDS)
+            answer_ = reply.get(timeout=_ANSWER_SECONDS)
         except queue.Empty:
             raise TimeoutError(f"the log did not answer within {_ANSWER_SECONDS:g} s") from None
         finally:
             del self._open[number]
-        if told[0] is None:
-            _, why, in_vain = told
-            raise (CodecError if in_vain else LogUnavailable)(why)
-        events: list[Any] = told[0]
+        if answer_[0] is None:
+            _, reason, is_final = answer_
+            raise (CodecError if is_final else LogUnavailable)(reason)
+        events: list[Any] = answer_[0]
         return events
 
-    def answered(self, body: list[Any]) -> None:
-        """An answer has come, perhaps too late."""
+    def take_answer(self, body: list[Any]) -> None:
+        """Take an answer; one that comes too late is ignored."""
         reply = self._open.get(body[0])
         if reply is not None:
             reply.put(body[1:])

@@ -1,8 +1,8 @@
 """Outbox: what a worker has to say, gathered from its threads until it is sent.
 
-Rules: whoever has nothing else to do sends what is there (`flush`), which spares a switch of threads an event; whoever
-goes on working rings instead, and the lane's thread sends. One at a time takes and sends, so what one thread said
-first arrives first.
+Rules: a thread with nothing else to do sends what is there (`flush`), which spares a switch of threads an event; a
+thread that goes on working rings instead, and the lane's thread sends. One thread at a time takes and sends, so what a
+thread said first arrives first.
 """
 
 import threading
@@ -17,19 +17,20 @@ from ..transport.messages import Tag
 __all__ = ["Outbox"]
 
 MAX_BATCH = 512
-_MOST_BYTES = MAX_MESSAGE_BYTES // 2
+_MAX_BYTES = MAX_MESSAGE_BYTES // 2
 
 
 class Outbox:
     """Completions and other messages, from any thread.
 
-    ring: wakes the lane's thread. send: sends messages from any thread; None where only the lane's thread can.
-    leaving: told of the completions that are taken, before anything said later can be.
+    ring: wakes the lane's thread.
     """
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self.send: Callable[[list[bytes]], None] | None = None
-        self.leaving: Callable[[list[Completion]], None] | None = None
+        """Sends messages from any thread; None if only the lane's thread can."""
+        self.on_taken: Callable[[list[Completion]], None] | None = None
+        """Is told of the completions that are taken, before anything later can be taken."""
         self._ring = ring
         self._completions: deque[Completion] = deque()
         self._others: deque[bytes] = deque()
@@ -38,7 +39,7 @@ class Outbox:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something was said that nobody has taken."""
+        """Whether something was said and not taken yet."""
         return bool(self._completions or self._others)
 
     def put(self, completion: Completion) -> None:
@@ -62,7 +63,7 @@ class Outbox:
             self._ring()
 
     def flush(self) -> bool:
-        """Send what is there now, or ring where that is not possible from here; whether something was sent."""
+        """Send what is there now, or ring if this thread cannot send; whether something was sent."""
         send = self.send
         if send is None:
             self.ring()
@@ -74,21 +75,21 @@ class Outbox:
         return bool(messages)
 
     def take(self) -> list[bytes]:
-        """Everything said so far, as messages, for one taker at a time."""
+        """Everything said so far, as messages; for one thread at a time."""
         self._rung = False
         messages = [self._others.popleft() for _ in range(len(self._others))]
         completions = [self._completions.popleft() for _ in range(len(self._completions))]
-        if completions and self.leaving is not None:
-            self.leaving(completions)
+        if completions and self.on_taken is not None:
+            self.on_taken(completions)
         for start in range(0, len(completions), MAX_BATCH):
             messages += _pack(completions[start : start + MAX_BATCH])
         return messages
 
 
 def _pack(completions: list[Completion]) -> list[bytes]:
-    """One message, or several where one would be too large to be read."""
+    """One message, or several if one would be too large to be read."""
     message = pack([int(Tag.COMPLETIONS), completions])
-    if len(message) <= _MOST_BYTES or len(completions) == 1:
+    if len(message) <= _MAX_BYTES or len(completions) == 1:
         return [message]
     half = len(completions) // 2
     return _pack(completions[:half]) + _pack(completions[half:])

@@ -1,7 +1,7 @@
-"""WorkerActor: a worker as its engine and its supervisor see it.
+"""WorkerActor: the Ray actor of a worker.
 
-Rules: the code of a step is unpickled here and nowhere else, so what an author's modules do at import happens in workers
-alone. It says where it runs before that code does, so that one which never returns can be ended.
+Rules: the code of a step is unpickled here and nowhere else, so what an author's modules do at import happens only in
+workers. The process registers itself before that code runs, so that it can be killed if the code never returns.
 """
 
 import threading
@@ -20,7 +20,7 @@ _CONCURRENCY = 12
 
 
 class WorkerActor(Worker):
-    """The Ray actor around a worker."""
+    """A worker that Ray calls."""
 
     def __init__(self, worker: int, code: bytes, birth: str) -> None:
         register_birth(birth)
@@ -30,7 +30,7 @@ class WorkerActor(Worker):
         super().__init__(worker, step, models)
 
     def ping(self) -> None:
-        """It answers."""
+        """Return, which shows that the process answers."""
 
     def serve(self, address: str) -> str:
         """As `Worker.serve`."""
@@ -41,11 +41,11 @@ class WorkerActor(Worker):
             self._served.set()
 
     def attend(self) -> str:
-        """Return when this worker has stopped, with nothing left to say; or when somebody else asks."""
-        said = super().attend()
-        if said != SUPERSEDED and self._serving:
+        """Return when this worker has stopped and sent everything, or when another call attends."""
+        reason = super().attend()
+        if reason != SUPERSEDED and self._serving:
             self._served.wait()
-        return said
+        return reason
 
 
 def worker_actor(claims: Resources) -> Any:

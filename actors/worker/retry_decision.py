@@ -1,7 +1,7 @@
-"""Retrying: what a failed attempt is, and whether another one follows, decided where the exception lives.
+"""Retry decision: the class of a failed attempt and the wait before the next one, decided in the worker.
 
-Rules: the decision (a wait in seconds, or none) leaves this file; the exception does not. The class of an exception
-(`taxonomy.py`) binds the policy: what is permanent is not tried again, what used up a resource at most once more.
+Rules: the decision (a wait in seconds, or none) leaves the worker; the exception does not. The class of an exception
+(`error_taxonomy.py`) limits the policy: what is permanent is not retried, what used up a resource is retried once.
 """
 
 import logging
@@ -27,11 +27,10 @@ __all__ = [
     "failure_of",
     "feeds_breaker",
     "judge",
-    "wait_seconds",
 ]
 
 logger = logging.getLogger("ensue.steps")
-_MOST_WAIT_SECONDS = 366 * 86_400.0
+_MAX_WAIT_SECONDS = 366 * 86_400.0
 _TRACE_CHARACTERS = 4000
 _MESSAGE_CHARACTERS = 1000
 
@@ -42,7 +41,7 @@ MOST_ATTEMPTS: Mapping[FailureKind, float] = {
     FailureKind.RESOURCE: 2,
     FailureKind.PERMANENT: 1,
 }
-"""No attempt follows so many that failed like that, whatever the policy says."""
+"""After so many attempts that failed like that no other follows, whatever the policy says."""
 
 
 class UndeclaredEvent(GiveUp):
@@ -50,20 +49,21 @@ class UndeclaredEvent(GiveUp):
 
 
 class Verdict(NamedTuple):
-    """What became of a failed attempt: the failure, the wait before the next one (None to give up)."""
+    """What becomes of a failed attempt."""
 
     failure: Failure
     wait_seconds: float | None
+    """The wait before the next attempt; None to give up."""
 
 
 def classify(error: BaseException) -> FailureKind:
-    """The class of an exception; what no row of the table speaks of is transient."""
+    """The class of an exception; one that fits no row of the table is transient."""
     row = row_of(error)
     return FailureKind.TRANSIENT if row is None else row.kind
 
 
 def feeds_breaker(error: BaseException, counts: ExceptionTypes | None) -> bool:
-    """Whether a failure speaks against whoever was called: `counts` says so, else what is known to be transient."""
+    """Whether a breaker counts a failure: `counts` decides; without it, what is known to be transient counts."""
     if counts is not None:
         return isinstance(error, counts)
     row = row_of(error)
@@ -71,19 +71,19 @@ def feeds_breaker(error: BaseException, counts: ExceptionTypes | None) -> bool:
 
 
 def failure_of(error: BaseException, note: str = "") -> Failure:
-    """An exception as data; `note` stands at the end of its message."""
+    """An exception as data; `note` is appended to its message."""
     name = type(error).__name__
     try:
         text = str(error) or name
         trace = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - an exception is the author's code too
-        text, trace = f"{name}, which cannot say what it is", ""
+        text, trace = f"{name} (its message could not be read)", ""
     message = text[: _MESSAGE_CHARACTERS - len(note)] + note
-    return Failure(classify(error).value, name, _sent(message), _sent(trace[-_TRACE_CHARACTERS:]))
+    return Failure(classify(error).value, name, _encodable(message), _encodable(trace[-_TRACE_CHARACTERS:]))
 
 
-def _sent(text: str) -> str:
-    """The text as it can travel: a file's name in a message may hold what is no Unicode."""
+def _encodable(text: str) -> str:
+    """The text as UTF-8 can carry it: a file name in a message may hold lone surrogates."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -103,13 +103,6 @@ def judge(
     return Verdict(failure_of(error), wait)
 
 
-def wait_seconds(
-    retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes, *, now_seconds: float
-) -> float | None:
-    """How long to wait before the next attempt, or None to give up; see `judge`."""
-    return judge(retry, error, attempt, elapsed_seconds, seed, now_seconds=now_seconds).wait_seconds
-
-
 def _wait_seconds(
     retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes, *, now_seconds: float
 ) -> float | None:
@@ -122,14 +115,14 @@ def _wait_seconds(
         if not state.wants_more() or state.is_last():
             return None
         wait = max(state.wait(seed), _retry_after(error, now_seconds))
-    except Exception:  # a strategy is the author's code: where it breaks there is nothing to wait for
+    except Exception:  # a strategy is the author's code
         logger.exception("the retry policy itself failed, so the step gives up")
         return None
-    return min(wait, _MOST_WAIT_SECONDS) if wait >= 0 else 0.0  # not a number is no wait
+    return min(wait, _MAX_WAIT_SECONDS) if wait >= 0 else 0.0  # NaN counts as no wait
 
 
 class _State:
-    """A retry policy at one failed attempt, in its own words and in tenacity's."""
+    """A retry policy at one failed attempt, for ensue's own policies and for tenacity's strategies."""
 
     def __init__(self, retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float) -> None:
         self._retry = retry
@@ -167,11 +160,11 @@ class _State:
 
 
 def _retry_after(error: BaseException, now_seconds: float) -> float:
-    """When whoever was called wants to be asked again, in seconds; 0 where it did not say."""
-    return max(0.0, *(_said_after(one, now_seconds) for one in causes(error)))
+    """The wait that the called service asks for, in seconds; 0 if it asks for none."""
+    return max(0.0, *(_wait_of(one, now_seconds) for one in causes(error)))
 
 
-def _said_after(error: BaseException, now_seconds: float) -> float:
+def _wait_of(error: BaseException, now_seconds: float) -> float:
     """`retry_after_seconds`, or the `Retry-After` of an HTTP error (RFC 9110, section 10.2.3)."""
     seconds = attribute(error, "retry_after_seconds")
     if isinstance(seconds, int | float) and 0 <= seconds < inf:
@@ -187,7 +180,7 @@ def _header(headers: Any) -> Any:
     get = getattr(headers, "get", None)
     try:
         return get("Retry-After") or get("retry-after") if callable(get) else None
-    except Exception:  # noqa: BLE001 - an object of somebody else's that only looks like headers
+    except Exception:  # noqa: BLE001 - a foreign object that only looks like headers
         return None
 
 

@@ -1,9 +1,10 @@
-"""Seen tokens: which deliveries a worker has had, so that none runs twice, and which it still owes an answer.
+"""SeenDeliveries: which deliveries a worker has had, so that none runs twice, and which it still owes an answer.
 
 Rules: a lane may double a delivery, lose it, or bring it late. A delivery whose token was seen is refused. A worker
-that is asked for a token that it owes no answer for says so, and refuses it from then on: whoever asked can give the
-delivery out anew without two of it running. A token is owed from the moment it is heard until its answer is on its way
-in the outbox's own order, so nothing is called missing while it moves from the queue to a thread or to the outbox.
+that is asked for a token that it owes no answer for reports it missing, and refuses it from then on: the partition can
+lease the delivery again, and no two attempts of it run. A token is owed from the moment it arrives until its answer is
+taken from the outbox, in the outbox's order, so nothing is called missing while it moves from the queue to a thread or
+to the outbox.
 """
 
 from collections.abc import Iterable
@@ -16,11 +17,11 @@ __all__ = ["SeenDeliveries"]
 
 _REMEMBERED = 32_768
 """At least so many of the last tokens are remembered, and at most twice as many (about 6 MB)."""
-_LAST_WORDS = frozenset({CompletionKind.DONE, CompletionKind.FAIL, CompletionKind.RELEASE})
+_FINAL = frozenset({CompletionKind.DONE, CompletionKind.FAIL, CompletionKind.RELEASE})
 
 
 class SeenDeliveries:
-    """What one worker has had; one thread at a time hears, any may answer."""
+    """What one worker has had; one thread at a time takes deliveries, any thread may answer."""
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
         self._remembered = remembered
@@ -29,7 +30,7 @@ class SeenDeliveries:
         self._owed: set[int] = set()
 
     def fresh(self, items: list[Item]) -> list[Item]:
-        """Those of the deliveries that were not seen before; they are owed from now on."""
+        """The deliveries that were not seen before; they are owed from now on."""
         tokens = {item[0] for item in items}
         if len(tokens) != len(items) or not (tokens.isdisjoint(self._recent) and tokens.isdisjoint(self._older)):
             items = self._unseen(items)
@@ -38,12 +39,12 @@ class SeenDeliveries:
         self._remember(tokens)
         return items
 
-    def answered(self, completions: list[Completion]) -> None:
-        """These are on their way: what they end is owed no more."""
-        self._owed.difference_update([item[1] for item in completions if item[0] in _LAST_WORDS])
+    def mark_answered(self, completions: list[Completion]) -> None:
+        """These completions are being sent: the deliveries that they end are owed no longer."""
+        self._owed.difference_update([item[1] for item in completions if item[0] in _FINAL])
 
     def missing(self, tokens: Iterable[int]) -> list[int]:
-        """Those of the tokens that the worker owes no answer for; should they come yet, they are refused."""
+        """Those of the tokens that the worker owes no answer for; from now on they are refused."""
         missing = [token for token in tokens if token not in self._owed]
         self._remember(set(missing))
         return missing

@@ -1,4 +1,4 @@
-"""Printing: what a step prints goes to whoever runs the engine, line by line, like what it says to `ctx.log`."""
+"""Stdout capture: what a step prints is sent to the engine line by line, like its lines to `ctx.log`."""
 
 import io
 import sys
@@ -8,13 +8,13 @@ from .step_logger import LogSink
 
 __all__ = ["PrintedLines", "forward_prints"]
 
-_MOST_CHARACTERS = 4_000
-_RAYS_OWN = (":actor_name:", ":task_name:", ":job_id:")
+_MAX_CHARACTERS = 4_000
+_RAY_MARKERS = (":actor_name:", ":task_name:", ":job_id:")
 """How Ray marks lines of a worker for its log monitor."""
 
 
 class PrintedLines(io.TextIOBase):
-    """A text stream that passes whole lines on; each thread has a line of its own under way."""
+    """A text stream that passes on whole lines; each thread has an unfinished line of its own."""
 
     def __init__(self, sink: LogSink, step: str, level: str) -> None:
         self._sink = sink
@@ -23,21 +23,21 @@ class PrintedLines(io.TextIOBase):
         self._local = threading.local()
 
     def writable(self) -> bool:
-        """It takes text."""
+        """True: it takes text."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Take text; what ends in a line break is passed on."""
+        """Take text; lines that are complete are passed on."""
         begun: str = getattr(self._local, "begun", "")
         *lines, rest = (begun + text).split("\n")
         for line in lines:
-            if line and not line.startswith(_RAYS_OWN):
-                plain = line[:_MOST_CHARACTERS].encode(errors="backslashreplace").decode()
+            if line and not line.startswith(_RAY_MARKERS):
+                plain = line[:_MAX_CHARACTERS].encode(errors="backslashreplace").decode()
                 self._sink([self._level, plain, {}, self._step, "", 0])
-        self._local.begun = rest[:_MOST_CHARACTERS]
+        self._local.begun = rest[:_MAX_CHARACTERS]
         return len(text)
 
 
 def forward_prints(sink: LogSink, step: str) -> None:
-    """Send this process's `print` to the engine from now on; what goes to stderr stays in the worker's own file."""
+    """Send what this process prints to the engine from now on; stderr stays in the worker's own file."""
     sys.stdout = PrintedLines(sink, step, "info")

@@ -1,4 +1,4 @@
-"""The logger that a step gets: lines with fields, sent to whoever runs the engine instead of a file on some node."""
+"""BoundLog: the logger of a step; its lines are sent to the engine instead of a file on some node."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ __all__ = ["BoundLog", "LogLine", "LogSink", "format_line"]
 
 LogLine = list[Any]
 """[level, message, fields, step, run id, attempt]"""
-_MOST_CHARACTERS = 16_384
-_MOST_INTEGER = 2**63
+_MAX_CHARACTERS = 16_384
+_MAX_INTEGER = 2**63
 LogSink = Callable[[LogLine], None]
 
 
@@ -24,19 +24,19 @@ class BoundLog:
         self._attempt = attempt
 
     def debug(self, message: str, /, **fields: object) -> None:
-        """Say what helps to find a fault."""
+        """Log what helps to find a fault."""
         self._say("debug", message, fields)
 
     def info(self, message: str, /, **fields: object) -> None:
-        """Say what happens."""
+        """Log what happens."""
         self._say("info", message, fields)
 
     def warning(self, message: str, /, **fields: object) -> None:
-        """Say what may become a fault."""
+        """Log what may become a fault."""
         self._say("warning", message, fields)
 
     def error(self, message: str, /, **fields: object) -> None:
-        """Say what went wrong."""
+        """Log what went wrong."""
         self._say("error", message, fields)
 
     def _say(self, level: str, message: str, fields: dict[str, object]) -> None:
@@ -45,12 +45,12 @@ class BoundLog:
 
 
 def _plain(value: object) -> object:
-    """What can travel: whatever a step says, saying it must not fail the step."""
+    """A value that msgpack can carry: no value fails the step that logs it."""
     if isinstance(value, str):
-        return value[:_MOST_CHARACTERS].encode(errors="backslashreplace").decode()
-    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MOST_INTEGER):
+        return value[:_MAX_CHARACTERS].encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MAX_INTEGER):
         return value
-    return repr(value)[:_MOST_CHARACTERS]
+    return repr(value)[:_MAX_CHARACTERS]
 
 
 def format_line(line: LogLine) -> str:

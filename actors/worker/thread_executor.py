@@ -1,8 +1,8 @@
-"""The executor of sync steps: threads that share one queue.
+"""ThreadExecutor: runs sync steps in threads that share one queue.
 
-Rules: one thread works while deliveries are quick; another is added each time the queue has not moved on for about
-2 ms, up to the step's concurrency. So quick events are done in bulk by one thread, without a switch of threads an
-event, and a slow one blocks only the thread that it runs in.
+Rules: one thread works while deliveries are quick. Another is added each time the queue has not moved for about 2 ms,
+up to the step's concurrency. So one thread does quick events in bulk, without a switch of threads an event, and a slow
+event blocks only its own thread.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import threading
 import time
 
 from ...events.decide.inputs import Completion, CompletionKind
-from .executor import Executor, Running, most_ahead
+from .executor import Executor, Running, max_ahead
 from .invoke import Invoker, Item
 from .outbox import Outbox
 
@@ -29,18 +29,18 @@ class ThreadExecutor(Executor):
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
 
-    def tell(self, completion: Completion) -> None:
-        """Say what became of an attempt; `_work` sends it."""
+    def report(self, completion: Completion) -> None:
+        """Report what became of an attempt; `_work` sends it."""
         self.outbox.put(completion)
 
     def submit(self, items: list[Item]) -> None:
         self.queue.extend(items)
         if len(self._idle) == len(self._threads):
-            self._engage()
+            self._add_thread()
 
     def nudge(self) -> None:
         if self.queue:
-            self._engage()
+            self._add_thread()
 
     def interrupt(self, running: Running) -> bool:
         if running.wake is not None:
@@ -62,8 +62,8 @@ class ThreadExecutor(Executor):
             thread.join(max(0.0, deadline - time.monotonic()))
         asyncio.run(self.close_step())
 
-    def _engage(self) -> None:
-        """Wake an idle thread or start one."""
+    def _add_thread(self) -> None:
+        """Wake an idle thread, or start another."""
         with self._lock:
             if self._idle:
                 self._idle.pop().release()
@@ -89,7 +89,7 @@ class ThreadExecutor(Executor):
                 self.outbox.ring()
 
     def _rest(self, signal: threading.Lock) -> bool:
-        """Wait for work; False where the thread should end."""
+        """Wait for work; False if the thread should end."""
         with self._lock:
             self._idle.append(signal)
             if self.queue:
@@ -138,7 +138,7 @@ class ThreadExecutor(Executor):
                 running.emitted = index + 1
                 output = self.invoker.output(event, many=True)
                 self.outbox.add([CompletionKind.STREAM, item[0], index, [output]])
-                ahead = most_ahead(output)
+                ahead = max_ahead(output)
                 while index - running.credit >= ahead and not running.unwanted:
                     running.paused = True
                     running.wake.acquire()

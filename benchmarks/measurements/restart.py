@@ -107,7 +107,7 @@ def _recover_seconds(settings: Settings, live: int) -> float:
     with closing(open_log(settings.store("full"))) as log:
         epoch = log.acquire("benchmark")
         begin = time.perf_counter()
-        alive = recover(log, epoch, {plan.pipeline: plan}).alive
+        alive = recover(log, epoch, {plan.pipeline: plan}).live
         seconds = time.perf_counter() - begin
     if alive != live:
         raise RuntimeError(f"{alive:,} runs came back, not {live:,}")

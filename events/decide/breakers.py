@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from ..errors import BreakerUnknown
 from ..model.notices import BreakerClosed, BreakerHalfOpen, BreakerOpened
 from ..pipelines.plan import Plan, StepPlan
-from ..policies.breaker import BreakerSignal, BreakerState, BreakerStatus, BreakerView
+from ..policies.breaker import BreakerSignal, BreakerSnapshot, BreakerState, BreakerStatus
 from ..state.state import Delivery
 from .commands import Answer, Audited, Recall, Remembered
 from .decision_builder import DecisionBuilder
@@ -113,16 +113,15 @@ class Breakers:
         if entry.reply is not None:
             self._builder.decision.answers.append(Answer(entry.reply, error))
 
-    def views(self, now_us: int) -> list[BreakerView]:
-        """All circuits as operators see them, by name."""
-        return [
-            breaker.view(
+    def snapshots(self) -> tuple[BreakerSnapshot, ...]:
+        """All breakers at this moment, by name; for any thread."""
+        return tuple(
+            breaker.snapshot(
                 tuple(f"{pool.pipeline}/{pool.step}" for pool in self._pools[name]),
                 sum(pool.waiting for pool in self._pools[name]),
-                now_us,
             )
             for name, breaker in sorted(self._by_name.items())
-        ]
+        )
 
     def _move(
         self, breaker: BreakerState, signal: BreakerSignal, *, by: str = "engine", seconds: float | None = None

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from ..model.failure import Failure, FailureKind
 from ..pipelines.plan import Plan
-from ..policies.breaker import BreakerView
+from ..policies.breaker import BreakerSnapshot, BreakerView
 from ..state import keys
 from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import results
@@ -121,7 +121,7 @@ class Decider:
         builder.open(now_us)
         alive = [d for run in builder.state.runs.values() for d in run.deliveries.values()]
         builder.state.fresh.clear()
-        for delivery in sorted(alive, key=_order):
+        for delivery in sorted(alive, key=lambda delivery: delivery.order):
             self._resume_delivery(delivery)
         for run in list(builder.state.runs.values()):
             builder.settle(run)
@@ -138,7 +138,11 @@ class Decider:
 
     def breakers(self, now_us: int) -> list[BreakerView]:
         """The circuit breakers as operators see them."""
-        return self._breakers.views(now_us)
+        return [snapshot.view(now_us) for snapshot in self._breakers.snapshots()]
+
+    def breaker_snapshots(self) -> tuple[BreakerSnapshot, ...]:
+        """The circuit breakers at this moment, for any thread."""
+        return self._breakers.snapshots()
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
@@ -393,7 +397,3 @@ class Decider:
             if due_us is not None and (decision.due_us is None or due_us < decision.due_us):
                 decision.due_us = due_us
         return decision
-
-
-def _order(delivery: Delivery) -> int:
-    return delivery.order

@@ -48,9 +48,6 @@ class CompletionKind:
     FAIL = 2
     STUCK = 3
     RELEASE = 4
-    PROGRESS = 5
-    EARLIER = 6
-    LOG = 7
 
 
 class PriorDelivery(NamedTuple):

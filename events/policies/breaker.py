@@ -22,6 +22,7 @@ __all__ = [
     "TRANSITIONS",
     "Breaker",
     "BreakerSignal",
+    "BreakerSnapshot",
     "BreakerState",
     "BreakerStatus",
     "BreakerView",
@@ -180,6 +181,22 @@ class BreakerView(NamedTuple):
     waiting: int = 0
 
 
+class BreakerSnapshot(NamedTuple):
+    """A breaker at one moment, for any thread. The calls in its window still age: `view` counts them at a time."""
+
+    head: tuple[str, tuple[str, ...], str, bool, int, int | None]
+    tail: tuple[int, str, int]
+    buckets: tuple[tuple[int, int, int], ...]
+    """[number, calls, failed] each."""
+    width_us: int
+
+    def view(self, now_us: int) -> BreakerView:
+        """The breaker as operators see it at this time."""
+        oldest = now_us // self.width_us - _BUCKETS
+        recent = [bucket for bucket in self.buckets if bucket[0] > oldest]
+        return BreakerView(*self.head, sum(b[1] for b in recent), sum(b[2] for b in recent), *self.tail)
+
+
 class BreakerState:
     """The state of one breaker.
 
@@ -298,9 +315,13 @@ class BreakerState:
 
     def view(self, steps: tuple[str, ...], waiting: int, now_us: int) -> BreakerView:
         """The breaker as operators see it."""
-        calls, failures, _ = self._sums(now_us)
+        return self.snapshot(steps, waiting).view(now_us)
+
+    def snapshot(self, steps: tuple[str, ...], waiting: int) -> BreakerSnapshot:
+        """A copy that changes no more; `steps` are those that it guards, `waiting` what it holds back."""
         head = (self.name, steps, self.status.value, self.forced, self.since_us, self.until_us)
-        return BreakerView(*head, calls, failures, self.opens, self.reason, waiting)
+        buckets = tuple((number, calls, failed) for number, calls, failed, _ in self._buckets)
+        return BreakerSnapshot(head, (self.opens, self.reason, waiting), buckets, self._width_us)
 
     def _bucket(self, now_us: int) -> list[int]:
         number = now_us // self._width_us
@@ -313,7 +334,7 @@ class BreakerState:
 
     def _sums(self, now_us: int) -> tuple[int, int, int]:
         oldest = now_us // self._width_us - _BUCKETS
-        recent = [bucket for bucket in tuple(self._buckets) if bucket[0] > oldest]
+        recent = [bucket for bucket in self._buckets if bucket[0] > oldest]
         return sum(b[1] for b in recent), sum(b[2] for b in recent), sum(b[3] for b in recent)
 
     def _is_bad(self, now_us: int) -> bool:

@@ -2,7 +2,7 @@
 
 Seen: DBOS 716, 546: the recovery thread lost its connection once, ended, and was not restarted.
 
-Mutant: `except LogUnavailable` of `PartitionThread._serve` (actors/partition/thread.py) returns after `_failed`; tried
+Mutant: `except LogUnavailable` of `PartitionThread._serve` (actors/partition/thread.py) returns after `_on_failure`; tried
 2026-11-21: red (under Ray).
 Mutant: `_resume_delivery` (events/decide/core.py) returns where a delivery is LEASED; tried 2026-11-21: red (all).
 Mutant: `recover` (actors/partition/recovery.py) reads nothing instead of `log.live(after)`; tried 2026-11-21: red
@@ -124,10 +124,11 @@ async def test_an_engine_whose_database_goes_away_again_in_its_recovery_tries_un
     assert isinstance(engine, Engine)
     runs = await engine.emit_many([Order(n=n) for n in range(RUNS)])
     await until(lambda: begun(trace) == RUNS)
-    away: Any = Restarting(engine._log, "live", times=3)
-    engine._log = away
+    away: Any = Restarting(engine._log.log, "live", times=3)
+    engine._log.log = away
     going: Any = Restarting(away, "commit")
-    engine._partition._log = going
+    assert engine._runner is not None
+    engine._runner.partition._log = going
     with pytest.raises(LogUnavailable, match="the database is restarting"):
         await engine.emit(Order(n=RUNS))
     trace.note("go on")

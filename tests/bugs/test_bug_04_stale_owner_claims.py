@@ -78,7 +78,7 @@ def test_an_owner_that_drains_leases_nothing_more_and_leaves_it_to_the_next(stor
         old.post_all([order(1), order(2)])
         old.turn()
         finished, returned = (item[0] for item in desk.sent[0])
-        old.decider.draining = True
+        old.drain()
         emitted = order(3)
         emitted.reply = "caller"
         old.post_all(
@@ -91,7 +91,7 @@ def test_an_owner_that_drains_leases_nothing_more_and_leaves_it_to_the_next(stor
         )
         old.turn()
         assert {worker: len(items) for worker, items in desk.sent.items()} == {0: 2}
-        assert old.decider.backlog == 2
+        assert old._decider.backlog == 2
         assert [type(answer.value) for answer in desk.answers] == [Overloaded]
         log.release(old.epoch)
         after = Desk()
@@ -119,7 +119,7 @@ def test_an_owner_that_was_replaced_commits_nothing_and_sends_nothing_whatever_i
         old = owner(old_log, old_desk, "old")
         old.post_all([order(1)])
         old.turn()
-        old.decider.workers[0][0].window = 0  # the others wait until another worker comes
+        old._decider.workers[0][0].window = 0  # the others wait until another worker comes
         old.post_all([order(2)])
         old.turn()
         heard = claims(old_desk)[claim]

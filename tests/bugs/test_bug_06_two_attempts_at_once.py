@@ -30,7 +30,7 @@ from ensue.actors.partition.recovery import recover
 from ensue.actors.pool import worker_pool as crew
 from ensue.actors.pool import worker_processes as hands
 from ensue.actors.transport.messages import Tag, unpack_message
-from ensue.actors.worker.worker import WorkerCore
+from ensue.actors.worker.worker import make_worker_core
 from ensue.cluster.log.protocol import Log
 from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Missing, WorkerDown, WorkerUp
 from ensue.events.ids import derived_id, uuid7
@@ -76,17 +76,17 @@ def test_a_delivery_that_comes_twice_or_after_it_was_called_missing_runs_at_most
         begun.release()
         go.wait(SECONDS)
 
-    core = WorkerCore(flow.steps["work"], list(flow.registry), lambda: None)
-    core.hear(deliver(1, 1))
-    core.hear(deliver(1, 2))
-    core.hear(pack([int(Tag.INQUIRE), [1, 2, 3]]))
-    core.hear(deliver(3, 2))
+    core = make_worker_core(flow.steps["work"], list(flow.registry), lambda: None)
+    core.handle(deliver(1, 1))
+    core.handle(deliver(1, 2))
+    core.handle(pack([int(Tag.INQUIRE), [1, 2, 3]]))
+    core.handle(deliver(3, 2))
     core.executor.nudge()
     assert begun.acquire(timeout=SECONDS)
     assert begun.acquire(timeout=SECONDS)
     go.set()
     core.executor.close(SECONDS)
-    core.hear(deliver(1, 2, 3))
+    core.handle(deliver(1, 2, 3))
     core.executor.close(SECONDS)
     said = [unpack_message(message) for message in core.outbox.take()]
     assert sorted(began) == [1, 2]
@@ -106,8 +106,8 @@ def work(event: Order) -> Item:
 
 def partition_on(log: Log, desk: Desk) -> Partition:
     epoch = log.acquire("test")
-    core = recover(log, epoch, {"late": compile_plan(flow.declaration, "1")}).decider
-    partition = Partition(core, log, epoch, links=desk, watcher=desk, clock=ManualClock())
+    decider = recover(log, epoch, {"late": compile_plan(flow.declaration, "1")}).decider
+    partition = Partition(decider, log, epoch, links=desk, watcher=desk, clock=ManualClock())
     partition.post_all(
         [
             WorkerUp(0, "late", "work", 1),
@@ -177,7 +177,7 @@ def test_a_delivery_is_with_one_worker_at_a_time_however_often_it_is_called_miss
             partition.turn()
         given = [item[0] for items in desk.sent.values() for item in items]
         assert len(given) == len(set(given)) == 2
-        leased = [token for slot, _ in partition.decider.workers.values() for token in slot.leases]
+        leased = [token for slot, _ in partition._decider.workers.values() for token in slot.leases]
         assert leased == [token for token in given if token != first]
 
 

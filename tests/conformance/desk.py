@@ -1,4 +1,4 @@
-"""A desk: stands in for the workers and the callers of a partition that a test turns by hand."""
+"""Desk: stands in for the workers and the callers of a partition that a test turns by hand."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["Desk"]
 
 
 class Desk:
-    """Keeps what is sent: to each worker its deliveries, to callers their answers. Nobody says anything by itself."""
+    """Keeps the deliveries of each worker and the answers to callers; it sends nothing by itself."""
 
     def __init__(self) -> None:
         self.sent: dict[int, list[list[Any]]] = {}
@@ -23,17 +23,20 @@ class Desk:
     def receive(self) -> list[tuple[int, bytes]]:
         return []
 
-    def end(self, worker: int, reason: str) -> None:
+    def kill(self, worker: int, reason: str) -> None:
         raise AssertionError
 
     def wait(self, timeout_seconds: float | None) -> None:
         raise AssertionError
 
     def wake(self) -> None:
-        """Nobody sleeps here."""
+        """Nothing sleeps here."""
 
     def settle(self, answers: list[Answer], ended: list[RunEnded]) -> None:
         self.answers += answers
 
-    def hear(self, worker: int, tag: int, body: Any) -> None:
-        """Nobody asks here."""
+    def on_progress(self, run_id: bytes, step: str, done: float, total: float) -> None:
+        """Progress is not kept here."""
+
+    def on_message(self, worker: int, tag: int, body: Any) -> None:
+        """Questions get no answer here."""

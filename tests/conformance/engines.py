@@ -124,7 +124,7 @@ class Trace:
 
 
 async def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait for a condition that nothing announces; an assertion where it is late."""
+    """Wait for a condition that nothing announces; fails if it takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come to hold in time"

@@ -1,4 +1,4 @@
-"""What every lane does: it passes messages on, whole, in both directions, and its end is told, never hidden.
+"""Every lane carries messages whole in both directions, and its end is reported.
 
 Order is not promised, nor is arrival where a worker dies; so nothing here looks at either.
 """
@@ -73,7 +73,7 @@ class LaneUnderRay:
             self.await_(lambda messages: any(unpack_message(m)[0] == Tag.HELLO for m in messages))
         else:
             ray.get(self.actor.hello.remote(), timeout=SECONDS)
-            lane = RemoteLane(self.actor, lambda message: self.links.take_remote(1, message), self.lost.set)
+            lane = RemoteLane(self.actor, lambda message: self.links.receive_remote(1, message), self.lost.set)
             self.links.add_remote(1, lane)
             lane.start()
             self._life = self.actor.attend.remote()
@@ -148,9 +148,9 @@ def test_many_small_messages_all_arrive(lane: LaneUnderRay) -> None:
     assert sorted(lane.completions(300)) == list(range(1, 301))
 
 
-def test_an_idle_worker_is_heard_all_the_same(lane: LaneUnderRay) -> None:
+def test_an_idle_worker_sends_signs_of_life(lane: LaneUnderRay) -> None:
     lane.await_(lambda messages: any(unpack_message(message)[0] == Tag.ALIVE for message in messages))
-    assert 1 in lane.links.heard
+    assert 1 in lane.links.last_message_at
 
 
 def test_a_worker_that_dies_is_told_and_the_lane_takes_no_harm(lane: LaneUnderRay) -> None:

@@ -110,7 +110,7 @@ async def test_over_ray_calls_an_idle_worker_is_not_taken_for_dead(
     links, times = engine._links, set[float]()
 
     def heard_thrice() -> bool:
-        times.update(links.heard.values())
+        times.update(links.last_message_at.values())
         return len(times) > 2
 
     await until(heard_thrice)  # longer than the liveness timeout

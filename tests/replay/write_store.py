@@ -74,8 +74,8 @@ class _Desk:
         said, self._said = self._said, []
         return said
 
-    def end(self, worker: int, reason: str) -> None:
-        raise AssertionError(f"worker {worker} is ended: {reason}")
+    def kill(self, worker: int, reason: str) -> None:
+        raise AssertionError(f"worker {worker} is killed: {reason}")
 
     def wait(self, timeout_seconds: float | None) -> None: ...
 
@@ -86,7 +86,9 @@ class _Desk:
             if isinstance(answer.value, Exception):
                 raise answer.value
 
-    def hear(self, worker: int, tag: int, body: Any) -> None: ...
+    def on_progress(self, run_id: bytes, step: str, done: float, total: float) -> None: ...
+
+    def on_message(self, worker: int, tag: int, body: Any) -> None: ...
 
     # -- what happens --------------------------------------------------------------------------------------------------
 

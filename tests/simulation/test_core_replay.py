@@ -60,7 +60,7 @@ class Shipped(Event):
 
 
 class Noted(Event):
-    """A failure that was heard."""
+    """A failure that was handled."""
 
     step: str
 

@@ -1,4 +1,4 @@
-"""The simulator: whole pipelines through hundreds of accidents, deterministic, checked against the laws."""
+"""The simulator runs whole pipelines through hundreds of faults, deterministically, and checks the laws."""
 
 import asyncio
 import os
@@ -222,7 +222,7 @@ def test_setup_forgets_what_an_earlier_simulation_left() -> None:
         simulate(p, *(Ping(n=n) for n in range(5)), seed=seed, setup=charged.clear, check=each_once)
 
 
-def test_a_run_that_never_ends_is_told_with_what_is_pending() -> None:
+def test_a_run_that_never_ends_is_reported_with_what_is_pending() -> None:
     p = Pipeline("loop")
 
     @p.step(retry=Retry(attempts=10_000_000, wait=86_400.0))

@@ -1,4 +1,4 @@
-"""The simulator finds faults: for each mutant of the engine a seed is found, and what it shrinks to breaks the same law."""
+"""The simulator finds faults: for each mutant of the engine it finds a seed, which shrinks and breaks the same law."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ensue.actors.partition import recovery
+from ensue.actors.partition.batch import batch_of
 from ensue.actors.partition.loop import Partition
 from ensue.actors.simulation import owner
 from ensue.actors.worker import executor
@@ -48,7 +49,7 @@ def carries_out_before_committing(patch: Patch) -> None:
         finally:
             self._log = real
         if decision.writes:
-            self._log.commit(self._batch(decision))
+            self._log.commit(batch_of(decision, self.epoch))
 
     patch.setattr(Partition, "_carry_out", carry_out)
 
@@ -136,7 +137,7 @@ def forgets_what_was_with_workers(patch: Patch) -> None:
     """After a restart nothing is ready again: what the last owner had with workers is lost."""
 
     def resume_delivery(_self: decide.Decider, _delivery: Delivery) -> None:
-        """It stays with whoever has it."""
+        """It stays with its worker."""
 
     patch.setattr(decide.Decider, "_resume_delivery", resume_delivery)
 

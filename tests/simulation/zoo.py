@@ -28,11 +28,11 @@ HARD = Faults(
     redriven=0.5,
     retried=0.5,
 )
-"""So much goes wrong that little gets done: what takes several accidents at once is found here."""
+"""So many faults that little gets done: this finds what takes several faults at once."""
 
 
 FRAIL = Faults(worker_death=0.8, crash=0.05, redriven=0.3)
-"""Hardly a worker gets anything done: supervisors hand up, and pipelines are given up."""
+"""Hardly a worker gets anything done: supervisors escalate, and pipelines are given up."""
 
 
 class Order(Event, key="customer"):
@@ -87,7 +87,7 @@ class Joined(Event):
 
 
 class Noted(Event):
-    """A failure that was heard."""
+    """A failure that was handled."""
 
     step: str
 
@@ -183,7 +183,7 @@ def _streams() -> Pipeline:
 
 
 def _errors() -> Pipeline:
-    """Steps that fail now and then, give up, or never work, and who hears of it."""
+    """Steps that fail sometimes, give up, or never work, and their handlers."""
     p = Pipeline("errors")
 
     @p.step(retry=Retry(attempts=8, wait=0.5), replicas=2)
@@ -231,7 +231,7 @@ def _keys() -> Pipeline:
 
 
 def _saga() -> Pipeline:  # noqa: C901 - eight steps, each of two lines
-    """Steps that are undone where a later one gives up, one of them only after an operator's decision; and a pivot."""
+    """Steps that are compensated if a later one gives up, one only after an operator's decision; and a pivot."""
     p = Pipeline("saga")
     quick = Retry(attempts=3, wait=0.2)
 
@@ -278,7 +278,7 @@ def _saga() -> Pipeline:  # noqa: C901 - eight steps, each of two lines
 
 
 def _breakers() -> Pipeline:
-    """Three steps, one a generator, call a dependency that is away now and then; somebody hears its breaker open."""
+    """Three steps, one a generator, call a dependency with outages; a step handles the opening of its breaker."""
     p = Pipeline("breakers")
     bank = Breaker(name="bank", failures_in_row=3, open_seconds=5, max_open_seconds=20, min_calls=4, probes=2)
 
@@ -311,7 +311,7 @@ def _breakers() -> Pipeline:
 
 
 class Animal:
-    """A pipeline of the zoo, and the events that it is fed."""
+    """A pipeline of the zoo, and its events."""
 
     def __init__(self, make: Callable[[], Pipeline], count: int) -> None:
         self.pipeline = make()

@@ -1,4 +1,4 @@
-"""A step that fails is tried as often as its policy and the error itself say, on every engine."""
+"""A failing step is retried as often as its policy and the error itself say, on every engine."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A breaker that opens calls nothing: what waits loses no attempt, and goes on when a probe proves that all is well."""
+"""An open breaker calls nothing: deliveries that wait lose no attempt, and go on when a probe succeeds."""
 
 import time
 from pathlib import Path
@@ -94,7 +94,9 @@ async def test_what_a_worker_has_and_has_not_begun_is_handed_back_when_the_break
 
 
 @pytest.mark.parametrize("rig", ["local-sqlite"], indirect=True)
-async def test_an_alarm_that_calls_what_is_away_does_not_call_itself_for_ever(rig: Rig, trace: Trace) -> None:
+async def test_a_notice_step_that_calls_the_dependency_that_is_down_does_not_call_itself_endlessly(
+    rig: Rig, trace: Trace
+) -> None:
     flow = Pipeline("alarmed")
 
     @flow.step(breaker=Breaker(name="mail", failures_in_row=2, open_seconds=10), retry=1)

@@ -1,4 +1,4 @@
-"""A run that is cancelled stops, whatever it was doing, and frees its workers, on every engine."""
+"""A cancelled run stops, whatever it was doing, and frees its workers, on every engine."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What a run has done is undone when it fails or is cancelled: newest first, one at a time, never skipped."""
+"""A run that fails or is cancelled compensates its steps: newest first, one at a time, none skipped."""
 
 import asyncio
 from pathlib import Path
@@ -73,7 +73,7 @@ def shop(trace: Trace, gate: Path, *, pivot: bool = False) -> Pipeline:
     return flow
 
 
-async def test_a_run_that_fails_undoes_what_it_did_newest_first(rig: Rig, trace: Trace, tmp_path: Path) -> None:
+async def test_a_run_that_fails_compensates_its_steps_newest_first(rig: Rig, trace: Trace, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     outcome = await rig.run(shop(trace, gate), Ordered(n=7))
@@ -83,7 +83,7 @@ async def test_a_run_that_fails_undoes_what_it_did_newest_first(rig: Rig, trace:
     assert outcome.events == [Returned(n=7)]
 
 
-async def test_a_run_that_completes_undoes_nothing(rig: Rig, trace: Trace, tmp_path: Path) -> None:
+async def test_a_run_that_completes_compensates_nothing(rig: Rig, trace: Trace, tmp_path: Path) -> None:
     outcome = await rig.run(shop(trace, tmp_path / "gate"), Ordered(n=1))
     assert (outcome.status, trace.lines) == ("completed", ["reserve", "pay", "send"])
 
@@ -123,7 +123,7 @@ async def test_a_compensation_that_gives_up_waits_for_the_operator(rig: Rig, tra
     reader.close()
 
 
-async def test_an_operator_can_settle_what_cannot_be_undone(rig: Rig, trace: Trace, tmp_path: Path) -> None:
+async def test_an_operator_can_settle_what_cannot_be_compensated(rig: Rig, trace: Trace, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     (tmp_path / "gate.2").touch()
@@ -166,7 +166,7 @@ def waiting(trace: Trace, gate: Path, *, pivot: bool) -> Pipeline:
     return flow
 
 
-async def test_cancelling_a_run_undoes_it(rig: Rig, trace: Trace, tmp_path: Path) -> None:
+async def test_cancelling_a_run_compensates_its_steps(rig: Rig, trace: Trace, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     engine = await rig.start(waiting(trace, gate, pivot=False))

@@ -1,4 +1,4 @@
-"""After a crash at any moment a run comes to the same result: nothing is lost, done over, or out of its key's order."""
+"""After a crash at any moment a run has the same result: nothing is lost, repeated, or out of its key's order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -193,7 +193,7 @@ async def test_letters_of_a_cancelled_run_are_refused_in_bulk_and_can_be_discard
     assert (await local.engine.discard_all(DeadFilter())).redriven == 1
 
 
-async def test_no_letter_of_a_run_that_was_undone_stays_open(local: Rig) -> None:
+async def test_no_letter_of_a_run_that_was_compensated_stays_open(local: Rig) -> None:
     flow, is_up = Pipeline("undone"), [False]
 
     @flow.step(retry=1)

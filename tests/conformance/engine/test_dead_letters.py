@@ -1,4 +1,4 @@
-"""A delivery that gave up and that nothing handles is a dead letter: it is kept, and an operator decides on it."""
+"""A delivery that gave up and that no step handles is a dead letter: it is kept, and an operator decides on it."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ async def letters_of(rig: Rig, wanted: DeadFilter | None = None) -> list[DeadLet
     return found
 
 
-async def test_what_gives_up_unheard_becomes_a_dead_letter(rig: Rig, trace: Trace, tmp_path: Path) -> None:
+async def test_a_failure_without_a_handler_becomes_a_dead_letter(rig: Rig, trace: Trace, tmp_path: Path) -> None:
     engine = await rig.start(bills(trace, tmp_path / "gate"))
     run = await engine.emit(Order(n=-1))
     outcome = await run.result(SECONDS)

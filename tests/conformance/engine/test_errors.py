@@ -1,4 +1,4 @@
-"""Errors are data: a step that gave up is heard, goes along to later steps, and stands in the outcome."""
+"""Errors are data: a failure reaches its handler, is passed on to later steps, and is in the outcome."""
 
 from contextlib import closing
 

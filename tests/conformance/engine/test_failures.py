@@ -1,4 +1,4 @@
-"""The failure of a step is heard by whoever handles it, and fails the run where nobody does, on every engine."""
+"""The failure of a step reaches its handler, and fails the run if there is none, on every engine."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An engine whose store another has taken over commits nothing more and says so to whoever waits."""
+"""An engine whose store another engine has taken over commits nothing more, and fails the callers that wait."""
 
 import asyncio
 from pathlib import Path
@@ -43,7 +43,7 @@ async def test_a_second_engine_fences_the_first_which_commits_nothing_more(rig: 
         log.close()
 
 
-async def test_whoever_waits_for_a_result_of_an_engine_that_failed_hears_of_it(rig: Rig, trace: Trace) -> None:
+async def test_a_caller_that_waits_for_a_result_of_a_failed_engine_gets_the_error(rig: Rig, trace: Trace) -> None:
     flow = Pipeline("fenced-waiting")
 
     @flow.step

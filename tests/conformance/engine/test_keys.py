@@ -1,4 +1,4 @@
-"""Events of one key are handled one at a time and in order, whatever becomes of those before them, on every engine."""
+"""Events of one key are handled one at a time and in order, however earlier ones end, on every engine."""
 
 import asyncio
 

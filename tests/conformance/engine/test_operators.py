@@ -1,4 +1,4 @@
-"""What a review found wrong in what operators do through an engine, one test each, on the local engines."""
+"""Operators' calls: what a review found wrong, one test each, on the local engines."""
 
 import asyncio
 import math
@@ -94,9 +94,7 @@ async def test_of_many_redrives_of_one_letter_at_once_each_but_one_is_refused(lo
 
 
 @pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, 1e20])
-async def test_a_breaker_is_not_opened_for_a_time_that_is_none_and_the_engine_goes_on(
-    local: Rig, seconds: float
-) -> None:
+async def test_a_breaker_is_not_opened_for_an_invalid_time_and_the_engine_goes_on(local: Rig, seconds: float) -> None:
     engine = await local.start(bills([]))
     with pytest.raises(EnsueError, match="at most a year"):
         await engine.force_breaker("bills/bill", opens=True, seconds=seconds)
@@ -105,7 +103,7 @@ async def test_a_breaker_is_not_opened_for_a_time_that_is_none_and_the_engine_go
     assert audit_of(local) == []
 
 
-async def test_a_cancel_is_audited_also_where_nobody_says_who(local: Rig) -> None:
+async def test_a_cancel_is_audited_also_without_a_name(local: Rig) -> None:
     flow = Pipeline("long")
 
     @flow.step
@@ -133,7 +131,7 @@ async def test_a_cancel_by_the_handle_of_a_run_is_audited(local: Rig) -> None:
     assert [(row.who, row.action) for row in audit_of(local)] == [("python", "run cancel")]
 
 
-async def test_a_retry_is_audited_also_where_nobody_says_who(local: Rig) -> None:
+async def test_a_retry_is_audited_also_without_a_name(local: Rig) -> None:
     engine = await local.start(bills([]))
     run = await engine.emit(Order(n=-1))
     await run.result(SECONDS)

@@ -1,4 +1,4 @@
-"""Thousands of events come through whole and in order, and too much at once is held back, on every engine."""
+"""Thousands of events arrive complete and in order, and too many at once are held back, on every engine."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

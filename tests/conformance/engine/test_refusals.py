@@ -1,4 +1,4 @@
-"""A result that was not promised, is too large or cannot be stored is refused with what to do, on every engine."""
+"""A result that is undeclared, too large or cannot be stored is refused with advice, on every engine."""
 
 import sys
 from collections.abc import Iterator
@@ -73,8 +73,8 @@ async def test_an_event_that_was_not_declared_is_refused_with_what_to_add(local:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (5, "step lie returned int, which is no event: return an event, a list of them or None"),
-        ("x", "step lie returned str, which is no event: return an event, a list of them or None"),
+        (5, "step lie returned int, which is not an event: return an event, a list of events or None"),
+        ("x", "step lie returned str, which is not an event: return an event, a list of events or None"),
         (None, "step lie returned nothing, but its annotation promises Item: add `| None` to the return annotation"),
         ({"n": 1}, "step lie returned dict, which is no event"),
         ([Item(n=1)], "step lie emitted Item, which its return annotation does not name: add `list[Item]` to it"),

@@ -1,4 +1,4 @@
-"""Retrying a run runs again only what failed or never ran, and only for one who asks, on every engine."""
+"""A retried run repeats only what failed or never ran, and only one caller can retry it, on every engine."""
 
 import asyncio
 from collections.abc import Callable
@@ -138,14 +138,14 @@ async def test_a_retry_is_refused_while_another_reads_what_to_retry(
     run = await engine.emit(Order())
     await run.result(20)
     gate = asyncio.Event()
-    read = engine._aside
+    read = engine._backend.read
 
     async def slowly(function: Callable[..., Any], *arguments: Any) -> Any:
         answer = await read(function, *arguments)
         await gate.wait()
         return answer
 
-    monkeypatch.setattr(engine, "_aside", slowly)
+    monkeypatch.setattr(engine._backend, "read", slowly)
     first = asyncio.create_task(engine.retry(run.id))
     await asyncio.sleep(0)
     with pytest.raises(RunFinished, match="is being retried already"):

@@ -1,4 +1,4 @@
-"""What an engine knew before it ended holds after: what is over, what waits, what never began, what was sent."""
+"""A restarted engine knows what the one before knew: what has ended, waits, never began, or was sent."""
 
 import asyncio
 from contextlib import closing
@@ -92,7 +92,7 @@ async def test_what_ended_after_the_last_snapshot_stays_over(rig: Rig, trace: Tr
     assert isinstance(engine, LocalEngine)
     stays, ends = await engine.emit_many([Order(n=1), Order(n=2)])
     await until(lambda: len(trace.lines) == 2)
-    engine._partition.save_snapshot()
+    engine._runtime._partition.save_snapshot()
     await ends.cancel()
     ends_id, stays_id = ends.id, stays.id
     await rig.crash()

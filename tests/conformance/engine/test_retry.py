@@ -1,4 +1,4 @@
-"""Deadlines, settings by exception, waits that others ask for, and heartbeats: the same on every engine."""
+"""Deadlines, settings for each exception, requested waits and heartbeats are the same on every engine."""
 
 import asyncio
 import errno
@@ -13,6 +13,7 @@ import pytest
 from ensue import Breaker, Context, Event, Pipeline, Retry
 from ensue.actors.local import LocalEngine, ManualClock
 from ensue.actors.transport.messages import Tag, unpack_message
+from ensue.actors.worker.local_runtime import LocalRuntime
 from ensue.events.errors import Overloaded
 from ensue.events.model.codec import pack
 
@@ -78,7 +79,7 @@ async def test_an_attempt_that_a_breaker_held_back_beyond_the_deadline_never_beg
     assert error.message.endswith("(given up: the deadline of 10 s leaves no time for another attempt)")
 
 
-async def test_where_no_time_is_left_for_a_wait_the_step_gives_up_at_once(rig: Rig, trace: Trace) -> None:
+async def test_if_no_time_is_left_for_a_wait_the_step_gives_up_at_once(rig: Rig, trace: Trace) -> None:
     flow = Pipeline("no-time")
 
     @flow.step(retry=Retry(deadline=5.0))
@@ -200,13 +201,13 @@ async def test_a_lane_that_doubles_every_message_runs_no_step_twice(
     local: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = Pipeline("doubled")
-    send = LocalEngine.send
+    send = LocalRuntime.send
 
-    def send_twice(engine: LocalEngine, worker: int, message: bytes) -> None:
-        send(engine, worker, message)
-        send(engine, worker, message)
+    def send_twice(runtime: LocalRuntime, worker: int, message: bytes) -> None:
+        send(runtime, worker, message)
+        send(runtime, worker, message)
 
-    monkeypatch.setattr(LocalEngine, "send", send_twice)
+    monkeypatch.setattr(LocalRuntime, "send", send_twice)
 
     @flow.step
     def first(event: Order) -> Item:
@@ -226,16 +227,16 @@ async def test_a_lane_that_doubles_every_message_runs_no_step_twice(
     assert sorted(trace.lines) == sorted(line for lines in each for line in lines)
 
 
-async def test_a_worker_in_one_process_says_what_never_came_to_it(local: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_in_one_process_reports_what_never_arrived(local: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     flow = Pipeline("inquired")
     heard: list[bytes] = []
-    arrived = LocalEngine.arrived
+    take = LocalRuntime.take
 
-    def overhear(engine: LocalEngine, worker: int, messages: list[bytes]) -> None:
+    def overhear(runtime: LocalRuntime, worker: int, messages: list[bytes]) -> None:
         heard.extend(messages)
-        arrived(engine, worker, messages)
+        take(runtime, worker, messages)
 
-    monkeypatch.setattr(LocalEngine, "arrived", overhear)
+    monkeypatch.setattr(LocalRuntime, "take", overhear)
 
     @flow.step
     def work(event: Order) -> Item:
@@ -244,7 +245,7 @@ async def test_a_worker_in_one_process_says_what_never_came_to_it(local: Rig, mo
     engine = await local.start(flow)
     assert isinstance(engine, LocalEngine)
     await (await engine.emit(Order(n=1))).result(20)
-    engine.send(1, pack([int(Tag.INQUIRE), [10**9]]))
+    engine._runtime.send(1, pack([int(Tag.INQUIRE), [10**9]]))
     assert (await (await engine.emit(Order(n=2))).result(20)).events == [Item(n=2)]
     assert [body for tag, body in map(unpack_message, heard) if tag == Tag.MISSING] == [[10**9]]
 

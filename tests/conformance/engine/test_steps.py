@@ -1,4 +1,4 @@
-"""Functions and classes as steps, and what the Context tells and does, on every engine."""
+"""Functions and classes as steps, and what the Context offers, on every engine."""
 
 import asyncio
 from collections.abc import Iterator
@@ -192,7 +192,7 @@ async def test_an_async_step_may_read_the_earlier_events_of_its_run(rig: Rig) ->
     assert (await rig.run(flow, Order(n=3))).events == [Total(numbers=[3])]
 
 
-async def test_what_a_step_logs_reaches_whoever_runs_the_engine(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_step_logs_reaches_the_engine(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     flow = Pipeline("logging")
 
     @flow.step

@@ -1,4 +1,4 @@
-"""An event or a run of another version of the code is lifted, waits, or fails alone."""
+"""An event or a run of another code version is upcast, waits, or fails alone."""
 
 import asyncio
 from typing import Any
@@ -55,7 +55,7 @@ async def test_an_event_of_an_older_version_in_the_log_is_lifted_by_its_upcaster
 
     engine = await rig.start(flow)
     raw = uuid7(1, bytes(10))
-    engine._post_all([Emit("versions", raw, uuid7(2, bytes(10)), "paid", 1, pack({"amount": 3}))])
+    engine._backend.post_all([Emit("versions", raw, uuid7(2, bytes(10)), "paid", 1, pack({"amount": 3}))])
     await until(lambda: trace.lines == ["began"])
     await rig.crash()
     engine = await rig.start(flow)
@@ -71,7 +71,7 @@ async def test_an_event_of_an_unknown_version_fails_its_run_and_nothing_else(rig
 
     engine = await rig.start(flow)
     raw = uuid7(1, bytes(10))
-    engine._post_all([Emit("unknown-version", raw, uuid7(2, bytes(10)), "Order", 9, pack({"n": 3}))])
+    engine._backend.post_all([Emit("unknown-version", raw, uuid7(2, bytes(10)), "Order", 9, pack({"n": 3}))])
     outcome = await (await engine.run(raw)).result(20) if await known(engine, raw) else None
     assert outcome is not None
     assert (outcome.status, outcome.errors[0].kind) == ("failed", "permanent")
@@ -116,7 +116,7 @@ async def test_a_run_whose_code_is_not_loaded_does_not_keep_a_start_from_its_sna
     assert isinstance(engine, LocalEngine)
     new = (await engine.emit(Order(n=5))).raw_id
     await until(lambda: len(trace.lines) == 2)
-    engine._partition.save_snapshot()
+    engine._runtime._partition.save_snapshot()
     await rig.crash()
     read, live = list[int](), SqliteLog.live
 

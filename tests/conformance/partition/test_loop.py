@@ -1,4 +1,4 @@
-"""A partition by itself, with nobody but a desk to talk to: the order of keys, what workers say, what it forgets."""
+"""A partition by itself: the order of keys, messages of workers, and old ids of senders."""
 
 from typing import Any
 
@@ -85,20 +85,20 @@ def test_two_of_one_key_whose_records_changed_places_in_their_commit_still_go_on
     assert len(desk.sent[7]) == 2
 
 
-class Deaf(Desk):
-    """A desk that has said something, and fails at whatever it hears."""
+class FailingDesk(Desk):
+    """A desk with messages of workers, which fails at every message."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[tuple[int, bytes]] = []
-        self.heard = 0
+        self.sent_by_workers: list[tuple[int, bytes]] = []
+        self.messages = 0
 
     def receive(self) -> list[tuple[int, bytes]]:
-        said, self.said = self.said, []
-        return said
+        messages, self.sent_by_workers = self.sent_by_workers, []
+        return messages
 
-    def hear(self, worker: int, tag: int, body: Any) -> None:
-        self.heard += 1
+    def on_message(self, worker: int, tag: int, body: Any) -> None:
+        self.messages += 1
         raise ValueError("no such record")
 
 
@@ -108,19 +108,19 @@ def owned(log: Log, desk: Desk, clock: ManualClock, *pipelines: Pipeline) -> Par
     return Partition(recover(log, epoch, plans).decider, log, epoch, links=desk, watcher=desk, clock=clock)
 
 
-def test_what_a_worker_says_that_cannot_be_heard_fails_no_turn(caplog: pytest.LogCaptureFixture) -> None:
-    flow = Pipeline("heard")
+def test_a_message_of_a_worker_that_cannot_be_handled_fails_no_turn(caplog: pytest.LogCaptureFixture) -> None:
+    flow = Pipeline("messages")
 
     @flow.step
     def work(event: Order) -> None:
         return None
 
-    log, desk = MemoryLog(), Deaf()
+    log, desk = MemoryLog(), FailingDesk()
     partition = owned(log, desk, ManualClock(), flow)
-    desk.said = [(1, pack([int(Tag.ASK), "no question"])), (1, pack([int(Tag.LOG), None]))]
-    partition.post(Emit("heard", uuid7(1, bytes(10)), uuid7(2, bytes(10)), "Order", 1, pack({"n": 1})))
+    desk.sent_by_workers = [(1, pack([int(Tag.ASK), "no question"])), (1, pack([int(Tag.LOG), None]))]
+    partition.post(Emit("messages", uuid7(1, bytes(10)), uuid7(2, bytes(10)), "Order", 1, pack({"n": 1})))
     assert partition.turn()
-    assert (desk.heard, len(partition.decider.state.runs)) == (2, 1)
+    assert (desk.messages, len(partition._decider.state.runs)) == (2, 1)
     assert "no such record" in caplog.text
 
 

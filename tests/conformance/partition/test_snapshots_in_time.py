@@ -1,4 +1,4 @@
-"""A partition keeps a snapshot now and then, but never stands still for one of very many runs."""
+"""A partition saves snapshots, but never stops its loop for one with very many runs."""
 
 import asyncio
 
@@ -29,5 +29,5 @@ async def test_a_snapshot_is_kept_unless_too_many_runs_are_alive(
         monkeypatch.setattr(partition, "_SNAPSHOT_RECORDS", 0)
         monkeypatch.setattr(partition, "_SNAPSHOT_RUNS", most_runs)
         await engine.emit(Begun())
-        assert len(list(engine._log.snapshots())) == snapshots
+        assert len(list(engine._log.log.snapshots())) == snapshots
         release.set()

@@ -1,4 +1,4 @@
-"""A partition keeps no snapshot of what is not in the log, whatever has ended its turn."""
+"""A partition saves no snapshot of a state that the log does not lead to, however a turn ended."""
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_after_a_turn_that_failed_no_snapshot_is_kept_and_the_next_owner_has_wha
     partition.save_snapshot()
     assert list(log.snapshots()) == []
     second = own(MemoryLog(store), desk)
-    assert list(second.decider.state.runs) == [uuid7(1, bytes(10))]
+    assert list(second._decider.state.runs) == [uuid7(1, bytes(10))]
 
 
 def test_a_snapshot_that_fails_fails_no_turn(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

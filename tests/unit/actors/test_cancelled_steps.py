@@ -1,4 +1,4 @@
-"""A step in a thread cannot be interrupted: where it finishes although its run was cancelled, its result is told.
+"""A step in a thread cannot be interrupted: if it finishes after its run was cancelled, its result is reported.
 
 And what is handed back may be taken by a thread at the same moment.
 """
@@ -14,7 +14,7 @@ import pytest
 from ensue import Event, GiveUp, Pipeline
 from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.actors.worker.async_executor import TaskExecutor
-from ensue.actors.worker.worker import WorkerCore
+from ensue.actors.worker.worker import make_worker_core
 from ensue.events.decide.inputs import CompletionKind
 from ensue.events.ids import derived_id
 from ensue.events.model.codec import encode, pack
@@ -52,10 +52,10 @@ def cancelled(*, gives_up: bool) -> list[list[Any]]:
             raise GiveUp("no")
         return Paid(n=event.n)
 
-    core = WorkerCore(flow.steps["pay"], list(flow.registry), lambda: None)
-    core.hear(deliver(1, 2))
+    core = make_worker_core(flow.steps["pay"], list(flow.registry), lambda: None)
+    core.handle(deliver(1, 2))
     assert began.wait(SECONDS)
-    core.hear(pack([int(Tag.CANCEL), [1, 2]]))
+    core.handle(pack([int(Tag.CANCEL), [1, 2]]))
     go.set()
     core.executor.close(SECONDS)
     said = [unpack_message(message) for message in core.outbox.take()]
@@ -80,14 +80,14 @@ class Contested(deque[Any]):
         return True
 
 
-def test_what_another_thread_takes_in_this_very_moment_fails_nobody() -> None:
+def test_a_delivery_that_another_thread_takes_at_this_moment_fails_nothing() -> None:
     flow = Pipeline("contested")
 
     @flow.step
     def pay(event: Order) -> Paid:
         return Paid(n=event.n)
 
-    core = WorkerCore(flow.steps["pay"], list(flow.registry), lambda: None)
+    core = make_worker_core(flow.steps["pay"], list(flow.registry), lambda: None)
     with closing(asyncio.new_event_loop()) as loop:
         tasks = TaskExecutor(core.executor.invoker, core.outbox, loop)
         tasks.queue = Contested()

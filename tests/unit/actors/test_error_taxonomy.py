@@ -1,4 +1,4 @@
-"""Every exception has its class, whoever raised it, and tells a breaker something or nothing."""
+"""Every exception has its class, and counts for a breaker or not."""
 
 import asyncio
 import concurrent.futures
@@ -155,12 +155,12 @@ def test_every_exception_has_its_class(error: BaseException, kind: FailureKind) 
 
 
 @pytest.mark.parametrize("error", [*TRANSIENT, *TIMEOUT], ids=repr)
-def test_what_is_known_to_pass_speaks_against_whoever_was_called(error: Exception) -> None:
+def test_transient_failures_count_for_the_breaker(error: Exception) -> None:
     assert feeds_breaker(error, None)
 
 
 @pytest.mark.parametrize("error", [*UNCLASSED, *PERMANENT, *RESOURCE], ids=repr)
-def test_what_may_be_the_step_s_own_fault_feeds_no_breaker(error: Exception) -> None:
+def test_what_may_be_the_step_s_own_fault_counts_for_no_breaker(error: Exception) -> None:
     assert not feeds_breaker(error, None)
 
 
@@ -175,7 +175,7 @@ def test_what_may_be_the_step_s_own_fault_feeds_no_breaker(error: Exception) -> 
     ],
     ids=repr,
 )
-def test_a_breaker_that_says_what_counts_is_believed(error: Exception, counts: ExceptionTypes, *, feeds: bool) -> None:
+def test_a_breaker_that_says_what_counts_decides(error: Exception, counts: ExceptionTypes, *, feeds: bool) -> None:
     assert feeds_breaker(error, counts) is feeds
 
 

@@ -1,4 +1,4 @@
-"""What a step asks of the log, it is told, or it is told why not; whoever is asked takes no harm."""
+"""A step's query of the log gets the events or the reason why not, and never harms the engine."""
 
 import logging
 import threading
@@ -53,7 +53,7 @@ def asked(reader: Reader) -> Any:
         assert tag == Tag.ASK
         told, reply = unpack_message(answer(reader, PLANS, body))
         assert told == Tag.ANSWER
-        questions.answered(reply)
+        questions.take_answer(reply)
 
     questions = Questions(say)
     return questions.ask(RUN, "Order")
@@ -77,12 +77,12 @@ def test_a_log_that_cannot_be_read_now_is_worth_another_try() -> None:
 
 
 @pytest.mark.parametrize("body", [b"\xc1", pack_records([[int(RecordKind.EVENT)]])])
-def test_a_record_that_is_no_record_fails_the_step_that_asked_for_it(body: bytes) -> None:
+def test_an_invalid_record_fails_the_step_that_asked_for_it(body: bytes) -> None:
     with pytest.raises(EnsueError, match="earlier events of type Order cannot be read"):
         asked(past(body))
 
 
-def test_a_reason_that_is_no_unicode_travels_all_the_same(
+def test_a_reason_that_is_not_unicode_is_sent_escaped(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, logger="ensue")  # such a reason cannot travel in a test's report
@@ -101,7 +101,7 @@ def test_a_question_that_nobody_answers_is_given_up_and_forgotten(monkeypatch: p
     questions = Questions(lambda tag, body: said.append(body))
     with pytest.raises(TimeoutError, match="the log did not answer within 0 s"):
         questions.ask(RUN, "Order")
-    questions.answered([said[0][0], [[1, b"late"]]])
+    questions.take_answer([said[0][0], [[1, b"late"]]])
 
 
 def test_each_of_many_that_ask_at_once_gets_its_own_answer() -> None:
@@ -123,7 +123,7 @@ def test_each_of_many_that_ask_at_once_gets_its_own_answer() -> None:
     for _ in threads:
         assert both.acquire(timeout=20)
     for number, _, name in reversed(said):
-        questions.answered([number, [[1, name.encode()]]])
+        questions.take_answer([number, [[1, name.encode()]]])
     for thread in threads:
         thread.join(20)
     assert heard == {"a": [[1, b"a"]], "b": [[1, b"b"]]}

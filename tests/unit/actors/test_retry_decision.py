@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensue import Backoff, GiveUp, Retry
-from ensue.actors.worker.retry_decision import failure_of, judge, wait_seconds
+from ensue.actors.worker.retry_decision import failure_of, judge
 from ensue.events.errors import Overloaded
 from ensue.events.model.codec import pack, unpack
 from ensue.events.policies.retry import spread
@@ -26,7 +26,7 @@ NOW = 1_767_225_600.0
 
 
 def wait(retry: Retry, error: BaseException, attempt: int = 1, elapsed: float = 0.0) -> float | None:
-    return wait_seconds(retry, error, attempt, elapsed, bytes(16), now_seconds=NOW)
+    return judge(retry, error, attempt, elapsed, bytes(16), now_seconds=NOW).wait_seconds
 
 
 def test_a_permanent_failure_is_never_tried_again_whatever_the_policy_says() -> None:
@@ -50,10 +50,10 @@ def test_a_backoff_doubles_to_its_most_without_jitter() -> None:
 @given(seed=st.binary(min_size=16, max_size=16), attempt=st.integers(1, 50))
 def test_jitter_spreads_within_the_full_wait_and_is_the_same_every_time(seed: bytes, attempt: int) -> None:
     retry = Retry(attempts=99)
-    seconds = wait_seconds(retry, OSError(), attempt, 0.0, seed, now_seconds=NOW)
+    seconds = judge(retry, OSError(), attempt, 0.0, seed, now_seconds=NOW).wait_seconds
     assert seconds is not None
     assert 0.0 <= seconds <= min(2.0 ** (attempt - 1), 100.0)
-    assert seconds == wait_seconds(retry, OSError(), attempt, 0.0, seed, now_seconds=NOW)
+    assert seconds == judge(retry, OSError(), attempt, 0.0, seed, now_seconds=NOW).wait_seconds
     assert 0.0 <= spread(seed, attempt) < 1.0
 
 
@@ -233,12 +233,12 @@ def test_a_failure_as_data_is_bounded_and_keeps_the_end_of_its_trace() -> None:
     )
 
 
-def test_an_exception_that_cannot_say_what_it_is_is_recorded_all_the_same() -> None:
+def test_an_exception_whose_message_cannot_be_read_is_recorded() -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
-    assert failure_of(Mute())[:3] == ("transient", "Mute", "Mute, which cannot say what it is")
+    assert failure_of(Mute())[:3] == ("transient", "Mute", "Mute (its message could not be read)")
 
 
 def test_a_message_that_is_no_unicode_can_still_travel() -> None:

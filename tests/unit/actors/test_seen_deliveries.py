@@ -1,4 +1,4 @@
-"""A worker takes no delivery twice, and says of which it knows nothing."""
+"""A worker takes no delivery twice, and reports the deliveries that it does not have."""
 
 import itertools
 import threading
@@ -15,7 +15,8 @@ from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.actors.worker.async_executor import TaskExecutor
 from ensue.actors.worker.outbox import Outbox
 from ensue.actors.worker.seen_deliveries import SeenDeliveries
-from ensue.actors.worker.worker import WorkerCore
+from ensue.actors.worker.worker import make_worker_core
+from ensue.actors.worker.worker_core import WorkerCore
 from ensue.events.decide.inputs import CompletionKind
 from ensue.events.ids import derived_id
 from ensue.events.model.codec import encode, pack
@@ -41,7 +42,7 @@ def test_a_delivery_that_comes_twice_is_taken_once(*, answered: bool) -> None:
     seen = SeenDeliveries()
     seen.fresh(items(1, 2))
     if answered:
-        seen.answered(done(1, 2))
+        seen.mark_answered(done(1, 2))
     assert seen.fresh(items(2, 3, 1)) == items(3)
 
 
@@ -59,7 +60,7 @@ def test_what_never_came_is_missing_and_refused_when_it_comes_late() -> None:
 def test_what_was_answered_is_missing_and_what_only_yielded_is_not() -> None:
     seen = SeenDeliveries()
     seen.fresh(items(1, 2, 3, 4, 5))
-    seen.answered(
+    seen.mark_answered(
         [
             [CompletionKind.STREAM, 1, 0, []],
             [CompletionKind.STUCK, 2],
@@ -85,7 +86,7 @@ def test_what_is_remembered_is_bounded_and_what_is_owed_is_never_forgotten(
         owed |= set(new)
         taken += new
         for token in [token for token in owed if token % 3]:
-            seen.answered(done(token))
+            seen.mark_answered(done(token))
             owed.discard(token)
         assert set(seen.missing(range(100, 100))) == set()
     assert set(range(61)) - set(seen.missing(range(61))) == owed
@@ -121,7 +122,7 @@ class Lane(RuleBasedStateMachine):
     def answer(self) -> None:
         if self.running:
             token = self.running.pop()
-            self.seen.answered(done(token))
+            self.seen.mark_answered(done(token))
             self.ran.append(self.leased.pop(token))
 
     @rule()
@@ -154,7 +155,7 @@ def delivery(token: int) -> list[Any]:
 
 
 def worker(pipeline: Pipeline, ring: Callable[[], None]) -> WorkerCore:
-    return WorkerCore(pipeline.steps["work"], list(pipeline.registry), ring)
+    return make_worker_core(pipeline.steps["work"], list(pipeline.registry), ring)
 
 
 def said(outbox: Outbox) -> list[tuple[int, Any]]:
@@ -181,17 +182,17 @@ def test_what_is_queued_running_or_about_to_be_sent_is_not_missing(style: str) -
 
     rung = threading.Semaphore(0)
     core = worker(flow, rung.release)
-    core.hear(pack([int(Tag.DELIVER), [delivery(1), delivery(2)]]))
+    core.handle(pack([int(Tag.DELIVER), [delivery(1), delivery(2)]]))
     assert begun.wait(SECONDS)
-    core.hear(pack([int(Tag.INQUIRE), [1, 2]]))
+    core.handle(pack([int(Tag.INQUIRE), [1, 2]]))
     assert said(core.outbox) == []
     go.set()
     core.executor.close(SECONDS)
-    core.hear(pack([int(Tag.INQUIRE), [1, 2]]))
+    core.handle(pack([int(Tag.INQUIRE), [1, 2]]))
     messages = said(core.outbox)
     assert [tag for tag, _ in messages] == [Tag.COMPLETIONS]
     assert sorted(item[1] for item in messages[0][1]) == [1, 2]
-    core.hear(pack([int(Tag.INQUIRE), [1, 2]]))
+    core.handle(pack([int(Tag.INQUIRE), [1, 2]]))
     assert said(core.outbox) == [(Tag.MISSING, [1, 2])]
     if isinstance(core.executor, TaskExecutor):
         core.executor.loop.close()
@@ -210,9 +211,9 @@ def test_under_constant_inquiry_no_delivery_is_called_missing_before_its_answer_
     count = 4_000
     for first in range(1, count, 8):
         tokens = range(first, first + 8)
-        core.hear(pack([int(Tag.DELIVER), [delivery(token) for token in tokens]]))
+        core.handle(pack([int(Tag.DELIVER), [delivery(token) for token in tokens]]))
         core.executor.nudge()
-        core.hear(pack([int(Tag.INQUIRE), list(range(max(1, first - 64), first + 8))]))
+        core.handle(pack([int(Tag.INQUIRE), list(range(max(1, first - 64), first + 8))]))
         core.outbox.flush()
     core.executor.close(SECONDS)
     core.outbox.flush()

@@ -1,4 +1,4 @@
-"""The bell of a lane: whoever rings it late rings nobody, and never touches the file that has its number since."""
+"""The bell of a lane: a late ring does nothing, and never writes to a file that was given its number since."""
 
 import os
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def foreign() -> Iterator[Foreign]:
     os.close(pipe.write)
 
 
-def test_a_bell_that_is_rung_after_its_end_writes_nothing_into_the_file_of_somebody_else(foreign: Foreign) -> None:
+def test_a_bell_that_is_rung_after_its_end_writes_nothing_into_a_file_of_others(foreign: Foreign) -> None:
     lane = PartitionSocket()
     number = lane._bell._write
     lane.close()
@@ -42,13 +42,13 @@ def test_a_bell_that_is_rung_after_its_end_writes_nothing_into_the_file_of_someb
         os.read(foreign.read, 1)
 
 
-def test_a_bell_that_is_silenced_after_its_end_reads_nothing_of_the_file_of_somebody_else(foreign: Foreign) -> None:
+def test_a_bell_that_is_cleared_after_its_end_reads_nothing_of_a_file_of_others(foreign: Foreign) -> None:
     bell = _Bell()
     number = bell.fileno()
     bell.close()
     foreign.take("read", number)
     os.write(foreign.write, b"theirs")
-    bell.silence()
+    bell.clear()
     assert os.read(foreign.read, 10) == b"theirs"
 
 

@@ -1,0 +1,58 @@
+"""Lifecycle: the state that an engine is in, and whether it takes events.
+
+Rules: any thread may read it. An engine that failed goes on if its partition recovers; one that drains never fails.
+"""
+
+from enum import StrEnum
+
+from ...events.errors import Overloaded
+
+__all__ = ["Lifecycle", "Phase"]
+
+_RETRY_AFTER_SECONDS = 2.0
+
+
+class Phase(StrEnum):
+    """Where an engine is between its start and its end."""
+
+    NEW = "new"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Lifecycle:
+    """The phase of one engine, with the reason of a failure and of a recovery."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.NEW
+        self.recovering = ""
+        """What a ready engine recovers from; empty if all is well."""
+        self._failure = ""
+
+    def fail(self, error: Exception) -> None:
+        """The engine cannot go on, for now or for good; an engine that drains goes on draining."""
+        if self.phase is not Phase.DRAINING:
+            self._failure = str(error)
+            self.phase = Phase.FAILED
+
+    def recover(self) -> None:
+        """What had failed goes on."""
+        if self.phase is Phase.FAILED:
+            self.phase = Phase.READY
+
+    def check_takes_events(self) -> None:
+        """Raises `Overloaded` if the engine takes no events now."""
+        phase = self.phase
+        if phase is not Phase.READY and phase is not Phase.STARTING:
+            raise Overloaded(f"the engine is {self}: send it again", retry_after_seconds=_RETRY_AFTER_SECONDS)
+
+    def __str__(self) -> str:
+        """The phase; after `failed: ` and `recovering: ` comes the reason."""
+        if self.phase is Phase.FAILED:
+            return f"failed: {self._failure}"
+        if self.phase is Phase.READY and self.recovering:
+            return f"recovering: {self.recovering}"
+        return str(self.phase)
