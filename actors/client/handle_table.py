@@ -5,7 +5,7 @@ Rules: the table keeps no handle alive. It belongs to the callers' event loop; `
 
 from weakref import WeakValueDictionary
 
-from .handles import RunHandle, RunSource
+from .handles import HandleSource, RunHandle
 
 __all__ = ["HandleTable"]
 
@@ -13,7 +13,7 @@ __all__ = ["HandleTable"]
 class HandleTable:
     """One handle for each run that a caller has asked for."""
 
-    def __init__(self, source: RunSource) -> None:
+    def __init__(self, source: HandleSource) -> None:
         self._source = source
         self._handles: WeakValueDictionary[bytes, RunHandle] = WeakValueDictionary()
         self.get = self._handles.get

@@ -1,6 +1,6 @@
 """RunHandle and Outcome: what a caller holds of a run, and how the run ended.
 
-Rules: a handle belongs to the event loop of its caller. It knows its engine by `RunSource` alone.
+Rules: a handle belongs to the event loop of its caller. It knows its engine by `HandleSource` alone.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from ...events.model.registry import Registry
 from ...events.state.run_status import Status
 from ...events.state.state import RecordedError, Run
 
-__all__ = ["Outcome", "RunHandle", "RunSource", "outcome_of"]
+__all__ = ["HandleSource", "Outcome", "RunHandle", "outcome_of"]
 
 
-class RunSource(Protocol):
+class HandleSource(Protocol):
     """An engine as the handle of a run needs it."""
 
     async def finished_outcome(self, raw_id: bytes) -> "Outcome | None":
@@ -65,7 +65,7 @@ class RunHandle:
 
     __slots__ = ("__weakref__", "_engine", "_error", "_outcome", "_waiting", "duplicate", "raw_id")
 
-    def __init__(self, engine: RunSource, raw_id: bytes, *, duplicate: bool = False) -> None:
+    def __init__(self, engine: HandleSource, raw_id: bytes, *, duplicate: bool = False) -> None:
         self._engine = engine
         self._outcome: tuple[Run, Status] | None = None
         self._error: BaseException | None = None

@@ -1,7 +1,7 @@
-"""The supervisors of a simulation: the real tree of decisions, whose orders the simulated world carries out.
+"""SimSupervisor: the supervisors of a simulation: the real tree of decisions, carried out by the simulated world.
 
-Rules: what the tree has to remember is posted to the partition as the real engine does, so a crash may lose the newest
-of it and nothing else. A pipeline that was given up is restarted by an operator, some time later.
+Rules: the restart history is posted to the partition as in the real engine, so a crash may lose its newest entries and
+nothing else. An operator restarts a pipeline that was given up, some time later.
 """
 
 import itertools
@@ -52,7 +52,7 @@ class SupervisedPlace(Protocol):
         ...
 
     def stop_worker(self, worker: SimWorker) -> None:
-        """End a worker for certain; `ended` is called when it is gone."""
+        """Kill a worker; `ended` is called when it is gone."""
         ...
 
 
@@ -72,7 +72,7 @@ class SimSupervisor:
         self._starts = itertools.count(1)
 
     def start(self) -> None:
-        """Start every worker of every step; what was given up waits for the operator all the same."""
+        """Start every worker of every step; a pipeline that was given up waits for the operator."""
         if self._tree.failed:
             self._ask_operator()
         else:
@@ -90,7 +90,7 @@ class SimSupervisor:
         self._tree.came_up(*place, self._now_us())
 
     def ended(self, worker: SimWorker, reason: str, *, expected: bool) -> None:
-        """A worker is seen to be gone."""
+        """A worker is gone."""
         place = next((place for place, known in self._workers.items() if known is worker), None)
         if place is None or self.owner.is_dead or self.owner.is_frozen:
             return
@@ -136,7 +136,7 @@ class SimSupervisor:
         worker = self._workers.get((step, slot))
         if worker is not None:
             self._place.stop_worker(worker)
-        elif self._starting.pop((step, slot), None) is not None:  # it is not there yet, so nothing has to end
+        elif self._starting.pop((step, slot), None) is not None:  # it is not up yet, so nothing has to end
             self._place.loop.call_later(0.0, self._void, step, slot)
 
     def _void(self, step: str, slot: int) -> None:

@@ -76,7 +76,7 @@ async def test_an_event_that_was_not_declared_is_refused_with_what_to_add(local:
         (5, "step lie returned int, which is not an event: return an event, a list of events or None"),
         ("x", "step lie returned str, which is not an event: return an event, a list of events or None"),
         (None, "step lie returned nothing, but its annotation promises Item: add `| None` to the return annotation"),
-        ({"n": 1}, "step lie returned dict, which is no event"),
+        ({"n": 1}, "step lie returned dict, which is not an event"),
         ([Item(n=1)], "step lie emitted Item, which its return annotation does not name: add `list[Item]` to it"),
     ],
     ids=["number", "text", "nothing", "dict", "list"],
