@@ -327,9 +327,9 @@ class World:
 
     def _unfinished(self) -> str:
         why = {
-            "idle": "nothing is ahead, and still not all is done",
-            "late": f"not all is done {self.loop.time():,.0f} s after the start",
-            "busy": "the simulation goes round in a circle",
+            "idle": "nothing is left to do, but not everything has ended",
+            "late": f"not everything has ended {self.loop.time():,.0f} s after the start",
+            "busy": "the simulation is in an endless loop",
         }[self.loop.ended or "idle"]
         lines = [f"event {number} was never accepted" for number in sorted(self.clients.waiting)]
         lines += pending(self._owner.state) if self._owner is not None else ["the log has no owner"]
