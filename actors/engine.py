@@ -16,11 +16,12 @@ from ..cluster.log.open import open_log
 from ..cluster.ray import session as ray_session
 from ..events.decide.announcement import announcement
 from ..events.decide.core import Limits
-from ..events.decide.inputs import Audit, Note
+from ..events.decide.inputs import Audit
 from ..events.errors import EnsueError, RayUnavailable, StaleEpoch
 from ..events.model.codec import pack, unpack
 from ..events.model.notices import PartitionTakenOver
 from ..events.pipelines.pipeline import Pipeline
+from ..events.state.rows import Fact
 from ..events.views.health_tree import TreeNode, node
 from .client.engine_api import EngineApi
 from .client.lifecycle import Phase
@@ -241,7 +242,7 @@ class Engine(EngineApi):
         self.progress.clear()
 
     def _on_recovery(self, history: list[Any]) -> None:
-        self._callers.post(Note("supervision", PARTITION_HISTORY, pack(history)))
+        self._callers.post(Fact("supervision", PARTITION_HISTORY, pack(history)))
         self._pool.introduce_all()
         if self._runner is not None:
             self._callers.call_soon(self._finish_ended, self._runner.partition.live_run_ids())

@@ -1,4 +1,4 @@
-"""The clock and the dice of the real world: the only places where ensue reads the time or draws a random number."""
+"""Clock and id source: the only places where ensue reads the time or draws a random number."""
 
 import os
 import time
@@ -13,7 +13,7 @@ _ID_BYTES = 10
 
 
 class Clock(Protocol):
-    """Tells the time; tests put in one that they turn."""
+    """Tells the time. Tests pass one that they turn."""
 
     def now_us(self) -> int:
         """Microseconds since the epoch."""
@@ -21,7 +21,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The time of the machine, never running backwards within one process."""
+    """The time of the machine; it never goes backwards within a process."""
 
     def __init__(self) -> None:
         self._last_us = 0
@@ -33,7 +33,7 @@ class SystemClock:
 
 
 class IdSource:
-    """UUIDv7 ids; randomness is drawn in bulk, since one system call an id is dear on the hot path."""
+    """UUIDv7 ids. Random bytes are drawn in bulk: a system call for each id would be slow."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

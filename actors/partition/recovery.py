@@ -15,7 +15,7 @@ from ...events.errors import CodecError, LogCorrupt
 from ...events.model.codec import unpack
 from ...events.pipelines.plan import Plan
 from ...events.state import transitions
-from ...events.state.records import unpack_records
+from ...events.state.records import Record, unpack_records
 from ...events.state.replay import fold
 from ...events.state.run_status import Status
 from ...events.state.snapshot import load
@@ -83,7 +83,7 @@ def _forget_ended(state: State, runs: dict[int, Run], live: Container[int]) -> N
         transitions.finish(state, runs.pop(number), Status.COMPLETED)
 
 
-def _records(body: bytes, offset: int) -> list[list[object]]:
+def _records(body: bytes, offset: int) -> list[Record]:
     try:
         return unpack_records(body)
     except CodecError as error:

@@ -17,9 +17,10 @@ from ...cluster.clock import SystemClock
 from ...cluster.ray.exit_reasons import first_line
 from ...cluster.ray.session import Session
 from ...events.decide.announcement import announcement
-from ...events.decide.inputs import Input, Note, StepBroken
+from ...events.decide.inputs import Input, StepBroken
 from ...events.model.codec import pack
 from ...events.pipelines.pipeline import Pipeline
+from ...events.state.rows import Fact
 from ...events.supervision.tree import Broken, Escalated, Restarted, StepPolicy, StepSupervisorNode
 from ...events.views.health_tree import TreeNode
 from ..supervision.orders import (
@@ -251,7 +252,7 @@ class WorkerPool:
 
     def _note(self, changed: Iterable[tuple[str, Any]]) -> None:
         for name, body in changed:
-            self._post(Note("supervision", name, pack(body)))
+            self._post(Fact("supervision", name, pack(body)))
 
     def _announce(self, pipeline: str, item: Restarted | Escalated) -> None:
         self._post(announcement(notice_of(pipeline, item)))

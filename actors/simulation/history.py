@@ -1,6 +1,6 @@
-"""History of a simulation: what the log says, and what was seen from outside. The laws are checked against it.
+"""History of a simulation: its log, and what was observed from outside. The laws are checked against it.
 
-Rules: observations are facts in the order in which they happened, with their virtual time; nothing here judges.
+Rules: observations stand in the order in which they happened, with their virtual time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Acknowledged(NamedTuple):
-    """A sender heard that its event (by its place among the events) was accepted."""
+    """A sender was told that its event was accepted. event: its place among the events."""
 
     at: float
     event: int
@@ -42,7 +42,7 @@ class Acknowledged(NamedTuple):
 
 
 class CodeStarted(NamedTuple):
-    """A step's own code began; `log_end` is where the log ended at that moment."""
+    """The code of a step began. log_end: the next offset of the log at that moment."""
 
     at: float
     worker: int
@@ -55,7 +55,7 @@ class CodeStarted(NamedTuple):
 
 
 class CodeEnded(NamedTuple):
-    """A step's own code ended; `emitted` is how many events it came to, None where it raised or was cut off."""
+    """The code of a step ended. emitted: how many events it emitted; None if it raised or was interrupted."""
 
     at: float
     worker: int
@@ -68,7 +68,7 @@ class CodeEnded(NamedTuple):
 
 
 class WorkerSeenGone(NamedTuple):
-    """A worker's process is dead, or nobody wants it any more and it is being ended."""
+    """A worker's process has ended, or is being killed."""
 
     at: float
     worker: int
@@ -77,7 +77,7 @@ class WorkerSeenGone(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """A commit went through: the epoch that it named, and the epoch of the log."""
+    """A commit succeeded: its epoch, and the epoch of the log."""
 
     at: float
     epoch: int
@@ -95,9 +95,11 @@ class RunOver(NamedTuple):
 
 
 class Supervised(NamedTuple):
-    """What a supervisor of an owner (by number) did: `start`, `restart`, `escalated`, `failed`; or `operator`: a restart by hand.
+    """What a supervisor did.
 
-    deserted: one of its steps has no worker left, and gets none; the others go on. restarts: how many count in the supervisor's period.
+    owner: the owner of the log, by number. what: `start`, `restart`, `escalated`, `failed`, `operator` (a restart by
+    hand) or `deserted` (one of its steps has no worker left and gets none; the others go on). restarts: how many count
+    in the supervisor's period.
     """
 
     at: float
@@ -108,7 +110,7 @@ class Supervised(NamedTuple):
 
 
 class BreakerMoved(NamedTuple):
-    """A commit (from 0) wrote something to remember beside the runs, such as the state of a circuit breaker."""
+    """A commit (from 0) wrote a fact, such as the state of a circuit breaker."""
 
     at: float
     commit: int
@@ -118,14 +120,14 @@ class BreakerMoved(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """The state in memory and the one that the log leads to were compared; `difference` is empty where they agree."""
+    """The state in memory was compared with the one that the log leads to. difference: empty if they are equal."""
 
     at: float
     difference: str
 
 
 class Surprise(NamedTuple):
-    """Something that must not happen at all: an exception in the engine, a run that does not end."""
+    """Something that must never happen: an exception in the engine, a run that does not end."""
 
     at: float
     law: str
@@ -164,7 +166,7 @@ class LogRow(NamedTuple):
 
 @dataclass(slots=True)
 class History:
-    """What a simulation leaves behind."""
+    """The log and the observations of a simulation."""
 
     store: MemoryStore
     plans: Mapping[str, Plan]

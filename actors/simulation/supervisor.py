@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ...events.decide.announcement import announcement
-from ...events.decide.inputs import Note
 from ...events.model.codec import pack, unpack
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.step import Step
+from ...events.state.rows import Fact
 from ...events.supervision.supervisor import How
 from ...events.supervision.tree import (
     Action,
@@ -118,7 +118,7 @@ class SimSupervisor:
                     continue
         if told:
             for name, history in self._tree.histories().items():
-                self.owner.post(Note(_FACT, name, pack(history)))
+                self.owner.post(Fact(_FACT, name, pack(history)))
         self._set_timer()
 
     def _tell(self, action: Restarted | Escalated) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from ensue.events.decide.inputs import Completed, CompletionKind, Input
 from ensue.events.model.codec import decode, encode
-from ensue.events.state.records import RecordKind, pack_records, unpack_records
+from ensue.events.state.new_records import event_record
+from ensue.events.state.records import pack_records, unpack_records
 
 from ..core_drive import CoreDrive
 from ..figures import Figure, Settings, spread
@@ -28,7 +29,7 @@ def measure_codec(settings: Settings) -> list[Figure]:
     """Microseconds an event, for encoding and decoding."""
     event = LOADS["W1"].event(1)
     data = encode(event)
-    record = [int(RecordKind.EVENT), bytes(16), "Placed", 1, data, None, bytes(16), 1, 0, 1_767_225_600_000_000, False]
+    record = event_record(bytes(16), "Placed", 1, data, None, bytes(16), 1, 0, 1_767_225_600_000_000, many=False)
     body = pack_records([record])
     count = settings.size(50_000, 10_000)
     costs: dict[str, Callable[[], object]] = {

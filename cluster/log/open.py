@@ -1,6 +1,6 @@
-"""From the URL of a store to its log: the one place that knows which stores there are.
+"""Opening a store by its URL: the one place that knows which kinds of stores there are.
 
-URLs are written as in SQLAlchemy: three slashes before a relative path, four before an absolute one.
+Rules: URLs are written as in SQLAlchemy: three slashes before a relative path, four before an absolute one.
 """
 
 from typing import Literal, NamedTuple
@@ -23,10 +23,13 @@ class _SqliteStore(NamedTuple):
 
 
 def open_log(url: str) -> Log:
-    """The log of this store, made or migrated if need be.
+    """The log of this store; the store is created or migrated if necessary.
 
-    Raises LogUnavailable for a URL that names no store or a store that cannot be opened, and its subclasses
-    LogForeign, LogNewer and LogCorrupt for a file that is not ours, is too new or is damaged.
+    Raises:
+        LogUnavailable: the URL does not name a store, or the store cannot be opened.
+        LogForeign: the file belongs to another program.
+        LogNewer: a newer ensue wrote the file.
+        LogCorrupt: the file is damaged.
     """
     if url == "memory://":
         return MemoryLog()
@@ -34,7 +37,7 @@ def open_log(url: str) -> Log:
 
 
 def open_reader(url: str) -> Reader:
-    """A reader of a store that is there already: nothing is made. Raises as `open_log` does."""
+    """A reader of an existing store; nothing is created. Raises as `open_log` does."""
     if url == "memory://":
         raise LogUnavailable("A memory store can be read only by the process that made it: ask its log for a reader.")
     return SqliteReader(_sqlite(url).path)

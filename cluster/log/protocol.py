@@ -1,12 +1,15 @@
-"""The log: the append-only, durable record of every run. It is the truth; everything else can be rebuilt from it.
+"""Log: the append-only, durable record of every run. Everything else can be rebuilt from it.
 
-1. One writer for one epoch. `acquire` bumps the epoch durably; a commit that names another epoch is refused whole.
-2. Offsets begin at 1 and have no gap: an entry begins where the one before it ended.
-3. A commit is one transaction. When it returns, all of it is durable (as far as `durability` says); when it raises,
-   nothing of it is visible, now or to any reader.
+Rules:
+
+1. One writer for one epoch (fencing token). `acquire` increments the epoch durably; a commit with another epoch is
+   refused.
+2. Offsets begin at 1 and have no gap: an entry begins where the previous one ended.
+3. A commit is one transaction. If it returns, all of it is durable (as far as `durability` says); if it raises, none
+   of it is visible to any reader.
 4. A row of the dedup table is written in the same commit as what it guards, and once only.
 5. Bodies are opaque: the log stores bytes and never looks inside.
-6. Readers see committed data only, and never hold the writer up.
+6. Readers see committed data only, and never block the writer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +19,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from ...events.errors import LogCorrupt
 from ...events.state.records import Entry
+from ...events.state.rows import AuditRow, DeadLetter, Fact, LetterSettled
 
 __all__ = [
     "AuditRow",
@@ -61,7 +65,7 @@ class RunChange(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A dedup row: this sender's id was accepted, with this digest of its body, as this event of this run."""
+    """A dedup row: a sender's id was accepted, with this digest of its body, as this event of this run."""
 
     source: str
     sender_id: str
@@ -85,7 +89,7 @@ class RunRow(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """One version of a pipeline as it was when it first served: `definition` is the JSON of its graph."""
+    """One version of a pipeline. definition: the JSON of its graph."""
 
     pipeline: str
     version: str
@@ -94,64 +98,10 @@ class Definition(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The state as of all records with an offset below `offset`."""
+    """The state after all records with an offset below `offset`."""
 
     offset: int
     body: bytes
-
-
-class Fact(NamedTuple):
-    """What the engine remembers beside the runs, one value a (kind, name): the state of a breaker, a step's restarts.
-
-    body: None forgets it. The newest one written stands.
-    """
-
-    kind: str
-    name: str
-    body: bytes | None
-    time_us: int
-
-
-class DeadLetter(NamedTuple):
-    """A delivery that gave up and that nothing handles, as the index knows it. Writing one again replaces it.
-
-    letter_id: 16 bytes, derived from run and delivery. run: the run's number. delivery: its number in the run.
-    event_type, event_id: of the (last) input event, empty where there is none. kind: of the failure.
-    blocked: it is a compensation, and its run waits for the decision. state: `open`, `redriven` or `discarded`.
-    """
-
-    letter_id: bytes
-    run: int
-    run_id: bytes
-    delivery: int
-    pipeline: str
-    step: str
-    event_type: str
-    event_id: bytes
-    kind: str
-    error: str
-    message: str
-    attempts: int
-    time_us: int
-    blocked: bool = False
-    state: str = "open"
-
-
-class LetterSettled(NamedTuple):
-    """The new state of a dead letter: `redriven` or `discarded`."""
-
-    letter_id: bytes
-    state: str
-
-
-class AuditRow(NamedTuple):
-    """Who did what, when, to what: never changed, never deleted."""
-
-    time_us: int
-    who: str
-    action: str
-    subject: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +121,9 @@ class DeadFilter:
 
 @dataclass(slots=True)
 class Batch:
-    """What one commit writes, all or nothing, in the order: entries, started, changed, seen, facts, dead, settled, audit.
+    """What one commit writes, all or nothing, in the order of the fields.
 
-    `settled` of a letter that is not there is refused, as `changed` of a run is.
+    A batch that settles a letter or changes a run that does not exist is refused.
     """
 
     epoch: int
@@ -229,7 +179,7 @@ class Reader(Protocol):
         ...
 
     def facts(self, kind: str) -> list[Fact]:
-        """All that is remembered of a kind, by name."""
+        """All facts of a kind, by name."""
         ...
 
     def dead(self, wanted: DeadFilter, *, after: bytes | None = None, limit: int = 50) -> list[DeadLetter]:
@@ -249,11 +199,11 @@ class Reader(Protocol):
         ...
 
     def owner(self) -> tuple[int, str]:
-        """The epoch of the log, and the name of its owner; an empty name where the last one left in order."""
+        """The epoch of the log, and the name of its owner; the name is empty if the last owner released the log."""
         ...
 
     def close(self) -> None:
-        """Give the connection back; a second call does nothing."""
+        """Close the connection; a second call does nothing."""
         ...
 
 
@@ -261,29 +211,29 @@ class Log(Protocol):
     """The writing side, for one owner in one thread.
 
     Every method raises LogUnavailable when the store cannot be used now: nothing was changed, and the same log may
-    be tried again. LogCorrupt means that the store, or what was asked of it, breaks the law above.
+    be tried again. LogCorrupt means that the store, or the call, breaks the rules above.
     """
 
     @property
     def durability(self) -> Durability:
-        """What survives when `commit` has returned: `full` a power cut, `relaxed` a crash of the process, `memory` none."""
+        """What a commit survives: `full` a power cut, `relaxed` a crash of the process, `memory` neither."""
         ...
 
     @property
     def damaged_snapshots(self) -> int:
-        """How many snapshots the last call of `snapshots` has skipped so far because their bytes were damaged."""
+        """How many damaged snapshots the last call of `snapshots` has skipped so far."""
         ...
 
     def acquire(self, owner: str) -> int:
-        """Take the log over: bump the epoch durably and return it. Whoever had it before can commit nothing more."""
+        """Take the log over: increment the epoch durably and return it. Earlier owners can commit nothing more."""
         ...
 
     def release(self, epoch: int) -> None:
-        """Leave the log in order: the owner of this epoch names nobody any more. A newer owner is left as it is."""
+        """Release the log: clear the owner's name, unless a newer epoch has taken the log over."""
         ...
 
     def owner(self) -> tuple[int, str]:
-        """As `Reader.owner`: ask before `acquire` to learn who had the log."""
+        """As `Reader.owner`; before `acquire` it is the previous owner."""
         ...
 
     def facts(self, kind: str) -> list[Fact]:
@@ -303,7 +253,7 @@ class Log(Protocol):
         ...
 
     def lookup(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Seen]:
-        """Those of these (source, sender id) that were seen before."""
+        """The dedup rows of those of these (source, sender id) that have one."""
         ...
 
     def forget(self, before_us: int, most: int) -> int:
@@ -319,22 +269,22 @@ class Log(Protocol):
         ...
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep a snapshot with a checksum, and of all of them the two newest.
+        """Store a snapshot with a checksum; the two newest are kept.
 
         Raises StaleEpoch when another owner has taken the log, LogCorrupt for a snapshot beyond the end of the log.
         """
         ...
 
     def snapshots(self) -> Iterator[Snapshot]:
-        """The snapshots whose checksum holds, newest first; a damaged one is skipped and counted in `damaged_snapshots`."""
+        """The snapshots, newest first; damaged ones are skipped and counted in `damaged_snapshots`."""
         ...
 
     def define(self, pipeline: str, version: str, definition: bytes, time_us: int) -> None:
-        """Keep this version of a pipeline; the first definition of a version stays, later ones change nothing."""
+        """Store this version of a pipeline; the first definition of a version is kept."""
         ...
 
     def checkpoint(self) -> None:
-        """Move what is in the write-ahead file into the store as far as readers allow; never waits for them."""
+        """Move the write-ahead file into the store as far as readers allow, without waiting for them."""
         ...
 
     def reader(self) -> Reader:
@@ -342,12 +292,16 @@ class Log(Protocol):
         ...
 
     def close(self) -> None:
-        """Give everything back; a second call does nothing."""
+        """Release all resources; a second call does nothing."""
         ...
 
 
 def end_after(entries: Sequence[Entry], end: int) -> int:
-    """The next offset once `entries` stand behind `end`; LogCorrupt when they leave a gap, overlap or are empty."""
+    """The next offset after these entries, the first of which has to begin at `end`.
+
+    Raises:
+        LogCorrupt: they leave a gap, overlap or are empty.
+    """
     for offset, run, count, _ in entries:
         if offset != end or count < 1 or run > offset:
             raise LogCorrupt(
@@ -359,6 +313,6 @@ def end_after(entries: Sequence[Entry], end: int) -> int:
 
 
 def snapshot_digest(snapshot: Snapshot) -> bytes:
-    """The 16 bytes stored beside a snapshot: over its offset and its body, so neither can change unseen."""
+    """The checksum that is stored beside a snapshot: 16 bytes over its offset and its body."""
     digest = blake2b(snapshot.body, digest_size=16, key=snapshot.offset.to_bytes(8, "big"))
     return digest.digest()

@@ -1,17 +1,14 @@
-"""Admission: an event from outside, or a notice of the engine's own, becomes a run.
+"""Admission: an event from outside, or a notice of the engine, starts a run.
 
-Rules: what is refused leaves no trace; what is accepted is in the log with this batch. The same id of the same sender
-is one run, whatever is sent how often.
+Rules: a refused event leaves no trace; an accepted one is in the log with this batch. The same id of the same sender is
+one run, however often it is sent.
 """
 
 from collections.abc import Mapping
 
 from ..errors import DeliveryConflict, EnsueError, Overloaded
 from ..pipelines.plan import Plan
-from ..state import transitions
-from ..state.records import RecordKind
-from ..state.state import Ref
-from . import results
+from ..state.new_records import event_record, run_record
 from .commands import Answer
 from .decision_builder import DecisionBuilder
 from .inputs import Accepted, Announce, Emit, PriorDelivery
@@ -20,23 +17,23 @@ from .limits import Limits
 __all__ = ["NOTICE_SOURCE", "Admission"]
 
 NOTICE_SOURCE = "ensue"
-"""The source of runs that a notice began."""
-_RUN = int(RecordKind.RUN)
+"""The source of runs that a notice started."""
 
 
 class Admission:
-    """The way in."""
+    """Accepts or refuses events, and starts their runs."""
 
     def __init__(self, plans: Mapping[str, Plan], builder: DecisionBuilder, limits: Limits) -> None:
         self.draining = False
         self._plans = plans
         self._builder = builder
         self._limits = limits
-        self._remembered: dict[tuple[str, str], PriorDelivery] = {}
+        self._accepted: dict[tuple[str, str], PriorDelivery] = {}
+        """What this batch accepted, by source and sender's id: the log does not have it yet."""
 
     def open(self) -> None:
         """Begin a batch: what the last one accepted is in the log by now."""
-        self._remembered.clear()
+        self._accepted.clear()
 
     def emit(self, emit: Emit) -> None:
         """Accept or refuse an event from outside."""
@@ -48,7 +45,7 @@ class Admission:
             self._builder.decision.answers.append(Answer(emit.reply, answer))
 
     def announce(self, notice: Announce) -> None:
-        """Start a run wherever somebody hears a notice, but for the pipeline of a step that would hear of itself."""
+        """Start a run of each pipeline that subscribes to a notice, unless the notice is about a subscribing step."""
         for plan in self._plans.values():
             hearers = {step.name for step, _ in plan.subscriptions.get(notice.type, ())}
             if hearers and not any((plan.pipeline, step) in notice.about for step in hearers):
@@ -65,8 +62,9 @@ class Admission:
                 )
 
     def _refusal(self, emit: Emit) -> Accepted | EnsueError | None:
+        """The answer to an event that starts no run; None if it may start one."""
         if emit.sender_id is not None:
-            known = emit.known or self._remembered.get((emit.source, emit.sender_id))
+            known = emit.known or self._accepted.get((emit.source, emit.sender_id))
             if known is not None and known.digest != emit.digest:
                 msg = f"id {emit.sender_id!r} from {emit.source!r} was used before for another body"
                 return DeliveryConflict(f"{msg}: send new content under a new id")
@@ -82,14 +80,15 @@ class Admission:
     def _start(self, emit: Emit) -> None:
         builder = self._builder
         plan = self._plans[emit.pipeline]
-        run = transitions.begin(builder.state, emit.run_id, plan, builder.now_us, emit.type)
-        builder.decision.started.append(run)
-        builder.record(run, [_RUN, emit.run_id, plan.pipeline, plan.version, emit.source, emit.sender_id])
-        ref = Ref(emit.event_id, emit.type, emit.version, emit.data, emit.key, run.root)
-        builder.record(run, results.event_record(ref, b"", 0, 0, builder.now_us, many=False))
+        record = run_record(emit.run_id, plan.pipeline, plan.version, emit.source, emit.sender_id)
+        run = builder.begin(plan, record)
+        builder.record(
+            run,
+            event_record(
+                emit.event_id, emit.type, emit.version, emit.data, emit.key, b"", 0, 0, builder.now_us, many=False
+            ),
+        )
         if emit.sender_id is not None:
-            self._remembered[emit.source, emit.sender_id] = PriorDelivery(emit.digest, emit.event_id, emit.run_id)
+            self._accepted[emit.source, emit.sender_id] = PriorDelivery(emit.digest, emit.event_id, emit.run_id)
             builder.decision.seen.append((emit.source, emit.sender_id, emit.digest, emit.run_id, emit.event_id))
-        if not transitions.hear(builder.state, run, ref):
-            run.results = [ref]
-        builder.settle(run)  # heard by a join alone, nothing is pending either
+        builder.settle(run)  # if only a join takes the event, no delivery is open either

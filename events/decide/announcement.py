@@ -10,7 +10,7 @@ __all__ = ["announcement"]
 
 
 def announcement(notice: Notice, about: Iterable[tuple[str, str]] = ()) -> Announce:
-    """A notice as the loop takes it in. about: the steps that it is about, where they are more than the one it names."""
+    """A notice as an input. about: the steps that it is about, besides the one that it names."""
     model = type(notice)
     steps = frozenset((*about, (notice.pipeline, notice.step)))
     return Announce(model.__event_type__, model.__event_version__, encode(notice), steps)

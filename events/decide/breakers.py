@@ -1,8 +1,8 @@
-"""Breakers: the breakers of a partition, told of what became of calls, and asked before new ones are made.
+"""Breakers: the circuit breakers of a partition. They count the results of calls and say what may be leased.
 
-Rules: every transition is remembered in the commit that follows from it, so a crash closes nothing, and pipelines can
-hear of it. Steps that name the same dependency share a circuit. A probe is one delivery, under way until it leaves its
-worker, whatever it emits before; until then nothing else of that circuit is started.
+Rules: every transition is a fact in the commit that follows from it, so it survives a crash, and a notice that
+pipelines can subscribe to. Steps that name the same dependency share a breaker. A probe is one delivery: it is open
+until it leaves its worker, and until then nothing else of its breaker is leased.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,8 +11,9 @@ from ..errors import BreakerUnknown
 from ..model.notices import BreakerClosed, BreakerHalfOpen, BreakerOpened
 from ..pipelines.plan import Plan, StepPlan
 from ..policies.breaker import BreakerSignal, BreakerSnapshot, BreakerState, BreakerStatus
+from ..state.rows import Fact
 from ..state.state import Delivery
-from .commands import Answer, Audited, Recall, Remembered
+from .commands import Answer, Recall
 from .decision_builder import DecisionBuilder
 from .dispatch import StepQueue
 from .inputs import Force
@@ -24,13 +25,13 @@ Pools = Mapping[tuple[str, str], StepQueue]
 
 
 def breaker_name(pipeline: str, step: StepPlan) -> str:
-    """The name of the circuit that guards a step: the dependency's, or `pipeline/step`."""
+    """The name of a step's breaker: that of the dependency, or `pipeline/step`."""
     breaker = step.step.breaker
     return breaker.name if breaker is not None and breaker.name is not None else f"{pipeline}/{step.name}"
 
 
 class Breakers:
-    """All circuits by name. `facts`: what the log remembers of them."""
+    """The breakers of all steps. facts: their states in the log, by name."""
 
     def __init__(
         self, plans: Iterable[Plan], pools: Pools, builder: DecisionBuilder, facts: Mapping[str, bytes]
@@ -58,7 +59,7 @@ class Breakers:
 
     @property
     def due_us(self) -> int | None:
-        """When the next open circuit wants to let a probe through."""
+        """When the next open breaker becomes half-open."""
         if not self._moving:
             return None
         return min((at for name in self._moving if (at := self._by_name[name].until_us) is not None), default=None)
@@ -69,11 +70,11 @@ class Breakers:
         return bool(self._moving)
 
     def is_probe(self, delivery: Delivery | None) -> bool:
-        """Whether this goes through a half-open circuit."""
+        """Whether this delivery is the probe of a breaker."""
         return delivery is not None and any(self._by_name[name].probe is delivery for name in self._moving)
 
     def expire(self) -> None:
-        """Let those whose pause is over try."""
+        """Make those half-open whose pause is over."""
         if not self._moving:
             return
         for name in sorted(self._moving):
@@ -83,13 +84,13 @@ class Breakers:
                 self._move(breaker, signal)
 
     def succeeded(self, breaker: BreakerState, calls: int, slow: int) -> None:
-        """Calls came back (while half-open: the probe)."""
+        """Count calls that succeeded (while half-open: the probe)."""
         signal = breaker.succeeded(calls, slow, self._builder.now_us)
         if signal is not None:
             self._move(breaker, signal)
 
     def failed(self, breaker: BreakerState, delivery: Delivery, reason: str) -> None:
-        """A call failed in a way that counts; while half-open only that of the probe does."""
+        """Count a call that failed; while half-open only the probe counts."""
         if breaker.status is BreakerStatus.HALF_OPEN and breaker.probe is not delivery:
             return
         signal = breaker.failed(reason, self._builder.now_us)
@@ -97,7 +98,7 @@ class Breakers:
             self._move(breaker, signal)
 
     def force(self, entry: Force) -> None:
-        """An operator opens or closes one."""
+        """Open or close a breaker, as an operator asks."""
         breaker = self._by_name.get(entry.breaker)
         error = None
         if breaker is None:
@@ -109,7 +110,7 @@ class Breakers:
             self._move(breaker, signal, by=entry.who, seconds=entry.seconds)
             action = "breaker open" if entry.opens else "breaker close"
             detail = f"for {entry.seconds:g} s" if entry.opens and entry.seconds is not None else ""
-            self._builder.decision.audit.append(Audited(entry.who, action, breaker.name, detail))
+            self._builder.audit(entry.who, action, breaker.name, detail)
         if entry.reply is not None:
             self._builder.decision.answers.append(Answer(entry.reply, error))
 
@@ -130,7 +131,7 @@ class Breakers:
         if not breaker.move(signal, now_us, seconds=seconds):
             return
         self._watch(breaker)
-        self._builder.decision.facts.append(Remembered(BREAKER_FACT, breaker.name, breaker.pack()))
+        self._builder.decision.facts.append(Fact(BREAKER_FACT, breaker.name, breaker.pack(), now_us))
         pool = self._pools[breaker.name][0]
         about = [(guarded.pipeline, guarded.step) for guarded in self._pools[breaker.name]]
         where = {"pipeline": pool.pipeline, "step": pool.step, "breaker": breaker.name}
@@ -144,7 +145,7 @@ class Breakers:
             self._builder.announce(BreakerClosed(**where, by=by), about)
 
     def _recall(self, breaker: BreakerState) -> None:
-        """What workers have and have not begun waits with the rest; an attempt that never began is none."""
+        """Ask workers to hand back what they have not begun; such an attempt does not count."""
         for pool in self._pools[breaker.name]:
             for slot in pool.workers:
                 if slot.leases:

@@ -1,8 +1,8 @@
-"""Decide: the one place where inputs become records and commands.
+"""Decider: the reducer of a partition. State and inputs in, records and commands out.
 
-Law: the core decides and never acts. It reads no clock and rolls no dice (times come in, jitter is derived), it may
-mutate its own state in place, and nothing it commands may be carried out before its records are committed. If that
-commit fails the core is thrown away and rebuilt from the log.
+Rules: it decides and never acts. It reads no clock and draws no random number: times come in, jitter is derived. It
+mutates its own state in place. Nothing that it commands may be carried out before its records are committed. If that
+commit fails, the decider is dropped and rebuilt from the log.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,12 @@ from ..model.failure import Failure, FailureKind
 from ..pipelines.plan import Plan
 from ..policies.breaker import BreakerSnapshot, BreakerView
 from ..state import keys
+from ..state.rows import Fact
 from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import results
 from .admission import Admission
 from .breakers import Breakers
-from .commands import Audited, CancelDeliveries, Credit, Decision, Kill, Remembered
+from .commands import CancelDeliveries, Credit, Decision, Kill
 from .decision_builder import DecisionBuilder
 from .dispatch import StepQueue, WorkerSlot, size_of
 from .inputs import (
@@ -30,7 +31,6 @@ from .inputs import (
     Force,
     Input,
     Missing,
-    Note,
     Redrive,
     Revive,
     StepBroken,
@@ -48,16 +48,16 @@ LEASED = DeliveryStatus.LEASED
 WAITING = DeliveryStatus.WAITING
 DONE, FAIL = CompletionKind.DONE, CompletionKind.FAIL
 _KEPT = (CompletionKind.STREAM, CompletionKind.STUCK)
-"""What a worker says of a delivery that it goes on with."""
+"""Completions after which the worker keeps the delivery."""
 _TOTAL = 5
-"""Where the completion of a generator says how many events it emitted."""
+"""The place in a generator's completion of how many events it emitted."""
 _MOST_REASON = 200
 
 
 class Decider:
-    """The state of one partition, and what follows from its inputs.
+    """Reducer: the state of one partition and a batch of inputs become records and commands.
 
-    facts: what the log remembers of the breakers, by name.
+    facts: the states of the breakers in the log, by name.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Decider:
         self._starting = Admission(self.plans, builder, self._limits)
         self._operators = OperatorDecisions(self.plans, builder, self._stop_leases, self._is_busy)
         self._leasing = Leasing(builder, self.pools, self._limits)
-        self._owed: dict[tuple[int, int], int] = {}
+        self._uncredited: dict[tuple[int, int], int] = {}
 
     @property
     def state(self) -> State:
@@ -102,21 +102,21 @@ class Decider:
         self._starting.draining = value
 
     def decide(self, inputs: Iterable[Input], now_us: int) -> Decision:
-        """What follows from these inputs at this time (microseconds since the epoch)."""
+        """Decide on these inputs at this time (microseconds since the epoch)."""
         builder = self._builder
         builder.open(now_us)
         self._starting.open()
         builder.expire()
         self._breakers.expire()
         for entry in inputs:
-            self._hear(entry)
+            self._take(entry)
         self._dispatch()
-        self._pay()
-        self._leasing.inquire(self.workers.values(), self._owed)
+        self._grant_credit()
+        self._leasing.inquire(self.workers.values(), self._uncredited)
         return self._close()
 
     def resume(self, now_us: int) -> Decision:
-        """After a replay: everything that was under way when the last owner ended is ready again."""
+        """After a replay: make ready again what the last owner of the log had leased."""
         builder = self._builder
         builder.open(now_us)
         alive = [d for run in builder.state.runs.values() for d in run.deliveries.values()]
@@ -130,10 +130,7 @@ class Decider:
 
     @property
     def backlog(self) -> int:
-        """How many deliveries wait for a worker, but for those that wait for a generator.
-
-        Those may wait for the very generator that is held back, and then it would be held back for ever.
-        """
+        """How many deliveries wait for a worker, without generators: one that is held back must not wait for itself."""
         return sum(pool.waiting for pool in self.pools.values() if not pool.streams)
 
     def breakers(self, now_us: int) -> list[BreakerView]:
@@ -146,7 +143,7 @@ class Decider:
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
-    def _hear(self, entry: Input) -> None:
+    def _take(self, entry: Input) -> None:
         if isinstance(entry, Completed):
             self._completed(entry)
         elif isinstance(entry, Emit):
@@ -159,15 +156,15 @@ class Decider:
             self._missing(entry)
         elif isinstance(entry, Announce):
             self._starting.announce(entry)
-        elif isinstance(entry, Note):
-            self._builder.decision.facts.append(Remembered(*entry))
+        elif isinstance(entry, Fact):
+            self._builder.decision.facts.append(entry._replace(time_us=self._builder.now_us))
         elif isinstance(entry, StepBroken):
             self._broken(entry)
         else:
-            self._obey(entry)
+            self._take_operation(entry)
 
-    def _obey(self, entry: Cancel | Revive | Redrive | Force | Audit) -> None:
-        """What an operator asks for."""
+    def _take_operation(self, entry: Cancel | Revive | Redrive | Force | Audit) -> None:
+        """Decide on an operator's request."""
         if isinstance(entry, Cancel):
             self._operators.cancel(entry)
         elif isinstance(entry, Revive):
@@ -177,7 +174,7 @@ class Decider:
         elif isinstance(entry, Force):
             self._breakers.force(entry)
         elif isinstance(entry, Audit):
-            self._builder.decision.audit.append(Audited(*entry))
+            self._builder.audit(*entry)
         else:
             assert_never(entry)
 
@@ -195,7 +192,7 @@ class Decider:
             if delivery is None:
                 continue
             if op in _KEPT:
-                self._goes_on(slot, delivery, item)
+                self._kept(slot, delivery, item)
                 continue
             del leases[token]
             slot.leased_bytes -= size_of(delivery)
@@ -205,9 +202,9 @@ class Decider:
                 good += 1
                 slow += item[2] > slow_us
             elif op == FAIL:
-                self._well(pool, good, slow)  # in the order in which they came: failures in a row open a breaker
+                self._calls_succeeded(pool, good, slow)  # in their order: failures in a row open a breaker
                 good = slow = 0
-                self._heed(pool, delivery, item)
+                self._call_failed(pool, delivery, item)
             if delivery.status is LEASED:
                 self._finished(delivery, item)
             if probing:
@@ -215,17 +212,17 @@ class Decider:
         if done:
             slot.learn(spent_us / done)
             pool.exhaustions = 0
-            self._well(pool, good, slow)
+            self._calls_succeeded(pool, good, slow)
 
-    def _goes_on(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
-        """What a worker says of a delivery that it keeps."""
+    def _kept(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
+        """A completion after which the worker keeps the delivery."""
         if item[0] == CompletionKind.STUCK:
             self._stuck(slot, item[1])
         else:
             self._streamed(slot, delivery, item)
 
-    def _well(self, pool: StepQueue, calls: int, slow: int) -> None:
-        """Calls came back, `slow` of them late; while half-open only the probe counts."""
+    def _calls_succeeded(self, pool: StepQueue, calls: int, slow: int) -> None:
+        """Tell the breaker of calls that succeeded; while it is half-open only the probe counts."""
         if calls and pool.breaker is not None and not pool.probes:
             self._breakers.succeeded(pool.breaker, calls, slow)
 
@@ -239,15 +236,15 @@ class Decider:
             results.released(builder, delivery)
         builder.settle(delivery.run)
 
-    def _heed(self, pool: StepQueue, delivery: Delivery, item: Completion) -> None:
-        """What a failure says of the step, whatever becomes of the delivery."""
+    def _call_failed(self, pool: StepQueue, delivery: Delivery, item: Completion) -> None:
+        """Tell the breaker and the resource limit of a failure, whatever happens to the delivery."""
         if item[2] == FailureKind.RESOURCE:
             self._leasing.resource_exhausted(pool)
         if item[7] and pool.breaker is not None:
             self._breakers.failed(pool.breaker, delivery, f"{item[3]}: {item[4]}"[:_MOST_REASON])
 
     def _probed(self, pool: StepQueue, delivery: Delivery, op: int) -> None:
-        """A half-open circuit's probe came back: done proves something, a failure that counts was heeded already."""
+        """The probe of a half-open breaker came back. If it failed, the breaker has been told already."""
         breaker = pool.breaker
         if breaker is not None and breaker.probe is delivery:
             breaker.probe = None
@@ -255,7 +252,7 @@ class Decider:
                 self._breakers.succeeded(breaker, 1, 0)
 
     def _missing(self, entry: Missing) -> None:
-        """A worker does not have what was sent to it, nor an answer to it: it is given out again."""
+        """Take back deliveries that a worker has neither received nor completed: a message was lost."""
         known = self.workers.get(entry.worker)
         if known is None:
             return
@@ -267,7 +264,7 @@ class Decider:
                 self._lost(pool, delivery)
 
     def _lost(self, pool: StepQueue, delivery: Delivery) -> None:
-        """A delivery left its worker without a result."""
+        """A delivery left its worker without a completion."""
         if pool.breaker is not None and pool.breaker.probe is delivery:
             pool.breaker.probe = None
         if delivery.status is LEASED:
@@ -277,17 +274,20 @@ class Decider:
     def _streamed(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
         if delivery.status is LEASED:
             if item[2] > delivery.emitted:
-                return  # one before it was lost: what the step says at its end will not add up, and it runs again
+                return  # one before it was lost: the count at the end will not match, and the delivery runs again
             results.emitted(self._builder, delivery, item[2], item[3], many=True)
-            self._owed[slot.worker, item[1]] = item[2] + len(item[3])
+            self._uncredited[slot.worker, item[1]] = item[2] + len(item[3])
         else:
             self._builder.decision.cancel.append(CancelDeliveries(slot.worker, [item[1]]))
 
-    def _pay(self) -> None:
-        """Let generators go on. Where much waits only probes: it may wait for them, and for the others memory is bounded."""
-        free = not self._owed or self.backlog < self._limits.backlog
-        paid = list(self._owed) if free else [lease for lease in self._owed if self._is_probe(*lease)]
-        self._builder.decision.credit += [Credit(*lease, self._owed.pop(lease)) for lease in paid]
+    def _grant_credit(self) -> None:
+        """Let generators go on; if the backlog is long, only those that are the probe of a breaker.
+
+        The backlog may wait for a probe.
+        """
+        free = not self._uncredited or self.backlog < self._limits.backlog
+        granted = list(self._uncredited) if free else [lease for lease in self._uncredited if self._is_probe(*lease)]
+        self._builder.decision.credit += [Credit(*lease, self._uncredited.pop(lease)) for lease in granted]
 
     def _is_probe(self, worker: int, token: int) -> bool:
         known = self.workers.get(worker) if self._breakers.moving else None
@@ -311,7 +311,7 @@ class Decider:
         self.workers[entry.worker] = (slot, pool)
 
     def _broken(self, entry: StepBroken) -> None:
-        """No worker of a step starts. Where one is at work all the same, it is told again should that one go too."""
+        """No new worker of a step starts. If an old one still works, the step is not broken yet."""
         pool = self.pools[entry.pipeline, entry.step]
         if not pool.workers:
             pool.broken = entry.message
@@ -322,7 +322,7 @@ class Decider:
             return
         slot, pool = known
         pool.workers.remove(slot)
-        victims: list[Delivery] = []
+        in_process: list[Delivery] = []
         for token, delivery in slot.leases.items():
             if token in slot.stuck and pool.breaker is not None and pool.breaker.counts(TimeoutError):
                 self._breakers.failed(pool.breaker, delivery, "time-out")
@@ -335,11 +335,11 @@ class Decider:
             elif entry.expected or slot.closed:
                 results.released(self._builder, delivery)
             else:
-                victims.append(delivery)
+                in_process.append(delivery)
                 results.crashed(self._builder, delivery, entry.message, self._limits.crashes)
             self._builder.settle(delivery.run)
         if not entry.expected:
-            pool.died(victims, self._limits.crashes, self._builder.now_us)
+            pool.worker_died(in_process, self._limits.crashes, self._builder.now_us)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class Decider:
             tokens = [
                 token
                 for token, delivery in slot.leases.items()
-                if delivery.run is run and not delivery.step.pivot  # it may still be done
+                if delivery.run is run and not delivery.step.pivot  # it may still complete
             ]
             if tokens:
                 self._builder.decision.cancel.append(CancelDeliveries(worker, tokens))
@@ -370,14 +370,14 @@ class Decider:
         if not keys.may_run(builder.state, delivery):
             return
         if delivery.status is WAITING and delivery.due_us > builder.now_us:
-            builder.set_timer(delivery, delivery.due_us)
+            builder.set_timer(delivery)
         elif delivery.status in (READY, WAITING):
             keys.ready(builder.state, delivery)
 
-    # -- out ---------------------------------------------------------------------------------------------------------
+    # -- outputs -----------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        """Give out what is ready, and what ensues from what could not be given out."""
+        """Lease what is ready, and what follows from deliveries that could not be leased."""
         builder = self._builder
         while True:
             while builder.announced:

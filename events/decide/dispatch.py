@@ -1,15 +1,15 @@
-"""Dispatch: which ready delivery goes to which worker.
+"""Dispatch: which ready delivery goes to which worker (prefetch, quarantine).
 
-Law: a worker never holds more than its window. The window starts at what the worker runs at once and grows with what
-it gets done in 20 ms, so that quick steps travel in bulk and slow ones are not hoarded.
+Rules: a worker never holds more than its window. The window starts at the worker's concurrency and grows with what the
+worker completes in 20 ms, so that quick steps travel in bulk and slow ones are not hoarded.
 
-A delivery whose process died is a suspect: it runs at a trial, on a worker that has nothing else, before all others. Of
-those of one process the newest comes first, alone, since most of what ends a process does so at once; then, as nothing
-happens, twice as many together each time, since it may have been killed from outside. Where the process of a trial ends
-too the culprit is in it: each of that trial waits behind all others and runs alone, and the other suspects are cleared.
-Each is cleared once at most, and is in company at a trial only while it can bear another death: what a trial costs its
-last attempt never just happened to stand nearby. The first death comes before any trial: where `attempts` allow none
-after it, all that the worker had is given up, since a step that must not be called twice is not.
+A delivery whose worker process crashed is quarantined: it runs on probation, on a worker that has nothing else, before
+all others. Of the deliveries that shared a crash the newest comes first, alone, since most poison deliveries crash at
+once; then twice as many together each time, since the process may have been killed from outside. If a probation run
+crashes, the poison delivery is in it: each of its deliveries waits behind all others and runs alone, and the rest of
+the shared crash is cleared. A delivery shares a probation run only if it can afford another crash, so an innocent
+delivery never loses its last attempt to a shared one. The first crash comes before any probation: if a step's
+`attempts` allow no attempt after it, all deliveries of the process give up.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ _HORIZON_US = 20_000
 _SMOOTHING = 0.2
 _MOST_ERRORS = 100
 _REPLACED_US = 5_000_000
-"""By then another worker has taken the place of one that ended, or none will soon."""
+"""How long a replacement of a worker that ended is expected."""
 _FIRST_EXHAUSTED_US = 1_000_000
 _MOST_EXHAUSTED_US = 60_000_000
 _MOST_ERROR_CHARACTERS = 16_384
@@ -36,7 +36,11 @@ _MOST_ERROR_CHARACTERS = 16_384
 
 @dataclass(slots=True, eq=False)
 class WorkerSlot:
-    """One worker: what it holds, by token, and how much it may hold. asked: the newest token at the last inquiry."""
+    """One worker.
+
+    leases: what it holds, by token. window: how many it may hold. stuck: tokens of attempts that ran out of time.
+    asked: the newest token at the last inquiry.
+    """
 
     worker: int
     concurrency: int
@@ -49,7 +53,7 @@ class WorkerSlot:
     asked: int = 0
 
     def learn(self, duration_us: float) -> None:
-        """Adjust the window to how long the step takes."""
+        """Adjust the window to the step's duration."""
         if self.mean_us < 0:
             self.mean_us = duration_us
         self.mean_us += _SMOOTHING * (duration_us - self.mean_us)
@@ -58,18 +62,18 @@ class WorkerSlot:
 
     @property
     def is_on_probation(self) -> bool:
-        """Whether it has suspects, and so takes nothing else."""
+        """Whether it runs quarantined deliveries, and so takes no others."""
         return bool(self.leases) and next(iter(self.leases.values())).is_quarantined
 
 
 @dataclass(slots=True, eq=False)
 class StepQueue:
-    """The workers of one step, and what waits for them.
+    """The workers of one step, and the deliveries that wait for them.
 
-    streams: the step is a generator. broken: why no worker starts, after several that did not. circuit: its breaker.
-    strains: how often in a row it ran out of a resource: nothing goes out for a while, then one at a time until one is
-    done. slow_us: calls that take longer count as slow. replaced_us: until then another worker is expected in the place
-    of one that ended.
+    streams: the step is a generator. quarantine: deliveries that run on probation. broken: why no worker starts, after
+    several that did not. breaker: the circuit breaker of the step. exhaustions: how often in a row the step ran out of
+    a resource: nothing is leased for a while, then one delivery at a time until one is done. slow_us: calls that take
+    longer count as slow. replaced_us: until then another worker is expected in the place of one that ended.
     """
 
     pipeline: str
@@ -92,23 +96,23 @@ class StepQueue:
 
     @property
     def probes(self) -> bool:
-        """Whether its circuit lets single probes through."""
+        """Whether its breaker is half-open and lets single probes through."""
         return self.breaker is not None and self.breaker.status is BreakerStatus.HALF_OPEN
 
     def resource_exhausted(self, now_us: int) -> None:
-        """It ran out of a resource: nothing goes out for 1 s, doubling to a minute."""
+        """The step ran out of a resource: lease nothing for 1 s, doubling to a minute."""
         self.exhaustions += 1
         self.exhausted_until_us = now_us + min(_FIRST_EXHAUSTED_US << min(self.exhaustions - 1, 16), _MOST_EXHAUSTED_US)
 
     def add(self, delivery: Delivery) -> None:
-        """A delivery is ready: a suspect before all others, a culprit behind them."""
+        """Queue a ready delivery; after a first crash in the quarantine, which goes before all others."""
         (self.quarantine if delivery.crashes == 1 and delivery.is_quarantined else self.ready).append(delivery)
 
-    def died(self, victims: list[Delivery], crashes: int, now_us: int) -> None:
-        """A worker's process died with these in it, and `crashes` such deaths are enough for one of them."""
+    def worker_died(self, victims: list[Delivery], crashes: int, now_us: int) -> None:
+        """A worker's process crashed with these deliveries; each gives up after `crashes` crashes."""
         self.replaced_us = now_us + _REPLACED_US
         known = victims[0].shared_crash if victims else None
-        if known is not None and not known.solved:  # so it was a trial, and all of them were at that death
+        if known is not None and not known.solved:  # so it was a probation run, and all of them shared that crash
             known.solved = True
             cleared = [d for d in self.quarantine if not d.is_quarantined]
             self.quarantine = deque(d for d in self.quarantine if d.is_quarantined)
@@ -119,17 +123,17 @@ class StepQueue:
 
 
 def _affords_another(delivery: Delivery, crashes: int) -> bool:
-    """Whether it would be tried again after one more death."""
+    """Whether a delivery would get another attempt after one more crash."""
     attempts = delivery.step.step.retry.attempts
     return delivery.crashes + 1 < crashes and not (isinstance(attempts, int) and delivery.attempt + 2 > attempts)
 
 
 def plan_leases(pool: StepQueue, now_us: int) -> list[tuple[WorkerSlot, list[Delivery]]]:
-    """Take what can go out now from the queues, and say where to."""
+    """Take from the queues what can be leased now, with the worker of each."""
     plan: list[tuple[WorkerSlot, list[Delivery]]] = []
     workers = [w for w in pool.workers if not w.closed]
     if pool.quarantine:
-        workers = _isolate(pool, workers, plan, now_us)
+        workers = _plan_quarantine(pool, workers, plan, now_us)
     open_ = [w for w in workers if len(w.leases) < w.window and not w.is_on_probation]
     open_.sort(key=_load, reverse=True)
     while pool.ready and open_:
@@ -138,9 +142,9 @@ def plan_leases(pool: StepQueue, now_us: int) -> list[tuple[WorkerSlot, list[Del
         taken = _take(pool, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
         if taken:
             plan.append((worker, taken))
-    if pool.quarantine:  # a culprit whose turn it is
+    if pool.quarantine:  # a poison delivery is at the head
         planned = [worker for worker, _ in plan]
-        _try_suspects(pool, [w for w in workers if not w.leases and w not in planned], plan)
+        _plan_probation(pool, [w for w in workers if not w.leases and w not in planned], plan)
     return plan
 
 
@@ -148,49 +152,49 @@ def _load(worker: WorkerSlot) -> int:
     return len(worker.leases)
 
 
-def _isolate(
+def _plan_quarantine(
     pool: StepQueue, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
 ) -> list[WorkerSlot]:
-    """Have idle workers try suspects. Where none is idle nor will be soon, keep one back until it is."""
-    used = _try_suspects(pool, [w for w in workers if not w.leases], plan)
+    """Plan probation runs on idle workers. If no worker is or will soon be idle, keep one back until it is."""
+    used = _plan_probation(pool, [w for w in workers if not w.leases], plan)
     rest = [w for w in workers if w not in used]
     some_will = used or now_us < pool.replaced_us or any(w.is_on_probation for w in workers)
     return rest if some_will or not pool.quarantine else rest[1:]
 
 
-def _try_suspects(
+def _plan_probation(
     pool: StepQueue, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
 ) -> list[WorkerSlot]:
-    """Plan a trial for each of these, as far as there are suspects; returns whom one is planned for."""
+    """Plan a probation run for each of these workers, as long as the quarantine lasts; the workers that got one."""
     used: list[WorkerSlot] = []
     while pool.quarantine and idle:
-        tried = _likeliest(pool, idle[-1].window)
-        if tried:
+        chosen = _next_probation(pool, idle[-1].window)
+        if chosen:
             used.append(idle[-1])
-            plan.append((idle.pop(), tried))
+            plan.append((idle.pop(), chosen))
     return used
 
 
-def _likeliest(pool: StepQueue, most: int) -> list[Delivery]:
-    """Take who is tried next: the newest of those that were at the oldest death, as many as are to run together."""
+def _next_probation(pool: StepQueue, most: int) -> list[Delivery]:
+    """Take the next probation run: the newest deliveries of the oldest shared crash, as many as run together."""
     shared_crash = pool.quarantine[0].shared_crash
     peers = [d for d in pool.quarantine if d.shared_crash is shared_crash and d.status is DeliveryStatus.READY]
     peers.sort(key=lambda d: d.order)
     most = min(most, shared_crash.together) if shared_crash is not None else 1
-    tried: list[Delivery] = []
+    chosen: list[Delivery] = []
     held_bytes = 0
-    while peers and len(tried) < most and (held_bytes < MAX_LEASED_BYTES or not tried):
-        tried.append(peers.pop())
-        held_bytes += size_of(tried[-1])
-    if shared_crash is not None and tried:
-        shared_crash.together = 2 * len(tried)
+    while peers and len(chosen) < most and (held_bytes < MAX_LEASED_BYTES or not chosen):
+        chosen.append(peers.pop())
+        held_bytes += size_of(chosen[-1])
+    if shared_crash is not None and chosen:
+        shared_crash.together = 2 * len(chosen)
     others = (d for d in pool.quarantine if d.shared_crash is not shared_crash)
     pool.quarantine = deque((*peers, *others))
-    return tried
+    return chosen
 
 
 def _take(pool: StepQueue, most: int, held_bytes: int) -> list[Delivery]:
-    """From the front of what is ready. A culprit whose turn it is has to wait for an idle worker."""
+    """Take from the front of the ready ones. A poison delivery at the head has to wait for an idle worker."""
     taken: list[Delivery] = []
     while pool.ready and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
         delivery = pool.ready.popleft()
@@ -216,9 +220,9 @@ def item_of(delivery: Delivery, token: int) -> list[Any]:
     """A delivery as a worker gets it.
 
     [token, run id, delivery number, attempt, first attempt at (us), events already in the log, inputs]; an input is
-    [event id, type, version, data], or a list of those. Where steps of the run gave up before, their errors follow:
-    [step, [kind, error, message, trace], attempts, event id, handled] each, the newest 100
-    as far as they fit. Where an operator put another event in place of its own, that one's id comes last.
+    [event id, type, version, data], or a list of those. If steps of the run gave up before, their errors follow: the
+    newest 100 as far as they fit, each as [step, [kind, error, message, trace], attempts, event id, handled]. The id of
+    a replacement event comes last.
     """
     run = delivery.run
     inputs = delivery.inputs
@@ -232,7 +236,7 @@ def item_of(delivery: Delivery, token: int) -> list[Any]:
 
 
 def _pack_errors(errors: list[RecordedError]) -> list[Any]:
-    """The newest, as far as they fit: they go along with each delivery of the run."""
+    """The newest errors, as far as they fit: they travel with each delivery of the run."""
     packed: list[Any] = []
     left = _MOST_ERROR_CHARACTERS
     for error in reversed(errors[-_MOST_ERRORS:]):

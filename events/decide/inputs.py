@@ -1,12 +1,13 @@
-"""Inputs: all that the loop can be told. A closed union of plain data; every decision carries its time.
+"""Inputs: a closed union of what a decider can be told, as plain data.
 
-Rules: an input never holds an object of the outside, but for `reply`, which the core hands back untouched.
+Rules: an input holds no object from outside, except `reply`, which the decider hands back untouched.
 """
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..state.records import Record
+from ..state.rows import Fact
 
 __all__ = [
     "Accepted",
@@ -20,7 +21,6 @@ __all__ = [
     "Force",
     "Input",
     "Missing",
-    "Note",
     "PriorDelivery",
     "Redrive",
     "Revive",
@@ -33,13 +33,13 @@ Completion = list[Any]
 
 
 class CompletionKind:
-    """What a worker says of a delivery: the first element of a completion.
+    """What a worker reports about a delivery: the first element of a completion.
 
     DONE    [op, token, duration_us, outputs, as a list, how many events in all (of a generator)]
     STREAM  [op, token, index of the first, outputs]
     FAIL    [op, token, kind, error, message, trace, wait in seconds or None to give up, whether it feeds the breaker]
     STUCK   [op, token]   a step that cannot be interrupted ran out of time: end this process
-    RELEASE [op, token]   handed back unrun
+    RELEASE [op, token]   handed back without an attempt
     An output is [type, version, data, key].
     """
 
@@ -51,7 +51,7 @@ class CompletionKind:
 
 
 class PriorDelivery(NamedTuple):
-    """What the log knows of a sender's id: the digest of the body that came with it, and the answer it got."""
+    """An earlier delivery of the same sender's id: the digest of its body, and the answer that it got."""
 
     digest: bytes
     event_id: bytes
@@ -60,7 +60,7 @@ class PriorDelivery(NamedTuple):
 
 @dataclass(slots=True)
 class Emit:
-    """An event from outside: it starts a run. `known` is the log's answer to (source, sender_id)."""
+    """An event from outside: it starts a run. known: the earlier delivery of this (source, sender_id) in the log."""
 
     pipeline: str
     run_id: bytes
@@ -77,7 +77,7 @@ class Emit:
 
 
 class Completed(NamedTuple):
-    """What a worker has to say, in bulk."""
+    """Completions of a worker, in bulk."""
 
     worker: int
     items: list[Completion]
@@ -93,7 +93,7 @@ class WorkerUp(NamedTuple):
 
 
 class WorkerDown(NamedTuple):
-    """A worker's process is gone. `message` says how it died; `expected` where we ended it ourselves."""
+    """A worker's process ended. message: how. expected: the engine ended it."""
 
     worker: int
     message: str
@@ -101,7 +101,7 @@ class WorkerDown(NamedTuple):
 
 
 class StepBroken(NamedTuple):
-    """Worker after worker of a step did not start: what waits for it fails, until one does."""
+    """Several workers of a step in a row did not start: its deliveries fail until one starts."""
 
     pipeline: str
     step: str
@@ -109,7 +109,7 @@ class StepBroken(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """End a run: nothing more of it is started."""
+    """Cancel a run."""
 
     run_id: bytes
     reply: Any = None
@@ -135,14 +135,14 @@ class Revive:
 
 
 class Missing(NamedTuple):
-    """Deliveries that a worker was asked about and neither holds nor has answered: a message was lost on the way."""
+    """Deliveries that a worker was asked about and does not know: a message was lost."""
 
     worker: int
     tokens: list[int]
 
 
 class Announce(NamedTuple):
-    """Something the engine did that pipelines can hear (`announcement` makes one). about: (pipeline, step) each."""
+    """A notice of the engine to pipelines (see `announcement`). about: its steps, as (pipeline, step)."""
 
     type: str
     version: int
@@ -150,16 +150,8 @@ class Announce(NamedTuple):
     about: frozenset[tuple[str, str]]
 
 
-class Note(NamedTuple):
-    """Something to remember beside the runs, written with the next commit; body None forgets it."""
-
-    kind: str
-    name: str
-    body: bytes | None
-
-
 class Audit(NamedTuple):
-    """An operator did something that leaves no other trace in the log."""
+    """An operator did something that has no other trace in the log."""
 
     who: str
     action: str
@@ -179,7 +171,7 @@ class Force(NamedTuple):
 
 @dataclass(slots=True)
 class Redrive:
-    """An operator decides on a dead letter: run it again, perhaps with another event in its place, or let it go.
+    """An operator decides on a dead letter: redrive it, with its own event or another one, or discard it.
 
     entries: the records of its run, as of the log's end at `as_of`. edited: [event id, type, version, data, key].
     blocked: the letter is a compensation's. discarded: deliveries of the run whose letters were discarded.
@@ -208,7 +200,7 @@ Input = (
     | Revive
     | Missing
     | Announce
-    | Note
+    | Fact
     | Audit
     | Force
     | Redrive
@@ -216,7 +208,7 @@ Input = (
 
 
 class Accepted(NamedTuple):
-    """The answer to an accepted event: its id, its run's id, and whether the sender had sent it before."""
+    """The answer to an accepted event. duplicate: the sender had sent it before."""
 
     event_id: bytes
     run_id: bytes

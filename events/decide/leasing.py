@@ -1,8 +1,8 @@
-"""Leasing: what is ready goes out to workers, attempt by attempt, and is asked after when nothing is heard of it.
+"""Leasing: ready deliveries go to workers, attempt by attempt; workers that are silent about one are asked.
 
-Rules: the attempt is recorded in the commit before its delivery is sent. A circuit that is open lets nothing out, one
-that is half-open a single probe. No attempt but the first begins after its deadline, whatever held it back: the step
-gives up instead. A worker that is asked about a delivery and does not know it never runs it later.
+Rules: an attempt is recorded in the commit before its delivery is sent. An open breaker lets nothing through, a
+half-open one a single probe. Only a first attempt may begin after its deadline: the step gives up instead. A worker
+that is asked about a delivery and does not know it never runs it later.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -10,8 +10,7 @@ from typing import Any
 
 from ..model.failure import Failure, FailureKind
 from ..policies.breaker import BreakerState, BreakerStatus
-from ..state import transitions
-from ..state.records import RecordKind
+from ..state.new_records import attempt_record
 from ..state.state import Delivery, DeliveryStatus
 from . import results
 from .commands import Credit, Deliver, Inquire
@@ -21,27 +20,28 @@ from .limits import Limits
 
 __all__ = ["Leasing"]
 
-ATTEMPT = int(RecordKind.ATTEMPT)
 READY = DeliveryStatus.READY
 _MOST_DELIVERED_BYTES = 48 * 1024 * 1024
 """More would not fit into a message beside what else is in it (`dispatch.MAX_LEASED_BYTES`)."""
 
 
 class Leasing:
-    """The way out to workers. inquire_at_us: when they are asked next."""
+    """Leases deliveries to workers. inquire_at_us: when workers are asked next."""
 
     def __init__(self, builder: DecisionBuilder, pools: Mapping[tuple[str, str], StepQueue], limits: Limits) -> None:
         self.inquire_at_us = 0
         self._builder = builder
         self._pools = pools
         self._every_us = int(limits.inquiry_seconds * 1e6)
-        self._token = builder.next_offset  # every lease writes a record, so no core on this log used these before
+        self._token = (
+            builder.next_offset
+        )  # every lease writes a record, so no decider on this log has used these tokens
         self._asking = False
         self._exhausted: list[StepQueue] = []
 
     @property
     def due_us(self) -> int | None:
-        """When workers want to be asked, or a step that ran out of a resource may be tried; None where neither is ahead."""
+        """When workers are to be asked, or an exhausted step may be tried again; None if neither is ahead."""
         due_us = self.inquire_at_us if self._asking else None
         if not self._exhausted:
             return due_us
@@ -57,7 +57,7 @@ class Leasing:
             self._exhausted.append(pool)
 
     def enqueue(self) -> None:
-        """What became ready waits for a worker."""
+        """Queue what became ready."""
         fresh = self._builder.state.fresh
         for delivery in fresh:
             if delivery.status is READY:
@@ -65,7 +65,7 @@ class Leasing:
         fresh.clear()
 
     def lease(self) -> None:
-        """Give out what can go out now."""
+        """Lease what can be leased now."""
         for pool in self._pools.values():
             if not (pool.ready or pool.quarantine):
                 continue
@@ -76,19 +76,22 @@ class Leasing:
                 if self._builder.now_us >= pool.exhausted_until_us and not any(slot.leases for slot in pool.workers):
                     self._one(pool, pool.workers)
             elif pool.workers:
-                while self._is_left_over(pool):
+                while self._has_left_over(pool):
                     pass
             if not pool.workers and pool.broken is not None:
                 self._fail_pending(pool, pool.broken)
 
-    def _is_left_over(self, pool: StepQueue) -> bool:
-        """Give out what can go out; whether a worker got nothing of what was meant for it, and so has room for more."""
+    def _has_left_over(self, pool: StepQueue) -> bool:
+        """Lease what can be leased; whether a worker got nothing of what was planned for it, and so has room."""
         plan = plan_leases(pool, self._builder.now_us)
         sent = [self._lease(slot, deliveries) for slot, deliveries in plan]
         return not all(sent)
 
     def inquire(self, workers: Iterable[tuple[WorkerSlot, StepQueue]], held_back: Container[tuple[int, int]]) -> None:
-        """Now and then, ask workers about what they had at the last inquiry already. held_back: generators to wait."""
+        """Ask workers, once an interval, about leases that are older than the last inquiry.
+
+        held_back: leases of generators that have to wait.
+        """
         now_us = self._builder.now_us
         if not self._asking or now_us < self.inquire_at_us:
             return
@@ -99,7 +102,7 @@ class Leasing:
             self._asking = self._asking or bool(slot.leases)
 
     def _ask(self, slot: WorkerSlot, pool: StepQueue, held_back: Container[tuple[int, int]]) -> None:
-        """Its generators are told once more how far they may go, in case they missed it."""
+        """Ask one worker; repeat the credit of its generators, which they may have missed."""
         decision = self._builder.decision
         old = [token for token in slot.leases if token <= slot.asked]
         if old:
@@ -117,7 +120,7 @@ class Leasing:
             breaker.probe = self._one(pool, [slot for slot in pool.workers if len(slot.leases) < slot.window])
 
     def _one(self, pool: StepQueue, slots: Iterable[WorkerSlot]) -> Delivery | None:
-        """Give out a single delivery to one of these; which one it was. A suspect runs alone on its worker."""
+        """Lease one delivery to one of these workers, and return it. A quarantined one runs alone on its worker."""
         open_ = [slot for slot in slots if not slot.closed]
         idle = next((slot for slot in open_ if not slot.leases), None)
         free = next((slot for slot in open_ if not slot.is_on_probation), None)
@@ -131,7 +134,7 @@ class Leasing:
         return None
 
     def _fail_pending(self, pool: StepQueue, reason: str) -> None:
-        """No worker of a step starts: what waits for it fails and says why, rather than wait for ever."""
+        """Fail what waits for a step whose workers do not start."""
         waiting = (*pool.quarantine, *pool.ready)
         pool.quarantine.clear()
         pool.ready.clear()
@@ -141,14 +144,14 @@ class Leasing:
                 self._builder.settle(delivery.run)
 
     def _lease(self, slot: WorkerSlot, deliveries: list[Delivery]) -> bool:
-        """Record attempts and send their deliveries; False where there was none that could be sent."""
+        """Record attempts and send their deliveries; False if none could be sent."""
         builder = self._builder
         now_us = builder.now_us
         token = self._token
         items: list[list[Any]] = []
         for delivery in deliveries:
             if delivery.status is not READY:
-                continue  # it stood in the queue twice
+                continue  # it is in the queue twice
             size = size_of(delivery)
             if size > _MOST_DELIVERED_BYTES:
                 self._refuse(delivery, size)
@@ -157,11 +160,10 @@ class Leasing:
             if number > 1 and self._is_late(delivery):
                 continue
             token += 1
-            transitions.attempt(delivery, number, now_us)
+            ids = [] if number > 1 else results.input_ids(delivery)
+            builder.record(delivery.run, attempt_record(delivery.number, delivery.step.name, number, now_us, ids))
             slot.leases[token] = delivery
             slot.leased_bytes += size
-            ids = results.input_ids(delivery) if number == 1 else []
-            builder.record(delivery.run, [ATTEMPT, delivery.number, delivery.step.name, number, now_us, ids])
             items.append(item_of(delivery, token))
         self._token = token
         if items:
@@ -172,7 +174,7 @@ class Leasing:
         return bool(items)
 
     def _is_late(self, delivery: Delivery) -> bool:
-        """Whether it was held back beyond its deadline: then the step gives up in the place of another attempt."""
+        """Whether a delivery was held back beyond its deadline: then its step has given up."""
         retry = delivery.step.step.retry
         if not retry.is_too_late((self._builder.now_us - delivery.first_us) / 1e6, 0.0):
             return False

@@ -1,4 +1,4 @@
-"""Limits: where a partition draws the line. Each is a setting."""
+"""Limits of a partition. Each is a setting."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where a partition draws the line.
-
-    runs and size_bytes: how many runs in flight, and how many bytes of their packed events, before new ones are
-    refused. crashes: how many attempts of a delivery may end with the process. lost: how many ends of the whole engine
-    a delivery may be running at. backlog: how many deliveries may wait for workers before generators are held back.
-    inquiry_seconds: how long a worker may be silent about a delivery before it is asked whether it has it.
-    """
+    """The limits of a partition."""
 
     runs: int = 250_000
+    """Runs in flight, before new events are refused."""
     size_bytes: int = 1 << 30
+    """Bytes of the packed events of the runs in flight, before new events are refused."""
     crashes: int = 3
+    """Attempts of a delivery that end with their process, before its step gives up."""
     engine_losses: int = 5
+    """Ends of the engine that a delivery is running at, before its step gives up."""
     backlog: int = 10_000
+    """Deliveries that wait for workers, before generators are held back."""
     inquiry_seconds: float = 5.0
+    """How long a worker may be silent about a delivery, before it is asked whether it has it."""

@@ -1,7 +1,7 @@
-"""OperatorDecisions: what people decide about runs and dead letters: cancel, retry, redrive, discard.
+"""OperatorDecisions: what operators decide about runs and dead letters: cancel, retry, redrive, discard.
 
-Rules: every decision is a record or a settled letter, and is audited, in one commit. A run that is over comes back by
-folding its records into a scratch state, so what is decided about it is decided on what the log says.
+Rules: every decision is a record or a settled letter, with an audit row, in one commit. A run that has ended is rebuilt
+from its records in a scratch state, so that the decision is made on the log's state of it.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -9,30 +9,26 @@ from collections.abc import Callable, Collection, Mapping
 from ..errors import EnsueError, RunFinished, RunPastPivot, RunUnknown
 from ..ids import format_id
 from ..pipelines.plan import Plan
-from ..state import transitions
+from ..state.new_records import cancelling_record, redriven_record, revived_record, settled_record
 from ..state.phases import RunPhase
-from ..state.records import Record, RecordKind
 from ..state.replay import fold
 from ..state.run_status import Status
 from ..state.state import Delivery, DeliveryStatus, Run, State
-from . import dead_letters as letters
-from . import refusals
-from .commands import Answer, Audited
+from . import dead_letters, refusals
+from .commands import Answer
 from .decision_builder import DecisionBuilder
 from .inputs import Cancel, Redrive, Revive
 
 __all__ = ["OperatorDecisions"]
 
-_REVIVED, _CANCELLING = int(RecordKind.REVIVED), int(RecordKind.CANCELLING)
-_REDRIVEN, _SETTLED = int(RecordKind.REDRIVEN), int(RecordKind.SETTLED)
 _MOST_REVIVED = 100_000
-"""Of so many runs it is remembered when they came back; a decision takes milliseconds from reading to deciding."""
+"""Of how many revived runs the offset is kept; from reading to deciding takes milliseconds."""
 
 
 class OperatorDecisions:
-    """What operators do to the runs of a partition.
+    """Carries out the decisions of operators.
 
-    stop: tells workers to stop working on a run. busy: whether a worker still works on a run that is over.
+    stop: tells workers to stop the attempts of a run. busy: whether a worker still has a delivery of a run that ended.
     """
 
     def __init__(
@@ -49,9 +45,9 @@ class OperatorDecisions:
         self._revived: dict[bytes, int] = {}
 
     def cancel(self, entry: Cancel) -> None:
-        """End a run; what has a key and a pivot end first, what it owes is undone then, and nothing else is started.
+        """Cancel a run: attempts with a key and pivots end first, then its compensations run.
 
-        A pivot that is done makes the cancel void: the run goes forward.
+        If a pivot completes meanwhile, the cancel is void and the run goes forward.
         """
         run = self._builder.state.runs.get(entry.run_id)
         error: EnsueError | None = None
@@ -67,17 +63,16 @@ class OperatorDecisions:
 
     def _end(self, run: Run, entry: Cancel) -> None:
         builder = self._builder
-        builder.decision.audit.append(Audited(entry.who, "run cancel", format_id(run.run_id)))
+        builder.audit(entry.who, "run cancel", format_id(run.run_id))
         self._stop(run)
-        if not run.compensations and not _has_to_come_to_its_end(run):
+        if not run.compensations and not _has_to_finish(run):
             builder.mark_ended(run, Status.CANCELLED)
             return
-        builder.record(run, [_CANCELLING, builder.now_us, entry.who])
-        transitions.cancel(builder.state, run)
+        builder.record(run, cancelling_record(builder.now_us, entry.who))
         builder.settle(run)
 
     def revive(self, entry: Revive) -> None:
-        """Retry all that failed of a run that is over."""
+        """Retry what failed in a run that has ended."""
         if entry.run_id in self._builder.state.runs:
             error: EnsueError | None = RunFinished(
                 f"run {format_id(entry.run_id)} is in flight: there is nothing to retry"
@@ -97,22 +92,21 @@ class OperatorDecisions:
             return RunFinished(f"run {format_id(entry.run_id)} has nothing left to retry{why}")
         for delivery in run.deliveries.values():
             if delivery.number in entry.letters:
-                letters.settle(builder.decision, run.run_id, delivery.number, letters.LetterTurn.REDRIVE)
-        builder.decision.audit.append(Audited(entry.who, "run retry", format_id(entry.run_id)))
+                dead_letters.settle(builder.decision, run.run_id, delivery.number, dead_letters.LetterSignal.REDRIVE)
+        builder.audit(entry.who, "run retry", format_id(entry.run_id))
         self._bring_back(run)
-        builder.record_keyed(run, [_REVIVED, builder.now_us, discarded])
-        transitions.revive(builder.state, run, discarded)
+        builder.record_keyed(run, revived_record(builder.now_us, discarded))
         builder.change(run, Status.RUNNING)
         return None
 
     def redrive(self, entry: Redrive) -> None:
-        """Run a dead letter again, or let it go."""
+        """Redrive or discard a dead letter."""
         run = self._builder.state.runs.get(entry.run_id)
         error: EnsueError | None = None
         if run is not None:
             error = self._decide(entry, run)
         elif entry.discard and not entry.blocked:
-            self._note(entry)  # nothing of the run changes, so it need not be loaded either
+            self._settle(entry)  # the run does not change, so its pipeline need not be loaded
         else:
             folded = self._fold(entry)
             error = folded if isinstance(folded, EnsueError) else self._decide(entry, folded)
@@ -125,43 +119,43 @@ class OperatorDecisions:
             return error
         if not entry.discard:
             return self._run_again(entry, run, delivery)
-        self._note(entry)
+        self._settle(entry)
         blocks = delivery is run.compensating
-        self._builder.record(run, [_SETTLED, delivery.number, self._builder.now_us, entry.who])
-        transitions.discard(self._builder.state, delivery)
+        self._builder.record(run, settled_record(delivery.number, self._builder.now_us, entry.who))
         if blocks:
             self._builder.change(run, Status.RUNNING)
             self._builder.settle(run)
         return None
 
-    def _note(self, entry: Redrive) -> None:
+    def _settle(self, entry: Redrive) -> None:
         decision = self._builder.decision
-        turn = letters.LetterTurn.DISCARD if entry.discard else letters.LetterTurn.REDRIVE
-        letters.settle(decision, entry.run_id, entry.delivery, turn)
+        signal = dead_letters.LetterSignal.DISCARD if entry.discard else dead_letters.LetterSignal.REDRIVE
+        dead_letters.settle(decision, entry.run_id, entry.delivery, signal)
         action = "letter discard" if entry.discard else "letter edit" if entry.edited else "letter redrive"
-        letter = letters.letter_id(entry.run_id, entry.delivery)
+        letter = dead_letters.letter_id(entry.run_id, entry.delivery)
         detail = f"event {format_id(entry.edited[0])}" if entry.edited else ""
-        decision.audit.append(Audited(entry.who, action, format_id(letter), detail))
+        self._builder.audit(entry.who, action, format_id(letter), detail)
 
     def _run_again(self, entry: Redrive, run: Run, delivery: Delivery) -> EnsueError | None:
         error = refusals.not_again(entry, run, delivery)
         if error is not None:
             return error
-        self._note(entry)
+        self._settle(entry)
         builder = self._builder
-        edited = None if entry.edited is None else transitions.edited(delivery, entry.edited)
-        fields = [None] * 6 if entry.edited is None else [*entry.edited, _event_id(delivery)]
+        event_id, type_, version, data, key = entry.edited or [None] * 5
+        replaced = None if entry.edited is None else _event_id(delivery)
         discarded = _discarded(run, entry.discarded)
         if run.run_id not in builder.state.runs:
             self._bring_back(run)
-        record: Record = [_REDRIVEN, delivery.number, builder.now_us, entry.who, *fields, discarded]
+        record = redriven_record(
+            delivery.number, builder.now_us, entry.who, event_id, type_, version, data, key, replaced, discarded
+        )
         builder.record_keyed(run, record)
-        transitions.redrive(builder.state, run, delivery, edited, discarded)
         builder.change(run, Status.RUNNING)
         return None
 
     def _fold(self, entry: Revive | Redrive) -> Run | EnsueError:
-        """A run that is over, from its records; its deliveries get new places in the order of the partition."""
+        """A run that has ended, from its records; its deliveries get new places in the order of the partition."""
         builder = self._builder
         if entry.as_of <= self._revived.get(entry.run_id, -1):
             return RunFinished(f"run {format_id(entry.run_id)} was brought back meanwhile: look again")
@@ -184,7 +178,7 @@ class OperatorDecisions:
         return run
 
     def _bring_back(self, run: Run) -> None:
-        """What was read of the log before this is no ground for another decision about the run."""
+        """Refuse later decisions that were made on an older state of the run."""
         self._revived[run.run_id] = self._builder.next_offset
         while len(self._revived) > _MOST_REVIVED:
             del self._revived[next(iter(self._revived))]
@@ -195,7 +189,7 @@ class OperatorDecisions:
 
 
 def _discarded(run: Run, numbers: Collection[int]) -> list[int]:
-    """Which of these deliveries of a run stay as they are: those that gave up."""
+    """Those of these deliveries that gave up: they stay as they are."""
     return [n for n, d in run.deliveries.items() if n in numbers and d.status is DeliveryStatus.FAILED]
 
 
@@ -204,7 +198,7 @@ def _event_id(delivery: Delivery) -> bytes | None:
     return None if ref is None else ref.event_id
 
 
-def _has_to_come_to_its_end(run: Run) -> bool:
-    """Whether an attempt is under way that the next event of its key must not run beside, or one of a pivot."""
+def _has_to_finish(run: Run) -> bool:
+    """Whether an attempt of a pivot is running, or one with a key, beside which the next of its key must not run."""
     leased = (d for d in run.deliveries.values() if d.status is DeliveryStatus.LEASED)
     return any(d.key is not None or d.step.pivot for d in leased)

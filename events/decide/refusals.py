@@ -1,6 +1,6 @@
-"""Refusals: why a decision on a dead letter is not carried out.
+"""Refusals: why an operator's decision on a dead letter is not possible.
 
-Rules: pure questions about a run and one of its deliveries. An error says what can be done instead.
+Rules: pure functions of a run and one of its deliveries. An error says what to do instead.
 """
 
 from ..errors import EnsueError, EventInvalid, LetterClosed, LetterUnknown, RunCancelled, RunFinished, RunUnknown
@@ -13,7 +13,7 @@ __all__ = ["no_letter", "not_again", "not_edited", "not_in_bulk", "not_loaded", 
 
 
 def no_letter(run: Run, delivery: Delivery | None) -> EnsueError | None:
-    """Why nothing can be decided about a delivery: it is no open letter."""
+    """The error if a delivery is not an open dead letter."""
     if delivery is None or delivery.status is not DeliveryStatus.FAILED:
         return LetterClosed("this dead letter is settled already: its delivery is under way or done")
     if delivery is not run.compensating and not delivery.is_dead_letter:
@@ -22,7 +22,7 @@ def no_letter(run: Run, delivery: Delivery | None) -> EnsueError | None:
 
 
 def not_again(entry: Redrive, run: Run, delivery: Delivery) -> EnsueError | None:
-    """Why a dead letter is not run again."""
+    """The error if a dead letter cannot be redriven."""
     if entry.edited is not None and (error := not_edited(delivery)) is not None:
         return error
     if delivery is run.compensating:
@@ -38,14 +38,14 @@ def not_again(entry: Redrive, run: Run, delivery: Delivery) -> EnsueError | None
 
 
 def not_edited(delivery: Delivery) -> EnsueError | None:
-    """Why no other event can take the place of a delivery's own."""
+    """The error if the event of a delivery cannot be replaced."""
     if delivery.step.single:
         return _had_emitted(delivery) if delivery.emitted else None
     return takes_several(delivery.step.name)
 
 
 def not_loaded(run_id: bytes, pipeline: str) -> EnsueError:
-    """Why nothing can be decided about a run whose code is not here."""
+    """The error about a run whose pipeline version is not loaded."""
     return RunUnknown(
         f"run {format_id(run_id)} is of a version of {pipeline} that is not loaded here: "
         "start the engine with that code"
@@ -53,24 +53,25 @@ def not_loaded(run_id: bytes, pipeline: str) -> EnsueError:
 
 
 def not_in_bulk(step: str) -> EnsueError:
-    """Why a blocked compensation is not let go with others: it is owed until somebody says that it is settled."""
+    """The error about a blocked compensation, which is not discarded in bulk."""
     return LetterUnknown(
         f"it is compensation {step}, which somebody has to settle: discard it by its id, or by its step"
     )
 
 
 def takes_several(step: str) -> EnsueError:
-    """Why the event of a join or of a list cannot be edited."""
+    """The error about the event of a join or of a gathering step, which cannot be edited."""
     return EventInvalid(
-        f"step {step} takes several events, so none of them can be edited: redrive the letter without data, or discard it"
+        f"step {step} takes several events, so none of them can be edited: "
+        "redrive the letter without data, or discard it"
     )
 
 
 def _had_emitted(delivery: Delivery) -> EnsueError:
     many = "1 event" if delivery.emitted == 1 else f"{delivery.emitted:,} events"
     return EventInvalid(
-        f"step {delivery.step.name} had emitted {many} of its own event before it gave up, and they would stand beside those "
-        "of another: redrive the letter without data, or discard it and send a new event"
+        f"step {delivery.step.name} had emitted {many} of its own event before it gave up, and they would stand beside "
+        "those of another: redrive the letter without data, or discard it and send a new event"
     )
 
 

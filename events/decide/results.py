@@ -1,4 +1,8 @@
-"""Results: what follows when an attempt is done, failed, was handed back, or died with its process."""
+"""Results: what follows if an attempt is done, failed, was handed back, or its worker's process ended.
+
+Rules: each outcome is one record, with an EVENT record for each event that it emits. An event that an earlier attempt
+of the delivery has emitted is not recorded again.
+"""
 
 from typing import Any, cast
 
@@ -6,22 +10,20 @@ from ..ids import derived_id, format_id
 from ..model.codec import MAX_DEPTH, MAX_EVENT_BYTES, is_deeper, pack, unpack
 from ..model.failure import Failure, FailureKind
 from ..pipelines.plan import FAILED_TYPE
-from ..state import keys, transitions
-from ..state.records import FAILURE_INDEX, Record, RecordKind
+from ..state.new_records import crashed_record, done_record, event_record, failed_record, released_record
+from ..state.records import FAILURE_INDEX, NewRecord
 from ..state.run_status import Status
-from ..state.state import Delivery, DeliveryStatus, Ref
-from . import dead_letters as letters
+from ..state.state import Delivery, Ref
+from . import dead_letters
 from .decision_builder import DecisionBuilder
 from .inputs import Completion
 
-__all__ = ["crashed", "done", "emitted", "event_record", "failed", "give_up", "input_ids", "released", "timed_out"]
+__all__ = ["crashed", "done", "emitted", "failed", "give_up", "input_ids", "released", "timed_out"]
 
-EVENT, DONE, FAILED = int(RecordKind.EVENT), int(RecordKind.DONE), int(RecordKind.FAILED)
-RELEASED, CRASHED = int(RecordKind.RELEASED), int(RecordKind.CRASHED)
 _SECOND_US = 1_000_000
 _CRASH_WAIT_SECONDS = 1.0
 _MOST_WAIT_SECONDS = 366 * 86_400.0
-"""A longer wait before a retry is cut to this: a `Retry-After` from outside may say anything."""
+"""The longest wait before a retry: a `Retry-After` header may say anything."""
 _MOST_QUOTED_BYTES = MAX_EVENT_BYTES // 2
 """A larger input is not quoted in the `StepFailed` about it, which has to fit into an event itself."""
 
@@ -31,63 +33,61 @@ def done(builder: DecisionBuilder, delivery: Delivery, item: Completion) -> None
     many = bool(item[4])
     if item[3]:
         emitted(builder, delivery, 0, item[3], many=many)
-    record: Record = [DONE, delivery.number, delivery.attempt, delivery.emitted, builder.now_us, item[2], many]
+    record = done_record(delivery.number, delivery.attempt, delivery.emitted, builder.now_us, item[2], many)
     if delivery.step.pivot:  # deliveries with keys may run again, in the order of the log
         builder.record_keyed(delivery.run, record)
     else:
         builder.record(delivery.run, record)
-    transitions.complete(builder.state, delivery, many=many)
 
 
 def emitted(builder: DecisionBuilder, delivery: Delivery, first: int, outputs: list[list[Any]], *, many: bool) -> None:
-    """Record and route what a delivery emitted; what an earlier attempt emitted already is passed over."""
-    run = delivery.run
-    cause = _cause(delivery)
+    """Record what a delivery emitted; skip what an earlier attempt has emitted."""
+    run, step, now_us = delivery.run, delivery.step, builder.now_us
+    number, cause = delivery.number, _cause(delivery)
     for index, (type_, version, data, key) in enumerate(outputs, first):
         if index < delivery.emitted:
             continue
-        ref = Ref(_derived(delivery, cause, index), type_, version, data, key, None)
-        record = event_record(ref, cause, delivery.number, index, builder.now_us, many=many)
+        event_id = derived_id(cause, step.name, index) if step.single else _derived(delivery, cause, index)
+        record = event_record(event_id, type_, version, data, key, cause, number, index, now_us, many)
         if key is None:
             builder.record(run, record)
         else:
             builder.record_keyed(run, record)
-        transitions.emitted(builder.state, delivery, ref, many=many)
 
 
 def failed(builder: DecisionBuilder, delivery: Delivery, failure: Failure, wait_seconds: float | None) -> None:
-    """An attempt failed: it is tried again after the wait, or given up where there is none."""
+    """An attempt failed: another one follows after the wait; if there is none, the step gives up."""
     if wait_seconds is None:
         give_up(builder, delivery, failure)
         return
     due_us = builder.now_us + int(min(wait_seconds, _MOST_WAIT_SECONDS) * _SECOND_US)
     builder.record(delivery.run, _failed_record(delivery, failure, builder.now_us, due_us))
-    builder.wait(delivery, due_us)
+    builder.schedule(delivery)
 
 
 def give_up(builder: DecisionBuilder, delivery: Delivery, failure: Failure) -> None:
-    """No more attempts: the failure becomes an event, and the run goes on where something hears it."""
-    run = delivery.run
-    builder.record(run, _failed_record(delivery, failure, builder.now_us, None))
-    transitions.blame(delivery, failure)
-    ref = _failure_event(delivery, failure)
-    builder.record(run, event_record(ref, _cause(delivery), delivery.number, FAILURE_INDEX, builder.now_us, many=False))
-    transitions.failed(builder.state, delivery, ref)
+    """No more attempts: the failure becomes an event, and the run goes on if a step handles it."""
+    run, now_us = delivery.run, builder.now_us
+    builder.record(run, _failed_record(delivery, failure, now_us, None))
+    cause = _cause(delivery)
+    event_id = _derived(delivery, cause, FAILURE_INDEX - delivery.redrives)
+    data = pack(_failure_fields(delivery, failure))
+    builder.record(
+        run,
+        event_record(event_id, FAILED_TYPE, 1, data, None, cause, delivery.number, FAILURE_INDEX, now_us, many=False),
+    )
     if delivery is run.compensating:
-        builder.announce(letters.block(builder.decision, delivery, failure))
+        builder.announce(dead_letters.add_blocked(builder.decision, delivery, failure))
         builder.change(run, Status.WAITING)
 
 
 def released(builder: DecisionBuilder, delivery: Delivery) -> None:
-    """An attempt was handed back unrun, or was cut short by an end that was not its fault: it does not count."""
-    builder.record(delivery.run, [RELEASED, delivery.number, delivery.attempt, builder.now_us])
-    delivery.attempt -= 1
-    keys.release(delivery, DeliveryStatus.READY)
-    keys.ready(builder.state, delivery)
+    """An attempt was handed back, or ended for a reason that is not its own: it does not count."""
+    builder.record(delivery.run, released_record(delivery.number, delivery.attempt, builder.now_us))
 
 
 def timed_out(builder: DecisionBuilder, delivery: Delivery) -> None:
-    """An attempt ran out of time and could be stopped only by ending its process."""
+    """An attempt ran out of time, and only the end of its process could stop it."""
     step = delivery.step.step
     text = f"did not return within {step.timeout_seconds:g} s; its process was ended"
     wait, note = _outlook(builder, delivery, TimeoutError)
@@ -95,7 +95,7 @@ def timed_out(builder: DecisionBuilder, delivery: Delivery) -> None:
 
 
 def crashed(builder: DecisionBuilder, delivery: Delivery, message: str, most: int) -> None:
-    """The process died with an attempt in it; `most` deaths are enough."""
+    """The worker's process ended during an attempt; after `most` such attempts the step gives up."""
     crashes = delivery.crashes + 1
     wait, note = _outlook(builder, delivery)
     if crashes >= most or wait is None:
@@ -103,14 +103,8 @@ def crashed(builder: DecisionBuilder, delivery: Delivery, message: str, most: in
         give_up(builder, delivery, Failure(FailureKind.UNKNOWN, "WorkerDied", text))
         return
     due_us = builder.now_us + int(min(wait, _CRASH_WAIT_SECONDS) * _SECOND_US)
-    builder.record(delivery.run, [CRASHED, delivery.number, delivery.attempt, message, builder.now_us, due_us])
-    delivery.crashes = crashes
-    builder.wait(delivery, due_us)
-
-
-def event_record(ref: Ref, cause: bytes, delivery: int, index: int, now_us: int, *, many: bool) -> Record:
-    """The record of an event."""
-    return [EVENT, ref.event_id, ref.type, ref.version, ref.data, ref.key, cause, delivery, index, now_us, many]
+    builder.record(delivery.run, crashed_record(delivery.number, delivery.attempt, message, builder.now_us, due_us))
+    builder.schedule(delivery)
 
 
 def input_ids(delivery: Delivery) -> list[bytes]:
@@ -135,6 +129,9 @@ def _outlook(
 
 
 def _cause(delivery: Delivery) -> bytes:
+    """The id of the event that a delivery is made of, the last one of several; empty if there is none."""
+    if delivery.step.single:
+        return delivery.inputs[0].event_id  # type: ignore[union-attr]  # a single input is one event
     ref = delivery.last_ref
     return ref.event_id if ref is not None else b""
 
@@ -145,9 +142,10 @@ def _derived(delivery: Delivery, cause: bytes, index: int) -> bytes:
     return derived_id(delivery.run.run_id, f"{delivery.step.name}#{delivery.number}", index)
 
 
-def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: int | None) -> Record:
+def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: int | None) -> NewRecord:
     handled = bool(delivery.run.plan.handlers_of(delivery.step))
-    return [FAILED, delivery.number, delivery.attempt, *failure, now_us, retry_us, delivery.step.name, handled]
+    step = delivery.step.name
+    return failed_record(delivery.number, delivery.attempt, *failure, now_us, retry_us, step, handled)
 
 
 def _quoted(cause: Ref | None) -> tuple[dict[str, Any], bool]:
@@ -160,10 +158,11 @@ def _quoted(cause: Ref | None) -> tuple[dict[str, Any], bool]:
     return ({}, True) if is_deeper(fields, MAX_DEPTH - 1) else (fields, False)
 
 
-def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
+def _failure_fields(delivery: Delivery, failure: Failure) -> dict[str, Any]:
+    """The fields of the `StepFailed` about a delivery."""
     cause = delivery.last_ref
     data, omitted = _quoted(cause)
-    fields: dict[str, Any] = {
+    return {
         "step": delivery.step.name,
         "event_type": cause.type if cause else "",
         "event_id": format_id(cause.event_id) if cause else "",
@@ -174,5 +173,3 @@ def _failure_event(delivery: Delivery, failure: Failure) -> Ref:
         "attempts": delivery.attempt,
         "data_omitted": omitted,
     }
-    event_id = _derived(delivery, _cause(delivery), FAILURE_INDEX - delivery.redrives)
-    return Ref(event_id, FAILED_TYPE, 1, pack(fields), None, None)

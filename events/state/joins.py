@@ -1,7 +1,7 @@
-"""Joins: bringing one of each parameter together.
+"""Joins: one value for each parameter of a step.
 
-Law: values meet when the scope of one lies inside the other's, the oldest first; so what belongs to one item of a
-fan-out never meets what belongs to another. The result lives in the innermost of the scopes.
+Rules: values match if the scope of one lies inside the scope of the other, the oldest first. So values of different
+items of a fan-out never match. The result belongs to the innermost of the scopes.
 """
 
 from collections import deque
@@ -17,14 +17,14 @@ Value = Ref | list[Ref]
 
 
 class Match(NamedTuple):
-    """One of each parameter, in order, and the scope that they share."""
+    """One value for each parameter, in order, and the innermost of their scopes."""
 
     inputs: Inputs
     scope: Group | None
 
 
 def offer(run: Run, step: StepPlan, parameter: int, value: Value, scope: Group | None) -> Match | None:
-    """Give a joining step a value; the match that it completes, or None where it has to wait."""
+    """Offer a value to a joining step; the match that it completes, or None if it has to wait."""
     waiting = _waiting(run, step)
     chosen: dict[int, Group | None] = {}
     innermost = scope

@@ -1,6 +1,6 @@
-"""Keys: deliveries of one step with the same key run one at a time, in the order in which they came.
+"""Keys: deliveries of one step with the same key run one at a time, in the order of the log.
 
-Law: the first in a key's queue is the only one that may be with a worker. What stands still or is over leaves the queue.
+Rules: only the first in the queue of a key may be leased. A delivery that is parked or over leaves the queue.
 Deliveries that became ready are left in `State.fresh`.
 """
 
@@ -18,7 +18,7 @@ FAILED = DeliveryStatus.FAILED
 
 
 def ready(state: State, delivery: Delivery) -> None:
-    """A delivery may run (again), unless its run stands still."""
+    """Make a delivery ready, or park it if its run halts."""
     run = delivery.run
     if run.phase and delivery is not run.compensating:
         park(state, delivery)
@@ -28,20 +28,20 @@ def ready(state: State, delivery: Delivery) -> None:
 
 
 def park(state: State, delivery: Delivery) -> None:
-    """It stands still, and holds up no other of its key."""
+    """Park a delivery, and free its key."""
     delivery.status = PARKED
     free_key(state, delivery)
 
 
 def release(delivery: Delivery, status: DeliveryStatus) -> None:
-    """An attempt is over without a result."""
+    """Take a delivery back from its worker, with this status."""
     if delivery.status is LEASED:
         delivery.run.leased -= 1
     delivery.status = status
 
 
 def may_run(state: State, delivery: Delivery) -> bool:
-    """Whether a delivery is the first of its key; else it is blocked. Two of one commit may have changed places."""
+    """Whether a delivery is the first of its key; block it otherwise. Two of one commit may have changed places."""
     if delivery.key is None or delivery.status in (FAILED, PARKED):
         return True
     queue = state.key_queues.get(_queue_name(delivery))
@@ -54,7 +54,7 @@ def may_run(state: State, delivery: Delivery) -> bool:
 
 
 def enqueue(state: State, delivery: Delivery) -> None:
-    """It may run as soon as it is the first of its key."""
+    """Add a delivery to the queue of its key; the first of a key is ready."""
     if delivery.key is None:
         ready(state, delivery)
         return
@@ -67,7 +67,7 @@ def enqueue(state: State, delivery: Delivery) -> None:
 
 
 def free_key(state: State, delivery: Delivery) -> None:
-    """It is over, or stands still: the next of its key may run."""
+    """Remove a delivery from the queue of its key; the next one is ready."""
     if delivery.key is None:
         return
     name = _queue_name(delivery)
@@ -84,7 +84,7 @@ def free_key(state: State, delivery: Delivery) -> None:
         if not head.run.phase or head is head.run.compensating:
             ready(state, head)
             return
-        head.status = PARKED  # its run stands still: not by `park`, which would come back here for each of them
+        head.status = PARKED  # its run halts; `park` would call this function again for each of them
         queue.popleft()
     if not queue:
         del state.key_queues[name]

@@ -1,48 +1,47 @@
-"""Records: what the log says happened. One record is a msgpack list that opens with its kind.
+"""Log records: the types of what the log says happened, and how they are packed and parsed.
 
-Rules: records are facts in the past tense, written by `decide` and folded back by the same transitions; a reader
-skips what trails behind the fields that it knows, so a record grows at its end. An entry of the log holds the records
-that one commit wrote for one run, in order; the offset of a record is the entry's offset plus its place in it.
+Rules: a record is a fact in the past tense. On disk it is a msgpack list that opens with its kind; the fields follow in
+the order of its type. A kind is never removed and its number never used again. A kind grows at its end: a field that
+was added later has a default, and a reader skips what trails behind the fields that it knows. An entry of the log holds
+the records that one commit wrote for one run, in order; the offset of a record is the entry's offset plus its place in
+the entry. Times are microseconds since the epoch of Unix. A delivery is numbered within its run from 1, in the order in
+which the transitions create them.
 
-    RUN       [kind, run id, pipeline, version of the pipeline, source, sender's id]
-    EVENT     [kind, event id, type, version, data, key, cause's event id, delivery (0: from outside), index, time_us]
-    ATTEMPT   [kind, delivery, step, attempt, time_us, ids of the input events]
-    DONE      [kind, delivery, attempt, number of events emitted, time_us, duration_us, emitted as a list]
-    FAILED    [kind, delivery, attempt, failure kind, error, message, trace, time_us, retry at (us) or None: gave up,
-               step, whether a step hears of it]
-    RELEASED  [kind, delivery, attempt, time_us]               handed back unrun: no attempt is counted
-    CRASHED   [kind, delivery, attempt, message, time_us, retry at (us)]    its process died
-    ENDED     [kind, status, time_us]
-    REVIVED   [kind, time_us, deliveries that an operator discarded]    an operator retries a run that ended; what was
-               discarded stays as it is
-    CANCELLING [kind, time_us, who]             an operator ends a run that has something to undo: what runs, ends first
-    UNDOING   [kind, time_us]                   the run's compensations begin, the newest first
-    REDRIVEN  [kind, delivery, time_us, who, id, type, version, data, key, id of the event that it replaces,
-               deliveries that an operator discarded]    an operator runs a dead letter again; id to key are the event that
-               takes its event's place, None where that stays as it was
-    SETTLED   [kind, delivery, time_us, who]    an operator settled a compensation that had given up, or discarded another
-               dead letter of a run that goes on
-
-A delivery is numbered within its run from 1, in the order in which the transitions create them.
+`new_records` makes the records that a decision writes, `apply` holds the transition of each kind.
 """
 
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from ..errors import CodecError
 from ..model.codec import MAX_MESSAGE_BYTES, pack, unpack
 
 __all__ = [
     "FAILURE_INDEX",
     "MAX_ENTRY_BYTES",
+    "AttemptRecord",
+    "CancellingRecord",
+    "CompensatingRecord",
+    "CrashedRecord",
+    "DoneRecord",
+    "EndedRecord",
     "Entry",
+    "EventRecord",
+    "FailedRecord",
+    "NewRecord",
     "Record",
     "RecordKind",
-    "added",
+    "RedrivenRecord",
+    "ReleasedRecord",
+    "RevivedRecord",
+    "RunRecord",
+    "SettledRecord",
+    "UnknownRecord",
     "pack_records",
     "unpack_records",
 ]
 
-Record = list[Any]
 FAILURE_INDEX = -1
 """The index of a `StepFailed` among the events of its delivery."""
 MAX_ENTRY_BYTES = MAX_MESSAGE_BYTES // 4
@@ -50,7 +49,7 @@ MAX_ENTRY_BYTES = MAX_MESSAGE_BYTES // 4
 
 
 class RecordKind(IntEnum):
-    """The kind of a record."""
+    """The kind of a record: its first field on disk."""
 
     RUN = 0
     EVENT = 1
@@ -67,29 +66,249 @@ class RecordKind(IntEnum):
     SETTLED = 12
 
 
-class Entry(NamedTuple):
-    """The consecutive records of one run in one commit: `count` offsets, the first of which is `offset`.
+class RunRecord(NamedTuple):
+    """A run began: the first record of a run."""
 
-    `run` is the offset of the first record of the run.
-    """
+    kind: int
+    run_id: bytes
+    pipeline: str
+    version: str
+    """The version of the pipeline."""
+    source: str
+    """Who sent the trigger."""
+    sender_id: str | None
+    """The sender's own id of the trigger."""
+
+
+class EventRecord(NamedTuple):
+    """An event: the trigger of the run, or one that a delivery emitted."""
+
+    kind: int
+    event_id: bytes
+    type: str
+    version: int
+    data: bytes
+    """The fields, packed."""
+    key: str | None
+    cause: bytes
+    """The id of the event that it came of; empty for a trigger."""
+    delivery: int
+    """The delivery that emitted it; 0: it came from outside."""
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a record
+    """Its place among the events of its delivery; `FAILURE_INDEX`: the `StepFailed` about the delivery."""
+    time_us: int
+    many: bool = False
+    """Whether its step returns a list or yields."""
+
+
+class AttemptRecord(NamedTuple):
+    """An attempt of a delivery began."""
+
+    kind: int
+    delivery: int
+    step: str
+    attempt: int
+    time_us: int
+    event_ids: list[bytes]
+    """The events that the delivery is made of."""
+
+
+class DoneRecord(NamedTuple):
+    """A delivery is done."""
+
+    kind: int
+    delivery: int
+    attempt: int
+    emitted: int
+    """How many events it emitted, over all attempts."""
+    time_us: int
+    duration_us: int
+    many: bool = False
+    """Whether its step returns a list or yields."""
+
+
+class FailedRecord(NamedTuple):
+    """An attempt failed."""
+
+    kind: int
+    delivery: int
+    attempt: int
+    failure_kind: str
+    error: str
+    """The type of the exception."""
+    message: str
+    trace: str
+    time_us: int
+    retry_us: int | None
+    """When the next attempt is due; None: the step gave up."""
+    step: str = ""
+    handled: bool = False
+    """Whether a step of the pipeline handles the failure."""
+
+
+class ReleasedRecord(NamedTuple):
+    """A delivery was handed back without a result; the attempt does not count."""
+
+    kind: int
+    delivery: int
+    attempt: int
+    time_us: int
+
+
+class CrashedRecord(NamedTuple):
+    """The worker's process ended during an attempt."""
+
+    kind: int
+    delivery: int
+    attempt: int
+    message: str
+    time_us: int
+    retry_us: int | None
+    """When the next attempt is due; views read None as a step that gave up, and no version has written it."""
+
+
+class EndedRecord(NamedTuple):
+    """A run ended."""
+
+    kind: int
+    status: int
+    """A `Status`."""
+    time_us: int
+
+
+class RevivedRecord(NamedTuple):
+    """An operator retried a run that had ended."""
+
+    kind: int
+    time_us: int
+    discarded: list[int] = []  # noqa: RUF012 - as on disk, and never changed
+    """Deliveries that an operator had discarded: they stay failed."""
+
+
+class CancellingRecord(NamedTuple):
+    """An operator cancelled a run that has compensations or attempts to wait for."""
+
+    kind: int
+    time_us: int
+    who: str
+
+
+class CompensatingRecord(NamedTuple):
+    """The compensations of a run began, the newest first."""
+
+    kind: int
+    time_us: int
+
+
+class RedrivenRecord(NamedTuple):
+    """An operator redrove a dead letter. `event_id` to `key` are the replacement event; None: there is none."""
+
+    kind: int
+    delivery: int
+    time_us: int
+    who: str
+    event_id: bytes | None
+    type: str | None
+    version: int | None
+    data: bytes | None
+    key: str | None
+    replaced: bytes | None = None
+    """The id of the event that the replacement takes the place of."""
+    discarded: list[int] = []  # noqa: RUF012 - as on disk, and never changed
+    """Deliveries that an operator had discarded: they stay failed."""
+
+
+class SettledRecord(NamedTuple):
+    """An operator discarded a dead letter of a live run; a blocked compensation counts as done by that."""
+
+    kind: int
+    delivery: int
+    time_us: int
+    who: str
+
+
+class UnknownRecord(NamedTuple):
+    """A record of a kind that this version does not know. Views skip it; a run that has one cannot be replayed."""
+
+    kind: int
+    fields: tuple[Any, ...]
+
+
+Record = (
+    RunRecord
+    | EventRecord
+    | AttemptRecord
+    | DoneRecord
+    | FailedRecord
+    | ReleasedRecord
+    | CrashedRecord
+    | EndedRecord
+    | RevivedRecord
+    | CancellingRecord
+    | CompensatingRecord
+    | RedrivenRecord
+    | SettledRecord
+    | UnknownRecord
+)
+"""A record as it is read."""
+NewRecord = tuple[Any, ...]
+"""A record that is being written: the fields of its type, in their order (`new_records`)."""
+
+_TYPES: dict[int, tuple[Any, int]] = {
+    kind: (type_, len(type_._fields))
+    for kind, type_ in (
+        (RecordKind.RUN, RunRecord),
+        (RecordKind.EVENT, EventRecord),
+        (RecordKind.ATTEMPT, AttemptRecord),
+        (RecordKind.DONE, DoneRecord),
+        (RecordKind.FAILED, FailedRecord),
+        (RecordKind.RELEASED, ReleasedRecord),
+        (RecordKind.CRASHED, CrashedRecord),
+        (RecordKind.ENDED, EndedRecord),
+        (RecordKind.REVIVED, RevivedRecord),
+        (RecordKind.CANCELLING, CancellingRecord),
+        (RecordKind.COMPENSATING, CompensatingRecord),
+        (RecordKind.REDRIVEN, RedrivenRecord),
+        (RecordKind.SETTLED, SettledRecord),
+    )
+}
+"""The type of each kind, and how many fields it has."""
+_new = cast("Callable[..., Any]", tuple.__new__)
+
+
+class Entry(NamedTuple):
+    """The consecutive records of one run in one commit."""
 
     offset: int
+    """The offset of its first record."""
     run: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody wants of an entry
+    """The offset of the first record of the run."""
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls on an entry
+    """How many records, and so how many offsets."""
     body: bytes
 
 
-def added(record: Record, index: int, default: Any) -> Any:
-    """A field that a kind of record was given later; the default where the record was written before."""
-    return record[index] if len(record) > index else default
-
-
-def pack_records(records: list[Record]) -> bytes:
+def pack_records(records: Sequence[NewRecord]) -> bytes:
     """The body of an entry."""
     return pack(records)
 
 
 def unpack_records(body: bytes) -> list[Record]:
-    """The records of an entry; `CodecError` where the bytes are none."""
-    records: list[Record] = unpack(body, MAX_MESSAGE_BYTES)
-    return records
+    """The records of an entry.
+
+    Raises:
+        CodecError: the bytes are not a list of records.
+    """
+    try:
+        return [_parse(fields) for fields in unpack(body, MAX_MESSAGE_BYTES)]
+    except (TypeError, KeyError, IndexError) as error:
+        raise CodecError(f"not a list of records: {error}"[:200]) from None
+
+
+def _parse(fields: list[Any]) -> Record:
+    known = _TYPES.get(fields[0])
+    if known is None:
+        return UnknownRecord(fields[0], tuple(fields[1:]))
+    type_, count = known
+    record: Record = _new(type_, fields) if len(fields) == count else type_(*fields[:count])
+    return record

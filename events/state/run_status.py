@@ -1,6 +1,6 @@
-"""Where a run stands: one small closed set of words, stored as numbers.
+"""Run status: the states of a run that users see, stored as numbers.
 
-The numbers are in every log on disk: they are never changed and never used again for another word.
+Rules: the numbers are in every log on disk. They are never changed, and never used again for another status.
 """
 
 from enum import IntEnum
@@ -9,7 +9,7 @@ __all__ = ["LIVE", "Status"]
 
 
 class Status(IntEnum):
-    """The state of one run; `wire` is the name that people and machines outside see."""
+    """The status of a run."""
 
     RUNNING = 1
     WAITING = 2
@@ -26,7 +26,7 @@ class Status(IntEnum):
 
     @property
     def live(self) -> bool:
-        """Whether the run may still go on: its records are needed to bring its state back."""
+        """Whether the run may still go on, so that its records are needed to restore its state."""
         return self in LIVE
 
 

@@ -1,9 +1,9 @@
-"""Scopes: which fan-out an event belongs to, and when all of a fan-out has come.
+"""Scopes: which fan-out an event belongs to, and when a fan-out is complete.
 
-Law: a gathering step is called once for a fan-out, when nothing pending inside it can lead to that step any more.
-Every pending delivery counts, in each group around it, for every gathering step that it feeds; the delivery that
-fans out counts in the group that it opened until it is done. A gathering step's own delivery lives outside the group
-that it closed, so fan-outs nest. Where a plan has no gathering step and no join, no scope exists.
+Rules: a gathering step is called once for a fan-out, when no open delivery inside it can lead to that step any more.
+Every open delivery counts, in each group around it, for every gathering step that it feeds. The delivery that fans out
+counts in the group that it opened until it is done. A gathering step's own delivery is outside the group that it
+closed, so fan-outs nest. A plan without gathering steps and joins has no scopes.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def group_of(scope: Group) -> Group:
 
 
 def outside(group: Group) -> Group:
-    """The scope in which the result of a gathered group lives."""
+    """The scope of what a gathering step makes of a group."""
     return group.parent or group
 
 
@@ -39,7 +39,7 @@ def _count(group: Group, step: StepPlan) -> None:
 
 
 def leave(group: Group, step: StepPlan) -> list[int]:
-    """Take a delivery of `step` out of one group; the gathering steps for which nothing is pending there any more."""
+    """Take a delivery of `step` out of a group; the gathering steps that no open delivery there feeds any more."""
     closed: list[int] = []
     for index in step.feeds:
         group.counts[index] -= 1
@@ -56,7 +56,7 @@ def _groups(scope: Group | None) -> Iterator[Group]:
 
 
 def open_group(delivery: Delivery) -> Group:
-    """The group of what a delivery fans out, opened on its first event."""
+    """The group of a delivery that fans out; it is opened with the first event."""
     if delivery.group is None:
         delivery.group = Group(delivery.scope, origin=delivery.step)
         _count(delivery.group, delivery.step)
@@ -69,7 +69,7 @@ def item_scope(group: Group) -> Group:
 
 
 def related(one: Group | None, other: Group | None) -> bool:
-    """Whether one scope lies inside the other, so that their events may meet in a join."""
+    """Whether one scope lies inside the other, so that their events match in a join."""
     return one is other or _inside(one, other) or _inside(other, one)
 
 

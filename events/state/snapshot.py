@@ -1,7 +1,7 @@
 """Snapshot: the state of a partition as bytes and back, so that a restart reads only the end of the log.
 
-Law: `load(dump(state))` is the state, and what the log adds folds onto it as it would onto the original. A snapshot
-is never needed: the log alone leads to the same state. Its checksum is the log's business.
+Rules: `load(dump(state))` equals the state, and later records apply to it as to the original. A snapshot is never
+required: the log alone leads to the same state. The log stores a checksum beside it.
 """
 
 from collections import deque
@@ -32,10 +32,11 @@ def dump(state: State) -> bytes:
 def load(body: Any, plans: Mapping[str, Plan]) -> tuple[State, Runs]:
     """The state in an unpacked snapshot, and its runs by number; runs of versions that are not loaded are left out.
 
-    `LogCorrupt` where the format is not this one: read the log from its beginning instead.
+    Raises:
+        LogCorrupt: the snapshot has another format. Read the log from its beginning instead.
     """
     if not _is_ours(body):
-        raise LogCorrupt(f"this snapshot has another format than {FORMAT}: it is passed over")
+        raise LogCorrupt(f"the snapshot does not have format {FORMAT}: the log is read from its beginning")
     order, packed_runs, queues = body[1:]
     return _load(order, packed_runs, queues, plans)
 
@@ -61,7 +62,7 @@ def _load(order: int, packed_runs: list[Any], queues: list[Any], plans: Mapping[
 
 
 class _Writer:
-    """Packs one run: objects that are shared (events, scopes) are written once and named by their place."""
+    """Packs one run. Events and scopes, which are shared, are written once and referred to by their place."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -169,8 +170,7 @@ class _Reader:
         number, order, _, inputs, scope, group, key, status, *life = packed
         step: StepPlan = self._plan.steps[int(packed[2])]
         values = tuple(self._value(value) for value in inputs)
-        delivery = Delivery(self.run, number, order, step, values, self._group(scope), key)
-        delivery.status = DeliveryStatus(status)
+        delivery = Delivery(self.run, number, order, step, values, self._group(scope), key, DeliveryStatus(status))
         (
             delivery.attempt,
             delivery.crashes,

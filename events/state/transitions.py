@@ -1,11 +1,10 @@
 """Transitions: what an event, a result or a failure changes in the state of a run.
 
-Law: the live loop and the replay of the log call these same functions in the same order, so the state after a restart
-is the state before it. They neither record nor command; deliveries that became ready are left in `State.fresh`.
+Rules: only the rows of `apply.APPLY` call them. They neither record nor command; deliveries that became ready are left
+in `State.fresh`.
 """
 
 from collections.abc import Collection
-from typing import Any
 
 from ..model.failure import Failure
 from ..pipelines.plan import Plan, StepPlan
@@ -18,20 +17,20 @@ from .state import Compensation, Delivery, DeliveryStatus, Group, Inputs, Record
 
 __all__ = [
     "TRACES_KEPT",
-    "attempt",
     "begin",
     "begin_compensating",
-    "blame",
     "cancel",
     "complete",
     "discard",
-    "edited",
     "emitted",
     "failed",
     "finish",
-    "hear",
+    "gave_up",
     "redrive",
+    "register",
     "revive",
+    "route",
+    "trigger",
 ]
 
 READY = DeliveryStatus.READY
@@ -42,26 +41,38 @@ OVER = DeliveryStatus.OVER
 FAILED = DeliveryStatus.FAILED
 
 TRACES_KEPT = 1000
-"""So many errors of a run are kept with their traces; later ones that are handled leave theirs to the log."""
+"""How many errors of a run keep their traces in memory. The traces of later handled errors are in the log only."""
 
 
-def begin(state: State, run_id: bytes, plan: Plan, started_us: int, trigger_type: str) -> Run:
-    """A new run."""
-    run = Run(run_id, plan, started_us, trigger_type)
+def begin(state: State, run_id: bytes, plan: Plan) -> Run:
+    """A new run; its trigger follows."""
+    run = Run(run_id, plan, 0, "")
     if plan.scoped:
         run.root = Group(None)
     state.runs[run_id] = run
     return run
 
 
-def hear(state: State, run: Run, ref: Ref, failed: StepPlan | None = None) -> bool:
-    """Route an event to what hears it; False where nothing does. `failed` is the step that a `StepFailed` tells of."""
+def trigger(state: State, run: Run, ref: Ref, time_us: int) -> None:
+    """Route the event that starts a run; if no step subscribes to it, it is the run's result."""
+    run.started_us = time_us
+    run.trigger_type = ref.type
+    ref.scope = run.root
+    if not route(state, run, ref):
+        run.results = [ref]
+
+
+def route(state: State, run: Run, ref: Ref, failed: StepPlan | None = None) -> bool:
+    """Route an event to its subscribers; False if it has none.
+
+    failed: the step that gave up, if the event is a `StepFailed`.
+    """
     size = len(ref.data)
     run.size_bytes += size
     state.size_bytes += size
     plan = run.plan
-    heard = plan.subscriptions.get(ref.type, ()) if failed is None else plan.handlers_of(failed)
-    for step, parameter in heard:
+    subscribed = plan.subscriptions.get(ref.type, ()) if failed is None else plan.handlers_of(failed)
+    for step, parameter in subscribed:
         if step.single:
             _create(state, run, step, (ref,), ref.scope)
         elif step.lists[parameter]:
@@ -69,22 +80,22 @@ def hear(state: State, run: Run, ref: Ref, failed: StepPlan | None = None) -> bo
             scopes.group_of(ref.scope).gathered.setdefault((step.index, parameter), []).append(ref)
         else:
             _join(state, run, step, parameter, ref, ref.scope)
-    return bool(heard)
+    return bool(subscribed)
 
 
-def emitted(state: State, delivery: Delivery, ref: Ref, *, many: bool) -> None:
-    """An event that a delivery emitted: give it its scope, and route it; unheard, it is a result of the run."""
+def emitted(state: State, delivery: Delivery, ref: Ref, many: bool) -> None:  # noqa: FBT001 - called for every event
+    """Route an event that a delivery emitted, in its scope; without a subscriber it is a result of the run."""
     run = delivery.run
     if run.root is not None:
         ref.scope = _scope_of(delivery, many=many)
     delivery.emitted += 1
-    if delivery.step.is_compensation or not hear(state, run, ref):
+    if delivery.step.is_compensation or not route(state, run, ref):
         run.results = run.results or []
         run.results.append(ref)
 
 
-def blame(delivery: Delivery, failure: Failure) -> None:
-    """A step gave up: the failure stands in the outcome of the run."""
+def gave_up(delivery: Delivery, failure: Failure) -> None:
+    """A step gave up: the error becomes part of the outcome of the run."""
     run = delivery.run
     last = delivery.last_ref
     handled = bool(run.plan.handlers_of(delivery.step))
@@ -98,38 +109,32 @@ def blame(delivery: Delivery, failure: Failure) -> None:
 
 
 def failed(state: State, delivery: Delivery, ref: Ref) -> None:
-    """Route the `StepFailed` of a step that gave up: heard, the run goes on; unheard, it halts.
+    """Route the `StepFailed` of a step that gave up: if a step handles it the run goes on, else the run halts.
 
-    A compensation that gave up stays where it is, and holds up those that come after it, until an operator decides.
+    A compensation that gave up blocks those that come after it until an operator decides.
     """
     ref.scope = delivery.scope
     run = delivery.run
     if delivery is run.compensating:
-        _bury(delivery)
-    elif hear(state, run, ref, delivery.step):
-        complete(state, delivery, gave_up=True)
+        _mark_failed(delivery)
+    elif route(state, run, ref, delivery.step):
+        complete(state, delivery, has_failed=True)
     else:
-        _bury(delivery)
+        _mark_failed(delivery)
         free_key(state, delivery)
         _halt(state, run, RunSignal.FAILED)
 
 
-def attempt(delivery: Delivery, number: int, time_us: int) -> None:
-    """An attempt begins; with the first one the step's compensation is owed."""
-    if delivery.status is LEASED:
-        delivery.engine_losses += 1
-    else:
-        delivery.run.leased += 1
-    delivery.status = LEASED
-    delivery.attempt = number
-    if not delivery.first_us:
-        delivery.first_us = time_us
-        if delivery.step.compensation is not None:
-            _register(delivery.run, delivery, delivery.step.compensation)
+def register(delivery: Delivery, compensation: StepPlan) -> None:
+    """Register the compensation of a delivery whose first attempt begins, unless the run is past its pivot."""
+    run = delivery.run
+    if not run.pivoted:
+        run.compensations = run.compensations or {}
+        run.compensations.setdefault(delivery.number, Compensation(compensation, delivery.inputs))
 
 
-def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: bool = False) -> None:
-    """A delivery is done: its key is free, and what waited for all of a fan-out may be complete."""
+def complete(state: State, delivery: Delivery, many: bool = False, has_failed: bool = False) -> None:  # noqa: FBT001, FBT002 - called for every delivery
+    """Close a delivery: free its key, and call the gathering steps that waited for it."""
     run = delivery.run
     step = delivery.step
     release(delivery, OVER)
@@ -140,7 +145,7 @@ def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: b
         run.compensating = None
         _compensate_next(state, run)
         return
-    if step.pivot and not gave_up:
+    if step.pivot and not has_failed:
         _pivot(state, run)
     if delivery.scope is None:
         return
@@ -155,19 +160,19 @@ def complete(state: State, delivery: Delivery, *, many: bool = False, gave_up: b
 
 
 def cancel(state: State, run: Run) -> None:
-    """An operator ends a run that has something to undo or to let end: what is not running stands still."""
+    """Halt a run that an operator cancelled: park what is not running."""
     run.cancelling = True
     _halt(state, run, RunSignal.CANCELLED)
 
 
 def begin_compensating(state: State, run: Run) -> None:
-    """Nothing of a run that failed or was cancelled runs any more: its compensations begin."""
+    """Begin the compensations of a run that failed or was cancelled, and of which no attempt is running."""
     run.phase = PHASES[run.phase, RunSignal.STOPPED]
     _compensate_next(state, run)
 
 
 def finish(state: State, run: Run, status: Status) -> None:
-    """The run is over: it leaves the state; where it failed, what gave up unheard becomes dead letters."""
+    """End a run: remove it from the state; if it failed, its unhandled deliveries are dead letters."""
     run.status = status
     del state.runs[run.run_id]
     state.size_bytes -= run.size_bytes
@@ -182,9 +187,9 @@ def finish(state: State, run: Run, status: Status) -> None:
 
 
 def revive(state: State, run: Run, discarded: Collection[int] = ()) -> None:
-    """An operator retries a run that ended: what failed or stood still is ready again, its attempts forgotten.
+    """Retry a run that ended: what failed or was parked is ready again, and its attempts count from 1.
 
-    What was discarded stays failed, and so does its error.
+    Discarded deliveries stay failed, and their errors stay too.
     """
     _bring_back(state, run)
     run.errors = [error for error in run.errors or () if error.handled or error.delivery in discarded] or None
@@ -195,23 +200,19 @@ def revive(state: State, run: Run, discarded: Collection[int] = ()) -> None:
             _renew(state, delivery)
 
 
-def edited(delivery: Delivery, fields: list[Any]) -> Ref:
-    """The event that takes the place of a delivery's own: [event id, type, version, data, key]."""
-    event_id, type_, version, data, key = fields
-    return Ref(event_id, type_, version, data, key, delivery.scope)
+def redrive(
+    state: State, run: Run, delivery: Delivery, replacement: Ref | None, discarded: Collection[int] = ()
+) -> None:
+    """Redrive a dead letter, with its own event or a replacement.
 
-
-def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None, discarded: Collection[int] = ()) -> None:
-    """An operator has a dead letter run again, perhaps with another event in the place of its own.
-
-    What stood still because of it goes on too; other dead letters of the run stay as they are, open or `discarded`.
+    What was parked because of it goes on too. Other dead letters of the run stay open, or discarded.
     """
-    if instead is not None:
-        delivery.inputs = (instead,)
+    if replacement is not None:
+        delivery.inputs = (replacement,)
         delivery.edited = True
-        delivery.emitted = 0  # what it emitted before is not of this event
+        delivery.emitted = 0  # what it emitted before came of another event
         if not delivery.step.is_compensation:
-            delivery.key = instead.key
+            delivery.key = replacement.key
     number = delivery.number
     run.errors = [error for error in run.errors or () if error.delivery != number] or None
     if run.run_id not in state.runs:
@@ -226,7 +227,7 @@ def redrive(state: State, run: Run, delivery: Delivery, instead: Ref | None, dis
 
 
 def discard(state: State, delivery: Delivery) -> None:
-    """An operator lets a dead letter go; a compensation which gave up is settled by that, and the next one begins."""
+    """Discard a dead letter; if it is a blocked compensation, the next compensation begins."""
     if delivery is delivery.run.compensating:
         delivery.run.dead -= 1
         complete(state, delivery)
@@ -242,7 +243,7 @@ def _bring_back(state: State, run: Run) -> None:
 
 
 def _renew(state: State, delivery: Delivery) -> None:
-    """Ready again, its attempts forgotten."""
+    """Make a delivery ready again; its attempts count from 1."""
     if delivery.status is FAILED:
         delivery.run.dead -= 1
         delivery.is_dead_letter = delivery.discarded = False
@@ -253,25 +254,25 @@ def _renew(state: State, delivery: Delivery) -> None:
     enqueue(state, delivery)
 
 
-def _bury(delivery: Delivery) -> None:
-    """Given up, and nothing hears of it."""
+def _mark_failed(delivery: Delivery) -> None:
+    """Mark a delivery as failed: it gave up, and no step handles it."""
     release(delivery, FAILED)
     delivery.run.dead += 1
 
 
 def _halt(state: State, run: Run, signal: RunSignal) -> None:
-    """What is not running stands still."""
-    stands_still = run.phase
+    """Halt a run: park what is not running."""
+    was_halted = run.phase
     run.phase = PHASES[run.phase, signal]
-    if stands_still:
-        return  # all of it was parked before, and what came since
+    if was_halted:
+        return  # all of it is parked already
     for delivery in run.deliveries.values():
         if delivery.status not in (LEASED, FAILED):
             park(state, delivery)
 
 
 def _pivot(state: State, run: Run) -> None:
-    """The point of no return: from here the run only goes forward, even where an operator had just cancelled it."""
+    """Pass the pivot: the run only goes forward now, even if an operator has just cancelled it."""
     run.pivoted = True
     run.compensations = None
     if run.cancelling:
@@ -283,15 +284,8 @@ def _pivot(state: State, run: Run) -> None:
                     enqueue(state, delivery)
 
 
-def _register(run: Run, delivery: Delivery, undo: StepPlan) -> None:
-    """Register a compensation, once, unless the run is past its pivot."""
-    if not run.pivoted:
-        run.compensations = run.compensations or {}
-        run.compensations.setdefault(delivery.number, Compensation(undo, delivery.inputs))
-
-
 def _compensate_next(state: State, run: Run) -> None:
-    """Begin the newest compensation that is owed; none is under way where none is left."""
+    """Begin the newest compensation that is left, if there is one."""
     if not run.compensations:
         return
     _, undo = run.compensations.popitem()
@@ -318,10 +312,13 @@ def _create(state: State, run: Run, step: StepPlan, inputs: Inputs, scope: Group
     run.deliveries[run.serial] = delivery
     if scope is not None:
         scopes.enter(scope, step)
-    enqueue(state, delivery)
+    if key is None:
+        ready(state, delivery)
+    else:
+        enqueue(state, delivery)
 
 
-def _join(  # noqa: PLR0917 - a value and the place that it is for
+def _join(  # noqa: PLR0917 - a value, and the parameter that it is for
     state: State, run: Run, step: StepPlan, parameter: int, value: Ref | list[Ref], scope: Group | None
 ) -> None:
     match = offer(run, step, parameter, value, scope)
@@ -335,7 +332,7 @@ def _leave(state: State, run: Run, group: Group, step: StepPlan) -> None:
 
 
 def _close(state: State, run: Run, group: Group, gatherer: StepPlan) -> None:
-    """Everything has come that a gathering step can get from a group."""
+    """Call a gathering step: no more events of this group can reach it."""
     lists = [
         (parameter, group.gathered.pop((gatherer.index, parameter), []))
         for parameter, is_list in enumerate(gatherer.lists)

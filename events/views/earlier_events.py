@@ -1,20 +1,20 @@
-"""Earlier: the events of one type in a run so far, as its steps are told of them.
+"""Earlier events: the events of one type in a run so far, as `ctx.events` gives them to its steps.
 
-Rules: they stand in the order in which they came. An event that an operator put in the place of another stands in its
-place, not beside it; where several steps took the other, each step's own stands there.
+Rules: they stand in the order in which they were emitted. A replacement event stands in the place of the one that it
+replaced; if several steps took that one, each step's own replacement stands there.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-from ..state.records import Record, RecordKind, added
+from ..state.records import EventRecord, Record, RedrivenRecord
 
 __all__ = ["Packed", "earlier"]
 
 Packed = list[Any]
-"""An event as it is told: [version, data]."""
-_CAME = 0
-"""The delivery of what nobody edited."""
+"""An event as a worker gets it: [version, data]."""
+_AS_EMITTED = 0
+"""In the place of a delivery: no operator has replaced the event."""
 
 
 def earlier(records: Iterable[Record], type_: str) -> list[Packed]:
@@ -22,18 +22,17 @@ def earlier(records: Iterable[Record], type_: str) -> list[Packed]:
     places: dict[bytes, dict[int, Packed]] = {}
     first: dict[bytes, bytes] = {}
     for record in records:
-        if record[0] == RecordKind.EVENT and record[2] == type_:
-            places[record[1]] = {_CAME: [record[3], record[4]]}
-        elif record[0] == RecordKind.REDRIVEN and record[5] == type_:
-            original = _original(record, first)
-            place = places.setdefault(original, {})
-            place.pop(_CAME, None)
-            place[record[1]] = [record[6], record[7]]
+        if isinstance(record, EventRecord) and record.type == type_:
+            places[record.event_id] = {_AS_EMITTED: [record.version, record.data]}
+        elif isinstance(record, RedrivenRecord) and record.type == type_ and record.event_id is not None:
+            place = places.setdefault(_original(record, record.event_id, first), {})
+            place.pop(_AS_EMITTED, None)
+            place[record.delivery] = [record.version, record.data]
     return [packed for place in places.values() for packed in place.values()]
 
 
-def _original(record: Record, first: dict[bytes, bytes]) -> bytes:
-    """The id of the event in whose place this one stands, however often it was edited; its own where none is named."""
-    replaced: bytes = added(record, 9, record[4])
-    first[record[4]] = original = first.get(replaced, replaced)
+def _original(record: RedrivenRecord, event_id: bytes, first: dict[bytes, bytes]) -> bytes:
+    """The id of the event whose place a replacement takes, however often it was replaced."""
+    replaced = record.replaced or event_id
+    first[event_id] = original = first.get(replaced, replaced)
     return original

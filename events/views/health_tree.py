@@ -12,8 +12,8 @@ __all__ = ["TreeNode", "node", "pipeline_node", "step_node"]
 class TreeNode(TypedDict):
     """One part. kind: engine, partition, pipeline, step, worker. status: up, starting, restarting, failed, down.
 
-    pid: of a pipeline or step, that of its supervisor. since: of the status, in microseconds since the epoch. restarts: those of its children, the current ones of a worker.
-    reason: why it is not up, or why it was last restarted.
+    pid: of a pipeline or step, that of its supervisor. since: of the status, in microseconds since the epoch.
+    restarts: those of its children, or of the worker itself. reason: why it is not up, or was last restarted.
     """
 
     name: str

@@ -1,25 +1,38 @@
-"""Progress: how far each step of one run is, folded from the run's records as they come. Pure: nothing here draws.
+"""Progress: how far each step of one run is, from the run's records. Pure: nothing here draws.
+
+Rules:
 
 1. The graph says which steps the trigger can lead to, and what each of them waits for; the records say the rest.
 2. A step hears an event of its own as soon as that event is in the log, so its total grows while a fan-out streams.
    What a step that joins or gathers will hear is not known beforehand: it has no total.
-3. A picture (`Frame`) is a value; those of a log and those of a served engine are drawn alike.
+3. A picture (`Frame`) is a value; those of a log and those of a served engine are drawn the same way.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from ..model.failure import StepFailed
 from ..pipelines.graph import Edge, EventNode, Graph
-from ..state.records import Record, RecordKind
+from ..state.records import (
+    AttemptRecord,
+    CrashedRecord,
+    DoneRecord,
+    EndedRecord,
+    EventRecord,
+    FailedRecord,
+    Record,
+    ReleasedRecord,
+    RevivedRecord,
+)
 from ..state.run_status import Status
 
 __all__ = ["Frame", "Progress", "StepLine", "StepPhase", "causal_order", "waits_for"]
 
 
 class StepPhase(StrEnum):
-    """Where a step stands in a run."""
+    """The state of a step in a run."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -53,7 +66,7 @@ class StepLine:
 
     @property
     def phase(self) -> StepPhase:
-        """The one word for all of its deliveries."""
+        """The state of all of its deliveries together."""
         if self.running:
             return StepPhase.RUNNING
         if self.retrying:
@@ -98,7 +111,7 @@ class Progress:
     def add(self, records: Iterable[Record]) -> None:
         """Fold the next records."""
         for record in records:
-            fold = _FOLDS.get(record[0])
+            fold = _FOLDS.get(type(record))
             if fold is not None:
                 fold(self, record)
 
@@ -107,47 +120,44 @@ class Progress:
         steps = tuple(self.steps.values())
         return Frame(pipeline, run_id, trigger, self.status, self.started_us, self.finished_us, steps)
 
-    def _event(self, record: Record) -> None:
-        _, _, name, _, _, _, _, number, _, time_us = record[:10]
-        self.started_us = self.started_us or time_us
-        for step in self._hearers.get(name, ()):
+    def _event(self, record: EventRecord) -> None:
+        self.started_us = self.started_us or record.time_us
+        for step in self._hearers.get(record.type, ()):
             if step in self.steps:
                 self.steps[step].heard += 1
-        if number in self._deliveries and name != StepFailed.__event_type__:
-            emitted = self._deliveries[number][0].emitted
-            emitted[name] = emitted.get(name, 0) + 1
+        if record.delivery in self._deliveries and record.type != StepFailed.__event_type__:
+            emitted = self._deliveries[record.delivery][0].emitted
+            emitted[record.type] = emitted.get(record.type, 0) + 1
 
-    def _attempt(self, record: Record) -> None:
-        _, number, name, _, time_us = record[:5]
-        step = self.steps.setdefault(name, StepLine(name))
+    def _attempt(self, record: AttemptRecord) -> None:
+        step = self.steps.setdefault(record.step, StepLine(record.step))
         step.attempts += 1
-        step.began_us = step.began_us or time_us
-        self._move(number, step, StepPhase.RUNNING, time_us)
+        step.began_us = step.began_us or record.time_us
+        self._move(record.delivery, step, StepPhase.RUNNING, record.time_us)
 
-    def _done(self, record: Record) -> None:
-        self._end(record[1], StepPhase.DONE, record[4])
+    def _done(self, record: DoneRecord) -> None:
+        self._end(record.delivery, StepPhase.DONE, record.time_us)
 
-    def _failed(self, record: Record) -> None:
-        _, number, _, _, error, message, _, time_us, retry_at_us = record[:9]
-        self._fail(number, f"{error}: {message}" if message else error, time_us, retry_at_us)
+    def _failed(self, record: FailedRecord) -> None:
+        error = f"{record.error}: {record.message}" if record.message else record.error
+        self._fail(record.delivery, error, record.time_us, record.retry_us)
 
-    def _crashed(self, record: Record) -> None:
-        _, number, _, message, time_us, retry_at_us = record[:6]
-        self._fail(number, message, time_us, retry_at_us)
+    def _crashed(self, record: CrashedRecord) -> None:
+        self._fail(record.delivery, record.message, record.time_us, record.retry_us)
 
-    def _released(self, record: Record) -> None:
-        known = self._deliveries.get(record[1])
+    def _released(self, record: ReleasedRecord) -> None:
+        known = self._deliveries.get(record.delivery)
         if known is not None:
             known[0].attempts -= 1
-            self._move(record[1], known[0], StepPhase.PENDING, record[3])
+            self._move(record.delivery, known[0], StepPhase.PENDING, record.time_us)
 
-    def _ended(self, record: Record) -> None:
-        self.status, self.finished_us = Status(record[1]), record[2]
+    def _ended(self, record: EndedRecord) -> None:
+        self.status, self.finished_us = Status(record.status), record.time_us
         for number, (step, phase) in list(self._deliveries.items()):
             if phase in (StepPhase.RUNNING, StepPhase.RETRYING):
-                self._move(number, step, StepPhase.PENDING, record[2])
+                self._move(number, step, StepPhase.PENDING, record.time_us)
 
-    def _revived(self, _: Record) -> None:
+    def _revived(self, _: RevivedRecord) -> None:
         self.status, self.finished_us = Status.RUNNING, None
 
     def _fail(self, number: int, error: str, time_us: int, retry_at_us: int | None) -> None:
@@ -177,22 +187,22 @@ def _count(step: StepLine, phase: StepPhase, change: int) -> None:
         setattr(step, phase.value, getattr(step, phase.value) + change)
 
 
-_FOLDS = {
-    RecordKind.EVENT: Progress._event,  # noqa: SLF001 - the table of this class
-    RecordKind.ATTEMPT: Progress._attempt,  # noqa: SLF001
-    RecordKind.DONE: Progress._done,  # noqa: SLF001
-    RecordKind.FAILED: Progress._failed,  # noqa: SLF001
-    RecordKind.CRASHED: Progress._crashed,  # noqa: SLF001
-    RecordKind.RELEASED: Progress._released,  # noqa: SLF001
-    RecordKind.ENDED: Progress._ended,  # noqa: SLF001
-    RecordKind.REVIVED: Progress._revived,  # noqa: SLF001
+_FOLDS: Mapping[type, Callable[[Progress, Any], None]] = {
+    EventRecord: Progress._event,  # noqa: SLF001 - the table of this class
+    AttemptRecord: Progress._attempt,  # noqa: SLF001
+    DoneRecord: Progress._done,  # noqa: SLF001
+    FailedRecord: Progress._failed,  # noqa: SLF001
+    CrashedRecord: Progress._crashed,  # noqa: SLF001
+    ReleasedRecord: Progress._released,  # noqa: SLF001
+    EndedRecord: Progress._ended,  # noqa: SLF001
+    RevivedRecord: Progress._revived,  # noqa: SLF001
 }
 
 
 def causal_order(graph: Graph, trigger: str) -> list[str]:
-    """The steps that a trigger can lead to by what steps emit, each after those that it needs, handlers of failures left out.
+    """The steps that a trigger can lead to, each after those that it needs, without handlers of failures.
 
-    A step stands where its last cause does, so that a join comes after all of its branches; loops are followed once.
+    A join comes after all of its branches. Loops are followed once.
     """
     return sorted(depth := _depths(graph, trigger), key=lambda name: depth[name])
 

@@ -1,4 +1,4 @@
-"""Views: a run, its events, its steps and its errors as they are shown to people, by HTTP or on the command line.
+"""Views: a run, its events, its steps and its errors as HTTP and the command line show them.
 
 Rules: ids are bytes and times microseconds here, as in the log; an event's data is ready to be written as JSON.
 """
@@ -18,7 +18,7 @@ _SEQUENCES = frozenset({list, tuple})
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """An event as the log has it. step: the one that emitted it; cause: the event that it came of."""
+    """An event of the log. step: the one that emitted it. cause: the event that it came of."""
 
     offset: int
     id: bytes
@@ -34,7 +34,7 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class ErrorView:
-    """A failure that stands: a step gave up. handled: another step hears of it. delivery: its number in the run."""
+    """A step that gave up. handled: another step handles it. delivery: its number in the run."""
 
     step: str
     event_id: bytes | None
@@ -50,7 +50,7 @@ class ErrorView:
 
 @dataclass(slots=True)
 class StepView:
-    """What a step did in a run. running: attempts under way; retried: failed attempts that another one follows."""
+    """What a step did in a run. running: attempts that run now. retried: failed attempts that another one follows."""
 
     name: str
     attempts: int = 0
@@ -69,7 +69,7 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What began a run, and who sent it under which id."""
+    """The event that started a run, its source, and the sender's id."""
 
     event: EventView
     source: str
@@ -78,7 +78,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run, folded up. undoing: its compensations run, or ran. blocked: the errors of those that wait for an operator."""
+    """A run. compensating: its compensations run, or ran. blocked: errors of those that wait for an operator."""
 
     id: bytes
     pipeline: str
@@ -95,7 +95,7 @@ class RunView:
 
 
 def readable(data: Any) -> Any:
-    """The fields of an event as JSON can show them; bytes that are no event are shown as they are."""
+    """The fields of an event in JSON's types; bytes that are not an event as base64."""
     if isinstance(data, bytes):
         try:
             data = unpack(data)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...cluster.log.open import open_reader
 from ...cluster.log.protocol import Reader
 from ...events.ids import idempotency_key
-from ...events.state.records import RecordKind, unpack_records
+from ...events.state.records import AttemptRecord, DoneRecord, unpack_records
 from ...events.state.run_status import Status
 
 __all__ = ["Evidence", "Journal", "read_journal", "read_store"]
@@ -68,8 +68,8 @@ def _deliveries(reader: Reader, run: int, run_id: bytes) -> tuple[set[str], set[
     finished: set[str] = set()
     for entry in reader.entries(run):
         for record in unpack_records(entry.body):
-            if record[0] == RecordKind.ATTEMPT:
-                keys[record[1]] = idempotency_key(run_id, record[2], record[1].to_bytes(8, "big"))
-            elif record[0] == RecordKind.DONE:
-                finished.add(keys[record[1]])
+            if isinstance(record, AttemptRecord):
+                keys[record.delivery] = idempotency_key(run_id, record.step, record.delivery.to_bytes(8, "big"))
+            elif isinstance(record, DoneRecord):
+                finished.add(keys[record.delivery])
     return set(keys.values()), finished

@@ -32,7 +32,15 @@ from ensue.events.model.codec import encode
 from ensue.events.model.event import Event, parse_event
 from ensue.events.pipelines.pipeline import Pipeline
 from ensue.events.policies.breaker import BreakerView
-from ensue.events.state.records import Record, RecordKind, pack_records
+from ensue.events.state.records import (
+    EndedRecord,
+    EventRecord,
+    Record,
+    RecordKind,
+    RevivedRecord,
+    RunRecord,
+    pack_records,
+)
 from ensue.events.state.run_status import Status
 
 __all__ = ["StandInEngine"]
@@ -105,8 +113,8 @@ class StandInEngine:
         name, version = event.__event_type__, event.__event_version__
         self.append(
             0,
-            [RecordKind.RUN, run_id, pipeline, "v1", source, sender_id],
-            [RecordKind.EVENT, event_id, name, version, encode(event), key, b"", 0, 0, now_us],
+            RunRecord(RecordKind.RUN, run_id, pipeline, "v1", source, sender_id),
+            EventRecord(RecordKind.EVENT, event_id, name, version, encode(event), key, b"", 0, 0, now_us),
             start=RunStart(self.log.next_offset(), run_id, pipeline, "v1", name, now_us),
             seen=[] if sender_id is None else [Seen(source, sender_id, digest, run_id, event_id, now_us)],
         )
@@ -196,5 +204,9 @@ class StandInEngine:
         if row is None or (status is Status.CANCELLED and not Status(row.status).live):
             raise RunUnknown("no such run is in flight")
         now_us = time.time_ns() // 1000
-        record: Record = [RecordKind.REVIVED, now_us] if status.live else [RecordKind.ENDED, int(status), now_us]
+        record: Record = (
+            RevivedRecord(RecordKind.REVIVED, now_us)
+            if status.live
+            else EndedRecord(RecordKind.ENDED, int(status), now_us)
+        )
         self.append(row.run, record, changed=[RunChange(row.run, status, None if status.live else now_us)])

@@ -21,7 +21,7 @@ import apsw
 from ensue.actors.local import LocalEngine
 from ensue.cluster.log.open import open_log, open_reader
 from ensue.events.model.codec import unpack
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import EventRecord, unpack_records
 
 from ..child_process import kill, read_line, spawn
 from .fenced_program import Order, flow
@@ -129,7 +129,7 @@ def _orders(offset: int, body: bytes) -> list[tuple[int, int]]:
     """The events from outside in an entry: (offset, number)."""
     found: list[tuple[int, int]] = []
     for place, record in enumerate(unpack_records(body)):
-        if record[0] == RecordKind.EVENT and record[2] == "Order":
-            data: Any = unpack(record[4], 1 << 20)
+        if isinstance(record, EventRecord) and record.type == "Order":
+            data: Any = unpack(record.data, 1 << 20)
             found.append((offset + place, data["n"]))
     return found

@@ -15,7 +15,16 @@ from ensue.cluster.log.open import open_reader
 from ensue.cluster.log.protocol import Entry, Reader
 from ensue.events.ids import format_id, idempotency_key
 from ensue.events.model.codec import unpack
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import (
+    AttemptRecord,
+    CrashedRecord,
+    DoneRecord,
+    EndedRecord,
+    EventRecord,
+    Record,
+    RunRecord,
+    unpack_records,
+)
 from ensue.events.state.run_status import Status
 
 from .client import SOURCE
@@ -117,42 +126,41 @@ class _Trial:
         if counted.get(Status.COMPLETED, 0) != self._findings.completed or len(counted) > 1:
             self._findings.fault("index", f"the log has {self._findings.completed} completed runs, the index {counted}")
 
-    def _fold(self, entry: Entry, record: list[Any], offset: int) -> None:
-        if record[0] == RecordKind.RUN:
+    def _fold(self, entry: Entry, record: Record, offset: int) -> None:
+        if isinstance(record, RunRecord):
             self._live[entry.run] = self._begun(record)
             return
         run = self._live.get(entry.run)
         if run is None:
-            self._findings.fault("stray", f"a record of kind {record[0]} at {entry.offset} belongs to no living run")
-        elif record[0] == RecordKind.EVENT:
+            self._findings.fault("stray", f"a record of kind {record.kind} at {entry.offset} belongs to no living run")
+        elif isinstance(record, EventRecord):
             self._event(run, record, offset)
-        elif record[0] == RecordKind.ATTEMPT:
-            run.steps[record[1]] = record[2]
+        elif isinstance(record, AttemptRecord):
+            run.steps[record.delivery] = record.step
             self._findings.attempts += 1
-        elif record[0] == RecordKind.DONE:
-            run.done[record[1]] += 1
-            if run.steps[record[1]] == "book":
+        elif isinstance(record, DoneRecord):
+            run.done[record.delivery] += 1
+            if run.steps[record.delivery] == "book":
                 self._in_order(run)
-        elif record[0] == RecordKind.CRASHED:
+        elif isinstance(record, CrashedRecord):
             self._findings.crashed += 1
-        elif record[0] == RecordKind.ENDED:
+        elif isinstance(record, EndedRecord):
             self._over(self._live.pop(entry.run), record)
 
-    def _begun(self, record: list[Any]) -> _Run:
-        _, run_id, pipeline, _, source, sender_id = record[:6]
+    def _begun(self, record: RunRecord) -> _Run:
         self._findings.runs += 1
-        if source != f"events/{pipeline}/{SOURCE}":
-            self._findings.fault("stray", f"a run of {source}, which was never acknowledged")
-        return _Run(run_id, sender_id)
+        if record.source != f"events/{record.pipeline}/{SOURCE}":
+            self._findings.fault("stray", f"a run of {record.source}, which was never acknowledged")
+        return _Run(record.run_id, record.sender_id or "")
 
-    def _event(self, run: _Run, record: list[Any], offset: int) -> None:
-        _, event_id, name, _, data = record[:5]
+    def _event(self, run: _Run, record: EventRecord, offset: int) -> None:
+        name = record.type
         run.events[name] += 1
-        if event_id in run.event_ids:
+        if record.event_id in run.event_ids:
             self._findings.fault("twice", f"{run.sender_id} has an event {name} twice")
-        run.event_ids.add(event_id)
+        run.event_ids.add(record.event_id)
         if name == "Order":
-            order: Any = unpack(data, _MAX_BYTES)
+            order: Any = unpack(record.data, _MAX_BYTES)
             run.n, run.account = order["n"], order["account"]
         elif name == "Entry":
             run.entered = offset
@@ -166,14 +174,14 @@ class _Trial:
             self._findings.fault("order", f"{run.sender_id} of {run.account}, {text}")
         self._keys[run.account] = (run.entered, mark)
 
-    def _over(self, run: _Run, record: list[Any]) -> None:
+    def _over(self, run: _Run, record: EndedRecord) -> None:
         findings = self._findings
         if run.sender_id in self._ended:
             findings.fault("twice", f"{run.sender_id} has two runs")
         self._ended.add(run.sender_id)
-        findings.completed += record[1] == Status.COMPLETED
-        if record[1] != Status.COMPLETED:
-            findings.fault("lost", f"{run.sender_id} ended {Status(record[1]).wire}")
+        findings.completed += record.status == Status.COMPLETED
+        if record.status != Status.COMPLETED:
+            findings.fault("lost", f"{run.sender_id} ended {Status(record.status).wire}")
         elif run.events != _EMITTED:
             findings.fault(
                 "twice" if run.events > Counter(_EMITTED) else "lost", f"{run.sender_id}: {dict(run.events)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ensue.cluster.log.open import open_reader
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import AttemptRecord, EndedRecord, RunRecord, unpack_records
 from ensue.events.state.run_status import Status
 
 from .client import Sender, is_ready
@@ -111,9 +111,9 @@ def _read(store: str, load: Poisoning) -> None:
     with closing(open_reader(store)) as reader:
         for entry in reader.scan(0, 10**9):
             for record in unpack_records(entry.body):
-                if record[0] == RecordKind.RUN:
-                    names[entry.run] = record[5]
-                elif record[0] == RecordKind.ATTEMPT and record[2] == "swallow":
-                    load.attempts[names[entry.run]] = record[3]
-                elif record[0] == RecordKind.ENDED:
-                    load.statuses[names[entry.run]] = Status(record[1])
+                if isinstance(record, RunRecord):
+                    names[entry.run] = record.sender_id or ""
+                elif isinstance(record, AttemptRecord) and record.step == "swallow":
+                    load.attempts[names[entry.run]] = record.attempt
+                elif isinstance(record, EndedRecord):
+                    load.statuses[names[entry.run]] = Status(record.status)

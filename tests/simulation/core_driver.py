@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ensue.events.decide.commands import Decision, Died
+from ensue.events.decide.commands import Decision
 from ensue.events.decide.core import Decider
 from ensue.events.decide.decision_builder import DecisionBuilder
 from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Input, WorkerDown, WorkerUp
@@ -13,6 +13,7 @@ from ensue.events.pipelines.pipeline import Pipeline
 from ensue.events.pipelines.plan import Plan, compile_plan
 from ensue.events.state.records import Entry, Record, unpack_records
 from ensue.events.state.replay import fold
+from ensue.events.state.rows import DeadLetter
 from ensue.events.state.snapshot import dump, load
 from ensue.events.state.state import DeliveryStatus, Run, State
 
@@ -29,7 +30,7 @@ class CoreDriver:
         self.log: list[Entry] = []
         self.held: dict[int, list[list[Any]]] = {}
         self.ended: list[tuple[Run, str]] = []
-        self.dead: list[Died] = []
+        self.dead: list[DeadLetter] = []
         self.facts: dict[str, bytes] = {}
         self.steps: dict[int, str] = {}
         self._next_worker = 0

@@ -40,8 +40,8 @@ def test_a_worker_that_comes_late_gets_what_still_has_time_and_nothing_else() ->
     driver.emit(Order(n=9))
     driver.add_worker("call")
     assert ends(driver) == ["failed"] * 9
-    assert [(died.error.attempts, died.error.failure.kind) for died in driver.dead] == [(1, "timeout")] * 9
-    assert {died.error.failure.message for died in driver.dead} == {f"attempt 2 was held back {NOTE}"}
+    assert [(died.attempts, died.kind) for died in driver.dead] == [(1, "timeout")] * 9
+    assert {died.message for died in driver.dead} == {f"attempt 2 was held back {NOTE}"}
     assert [item[3] for _, item in held(driver, "call")] == [1]
     returns(driver, "call")
     assert ends(driver)[-1] == "completed"
@@ -148,4 +148,4 @@ def test_a_time_out_that_cost_the_process_is_tried_again_as_the_policy_says_of_t
         driver.tell(WorkerDown(worker, "killed", expected=True))
         driver.add_worker("call")
     [died] = driver.dead
-    assert (died.error.attempts, died.error.failure.error) == (attempts, "TimeoutError")
+    assert (died.attempts, died.error) == (attempts, "TimeoutError")

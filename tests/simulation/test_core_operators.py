@@ -11,7 +11,7 @@ from ensue.events.decide.commands import Decision
 from ensue.events.decide.dead_letters import letter_id
 from ensue.events.decide.inputs import Cancel, CompletionKind, Redrive, Revive, StepBroken, WorkerDown
 from ensue.events.errors import RunFinished, RunPastPivot
-from ensue.events.state.records import RecordKind
+from ensue.events.state.records import AttemptRecord, DoneRecord
 
 from .answers import TRANSIENT, Excused, Item, Order, Paid, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture
@@ -109,9 +109,9 @@ def test_a_step_that_finishes_although_its_run_was_cancelled_is_in_the_log_and_u
     returns(driver, "release")
     assert ends(driver) == ["compensated"]
     records = [record for entry in driver.entries_of(run_id) for record in entry]
-    shipped = next(n for n, record in enumerate(records) if record[0] == RecordKind.DONE and record[1] == 2)
-    undoing = [n for n, r in enumerate(records) if r[0] == RecordKind.ATTEMPT and r[2] in ("recall", "release")]
-    assert shipped < min(undoing)
+    shipped = next(n for n, record in enumerate(records) if isinstance(record, DoneRecord) and record.delivery == 2)
+    attempted = {record.step: n for n, record in enumerate(records) if isinstance(record, AttemptRecord)}
+    assert shipped < min(attempted["recall"], attempted["release"])
 
 
 def test_a_decision_on_what_the_log_said_before_the_run_came_back_is_refused() -> None:

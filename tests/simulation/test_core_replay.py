@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ensue import Event, Pipeline, StepFailed
 from ensue.events.decide.inputs import Cancel, Completed, CompletionKind, Force, Redrive, Revive
 from ensue.events.model.codec import encode
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import EventRecord, unpack_records
 from ensue.events.state.state import DeliveryStatus
 
 from .core_driver import CoreDriver, picture, reloaded
@@ -154,10 +154,10 @@ def _operate(driver: CoreDriver, dice: random.Random) -> None:
         as_of, number = driver.decider.next_offset, driver.number_of(run_id)
         driver.tell(Revive(run_id, number, driver.entries_of(run_id), None, "ann", as_of))
         return
-    letters = [died for died in driver.dead if died.run.run_id]
+    letters = [died for died in driver.dead if died.run_id]
     if letters:
         died = dice.choice(letters)
-        run_id = died.run.run_id
+        run_id = died.run_id
         edited = [bytes([dice.randrange(256)]) * 16, "Item", 1, b"\x81\xa1n\x07", None] if dice.random() < 0.3 else None
         driver.tell(
             Redrive(
@@ -321,7 +321,10 @@ def test_events_of_one_key_are_handled_in_the_order_of_their_offsets() -> None:
         handled.append(driver.held[handles][0][6][0][0])
         driver.done(handles, driver.held[handles][0], [], many=False)
     recorded = [
-        r[1] for e in driver.log for r in unpack_records(e.body) if r[0] == RecordKind.EVENT and r[2] == "Keyed"
+        record.event_id
+        for entry in driver.log
+        for record in unpack_records(entry.body)
+        if isinstance(record, EventRecord) and record.type == "Keyed"
     ]
     assert handled == recorded
     assert len(handled) == 4

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ensue import Pipeline, Retry
 from ensue.events.decide.inputs import CompletionKind
 from ensue.events.decide.limits import Limits
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import CrashedRecord, unpack_records
 
 from .answers import Order, emit_all, ends, held, returns
 from .core_driver import CoreDriver
@@ -29,8 +29,8 @@ def running(driver: CoreDriver) -> list[int]:
 
 def deaths(driver: CoreDriver) -> dict[int, int]:
     """How many attempts of each run ended with the process and are to be followed by another."""
-    records = [(entry.run, record[0]) for entry in driver.log for record in unpack_records(entry.body)]
-    crashed = [run for run, kind in records if kind == RecordKind.CRASHED]
+    records = [(entry.run, record) for entry in driver.log for record in unpack_records(entry.body)]
+    crashed = [run for run, record in records if isinstance(record, CrashedRecord)]
     return {run: crashed.count(run) for run in crashed}
 
 

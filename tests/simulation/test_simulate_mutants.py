@@ -18,11 +18,12 @@ from ensue.cluster.log.memory import log as memory_log
 from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
 from ensue.cluster.log.protocol import Seen
 from ensue.events.decide import core as decide
-from ensue.events.decide import leasing, results
+from ensue.events.decide import results
 from ensue.events.decide.breakers import Breakers
 from ensue.events.decide.commands import Decision
 from ensue.events.decide.decision_builder import DecisionBuilder
 from ensue.events.state import keys, transitions
+from ensue.events.state.records import NewRecord, RecordKind
 from ensue.events.state.state import Delivery, State
 from ensue.events.supervision.supervisor import Child, How, Supervisor
 from ensue.testing import Faults, SimulationFailed, simulate
@@ -114,9 +115,11 @@ def forgets_who_sent_before(patch: Patch) -> None:
 def records_no_attempt(patch: Patch) -> None:
     real = DecisionBuilder.record
 
-    def record(self: DecisionBuilder, run: Any, record: list[Any]) -> None:
-        if record[0] != leasing.ATTEMPT:
-            real(self, run, record)
+    def record(self: DecisionBuilder, run: Any, record: NewRecord) -> None:
+        real(self, run, record)
+        kind, *_ = record
+        if kind == RecordKind.ATTEMPT:  # it was applied, and does not get into the log
+            run.records.pop()
 
     patch.setattr(DecisionBuilder, "record", record)
 

@@ -1,1 +1,1 @@
-"""The laws of a simulation: what must hold of every history."""
+"""The laws of the simulator: what must hold in every history."""

@@ -1,6 +1,6 @@
-"""The law of circuit breakers: an open one lets nothing through, a half-open one a single probe.
+"""The law of circuit breakers: an open one lets no attempt through, a half-open one a single probe.
 
-Rules: what the log remembers of a breaker after a commit is what held for the attempts of that commit.
+Rules: the state of a breaker that a commit writes holds for the attempts of that commit.
 """
 
 from collections import defaultdict
@@ -11,12 +11,19 @@ from operator import attrgetter
 from ....events.decide.breakers import BREAKER_FACT, breaker_name
 from ....events.pipelines.plan import Plan
 from ....events.policies.breaker import Breaker, BreakerState, BreakerStatus
-from ....events.state.records import RecordKind
+from ....events.state.records import (
+    AttemptRecord,
+    CrashedRecord,
+    DoneRecord,
+    EndedRecord,
+    FailedRecord,
+    ReleasedRecord,
+)
 from ..history import BreakerMoved, Committed, History, LogRow
 
 __all__ = ["breakers_hold"]
 
-_OVER = (RecordKind.DONE, RecordKind.FAILED, RecordKind.RELEASED, RecordKind.CRASHED)
+_OVER = (DoneRecord, FailedRecord, ReleasedRecord, CrashedRecord)
 
 
 def breakers_hold(history: History) -> Iterator[str]:
@@ -37,24 +44,27 @@ def breakers_hold(history: History) -> Iterator[str]:
         batch = batches.get(commit, [])
         _forget(probes, batch)
         for row in batch:
-            if row.record[0] == RecordKind.ATTEMPT:
-                name = names[history.plan_of(row.run).pipeline][row.record[2]]
-                yield from _called(row, name, status.get(name, BreakerStatus.CLOSED), probes)
+            if isinstance(row.record, AttemptRecord):
+                name = names[history.plan_of(row.run).pipeline][row.record.step]
+                yield from _called(row, row.record, name, status.get(name, BreakerStatus.CLOSED), probes)
 
 
-def _called(row: LogRow, name: str, status: BreakerStatus, probes: dict[str, tuple[int, int]]) -> Iterator[str]:
-    what = f"{row.record[2]} #{row.record[1]} of run {row.run} was leased at offset {row.offset}"
+def _called(
+    row: LogRow, attempt: AttemptRecord, name: str, status: BreakerStatus, probes: dict[str, tuple[int, int]]
+) -> Iterator[str]:
+    what = f"{attempt.step} #{attempt.delivery} of run {row.run} was leased at offset {row.offset}"
     if status is BreakerStatus.OPEN:
         yield f"{what}, while the breaker {name} was open"
     elif status is BreakerStatus.HALF_OPEN:
         if name in probes:
-            yield f"{what}, while the breaker {name} was half-open and #{probes[name][1]} of run {probes[name][0]} its probe"
-        probes[name] = (row.run, row.record[1])
+            run, delivery = probes[name]
+            yield f"{what}, while the breaker {name} was half-open and #{delivery} of run {run} its probe"
+        probes[name] = (row.run, attempt.delivery)
 
 
 def _forget(probes: dict[str, tuple[int, int]], batch: list[LogRow]) -> None:
-    over = {(row.run, row.record[1]) for row in batch if row.record[0] in _OVER}
-    ended = {row.run for row in batch if row.record[0] == RecordKind.ENDED}
+    over = {(row.run, row.record.delivery) for row in batch if isinstance(row.record, _OVER)}
+    ended = {row.run for row in batch if isinstance(row.record, EndedRecord)}
     for name in [name for name, probe in probes.items() if probe in over or probe[0] in ended]:
         del probes[name]
 

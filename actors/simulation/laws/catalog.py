@@ -1,4 +1,4 @@
-"""The laws of a simulation: what must hold of every history, whatever went wrong on the way.
+"""The catalog of laws: what must hold in every history, whatever faults occurred.
 
 Rules: a law is a name, a sentence and a function from a history to its violations. A new law is a row of `LAWS`.
 """
@@ -6,7 +6,7 @@ Rules: a law is a name, a sentence and a function from a history to its violatio
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ....events.state.records import RecordKind
+from ....events.state.records import DoneRecord, EventRecord, RedrivenRecord, RevivedRecord, RunRecord
 from ....events.state.run_status import Status
 from ..history import Acknowledged, Committed, Compared, History, RunOver, Surprise
 from .breakers import breakers_hold
@@ -19,7 +19,7 @@ __all__ = ["LAWS", "Law", "Violation", "violations"]
 
 
 class Law(NamedTuple):
-    """A law: its name, what it says, and what finds where a history breaks it."""
+    """A law: its name, its sentence, and the function that finds its violations in a history."""
 
     name: str
     says: str
@@ -27,7 +27,7 @@ class Law(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """A law that was broken, and what happened."""
+    """A law that a history breaks, and where."""
 
     law: str
     text: str
@@ -39,7 +39,7 @@ def nothing_surprises(history: History) -> Iterator[str]:
 
 
 def everything_ends(history: History) -> Iterator[str]:
-    """Once the faults are over every event is accepted, and every run comes to its end."""
+    """Once the faults are over every event is accepted, and every run ends."""
     yield from _surprises(history, "everything ends")
 
 
@@ -47,13 +47,16 @@ def no_loss(history: History) -> Iterator[str]:
     """An event that was acknowledged is in the log, as the trigger of the run that was named."""
     yield from _surprises(history, "no loss")
     triggers = {
-        row.run: row.record[1] for row in history.rows if row.record[0] == RecordKind.EVENT and row.record[7] == 0
+        row.run: row.record.event_id
+        for row in history.rows
+        if isinstance(row.record, EventRecord) and row.record.delivery == 0
     }
     for seen in history.observations:
         if isinstance(seen, Acknowledged):
             number = history.store.run_ids.get(seen.run_id)
             if number is None or triggers.get(number) != seen.event_id:
-                yield f"event {seen.event} was acknowledged at {seen.at:.3f} s as run {seen.run_id.hex()}, which the log lacks"
+                run = seen.run_id.hex()
+                yield f"event {seen.event} was acknowledged at {seen.at:.3f} s as run {run}, which the log lacks"
 
 
 def once(history: History) -> Iterator[str]:
@@ -62,18 +65,18 @@ def once(history: History) -> Iterator[str]:
     events: set[tuple[int, bytes]] = set()
     senders: set[tuple[str, str]] = set()
     for offset, _, run, record in history.rows:
-        if record[0] == RecordKind.DONE:
-            if (run, record[1]) in done:
-                yield f"delivery {record[1]} of run {run} is done twice, again at offset {offset}"
-            done.add((run, record[1]))
-        elif record[0] == RecordKind.EVENT:
-            if (run, record[1]) in events:
-                yield f"event {record[1].hex()} is twice in run {run}, again at offset {offset}"
-            events.add((run, record[1]))
-        elif record[0] == RecordKind.RUN and record[5] is not None:
-            if (record[4], record[5]) in senders:
-                yield f"{record[5]} of {record[4]} started a second run at offset {offset}"
-            senders.add((record[4], record[5]))
+        if isinstance(record, DoneRecord):
+            if (run, record.delivery) in done:
+                yield f"delivery {record.delivery} of run {run} is done twice, again at offset {offset}"
+            done.add((run, record.delivery))
+        elif isinstance(record, EventRecord):
+            if (run, record.event_id) in events:
+                yield f"event {record.event_id.hex()} is twice in run {run}, again at offset {offset}"
+            events.add((run, record.event_id))
+        elif isinstance(record, RunRecord) and record.sender_id is not None:
+            if (record.source, record.sender_id) in senders:
+                yield f"{record.sender_id} of {record.source} started a second run at offset {offset}"
+            senders.add((record.source, record.sender_id))
 
 
 def one_owner(history: History) -> Iterator[str]:
@@ -103,7 +106,7 @@ def outcomes_complete(history: History) -> Iterator[str]:
             yield f"run {run_id.hex()} failed, and its outcome has no error"
     over: set[bytes] = set()
     revived = {
-        history.run_of(row.run) for row in history.rows if row.record[0] in (RecordKind.REVIVED, RecordKind.REDRIVEN)
+        history.run_of(row.run) for row in history.rows if isinstance(row.record, RevivedRecord | RedrivenRecord)
     }
     for seen in history.observations:
         if isinstance(seen, RunOver):

@@ -1,80 +1,98 @@
-"""Laws of compensation: what was begun is undone in reverse, one at a time, and nothing of it is left out.
+"""Laws of compensation: what was begun is undone in reverse, one at a time, and completely.
 
-Rules: what is owed is worked out here from the attempts in the log, and compared with what was then undone.
+Rules: the expected compensations are derived here from the attempts in the log, and compared with those that ran.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ....events.state.records import Record, RecordKind
+from ....events.state.records import (
+    AttemptRecord,
+    CompensatingRecord,
+    DoneRecord,
+    EndedRecord,
+    Record,
+    SettledRecord,
+)
 from ..history import History
 
 __all__ = ["undone_in_reverse"]
 
 
 @dataclass(slots=True)
-class _Debts:
-    """What a run owes: for each delivery that began, the compensation and the ids of the events that it took."""
+class _Register:
+    """The compensations of a run: by the delivery that began, the step and the ids of the events that it took."""
 
-    owed: dict[int, tuple[str, tuple[bytes, ...]]] = field(default_factory=dict[int, tuple[str, tuple[bytes, ...]]])
+    compensations: dict[int, tuple[str, tuple[bytes, ...]]] = field(
+        default_factory=dict[int, tuple[str, tuple[bytes, ...]]]
+    )
     steps: dict[int, str] = field(default_factory=dict[int, str])
-    under_way: int | None = None
-    is_undoing: bool = False
+    running: int | None = None
+    is_compensating: bool = False
     is_pivoted: bool = False
 
 
 def undone_in_reverse(history: History) -> Iterator[str]:
-    """Compensations run once what ran is over, in reverse order of the first attempts, one at a time, and all of them."""
-    runs: dict[int, _Debts] = {}
+    """Compensations run once their run has halted: one at a time, in reverse order of first attempts, and all."""
+    runs: dict[int, _Register] = {}
     for offset, _, run, record in history.rows:
-        debts = runs.setdefault(run, _Debts())
-        for text in _follow(history, run, debts, record):
+        register = runs.setdefault(run, _Register())
+        for text in _follow(history, run, register, record):
             yield f"run {history.run_of(run).hex()}, offset {offset}: {text}"
 
 
-def _follow(history: History, run: int, debts: _Debts, record: Record) -> Iterator[str]:
-    kind = record[0]
-    if kind == RecordKind.ATTEMPT:
-        yield from _attempt(history, run, debts, record)
-    elif kind == RecordKind.COMPENSATING:
-        debts.is_undoing = True
-        if not debts.owed:
-            yield "it is undone, and owes nothing"
-    elif kind in (RecordKind.DONE, RecordKind.SETTLED):
-        if record[1] == debts.under_way:
-            debts.under_way = None
-        done = debts.steps.get(record[1]) if kind == RecordKind.DONE else None
-        if done is not None and history.plan_of(run).by_name[done].step.pivot:
-            debts.is_pivoted = True
-            debts.owed.clear()
-    elif kind == RecordKind.ENDED:
-        if debts.is_undoing and (debts.owed or debts.under_way is not None):
-            yield f"it ended, and {[step for step, _ in debts.owed.values()] or debts.under_way} was not undone"
-        debts.is_undoing = False
+def _follow(history: History, run: int, register: _Register, record: Record) -> Iterator[str]:
+    match record:
+        case AttemptRecord():
+            yield from _attempt(history, run, register, record)
+        case CompensatingRecord():
+            register.is_compensating = True
+            if not register.compensations:
+                yield "its compensations begin, and it has none"
+        case DoneRecord():
+            _close(register, record.delivery)
+            done = register.steps.get(record.delivery)
+            if done is not None and history.plan_of(run).by_name[done].step.pivot:
+                register.is_pivoted = True
+                register.compensations.clear()
+        case SettledRecord():
+            _close(register, record.delivery)
+        case EndedRecord():
+            if register.is_compensating and (register.compensations or register.running is not None):
+                left = [step for step, _ in register.compensations.values()] or register.running
+                yield f"it ended, and {left} was not undone"
+            register.is_compensating = False
+        case _:
+            pass
 
 
-def _attempt(history: History, run: int, debts: _Debts, record: Record) -> Iterator[str]:
-    _, number, name, attempt, _, event_ids = record[:6]
+def _close(register: _Register, delivery: int) -> None:
+    if delivery == register.running:
+        register.running = None
+
+
+def _attempt(history: History, run: int, register: _Register, record: AttemptRecord) -> Iterator[str]:
+    number, name, event_ids = record.delivery, record.step, tuple(record.event_ids)
     step = history.plan_of(run).by_name[name]
-    debts.steps[number] = name
-    if step.compensation is not None and not debts.is_pivoted and attempt == 1:
-        debts.owed.setdefault(number, (step.compensation.name, tuple(event_ids)))
+    register.steps[number] = name
+    if step.compensation is not None and not register.is_pivoted and record.attempt == 1:
+        register.compensations.setdefault(number, (step.compensation.name, event_ids))
     if not step.is_compensation:
-        if debts.is_undoing:
-            yield f"{name} #{number} was tried, while the run is being undone"
-    elif number != debts.under_way:
-        yield from _undo(debts, number, name, tuple(event_ids))
+        if register.is_compensating:
+            yield f"{name} #{number} was tried while the run is being compensated"
+    elif number != register.running:
+        yield from _compensate(register, number, name, event_ids)
 
 
-def _undo(debts: _Debts, number: int, name: str, event_ids: tuple[bytes, ...]) -> Iterator[str]:
-    if not debts.is_undoing:
-        yield f"{name} #{number} was tried before what ran was over"
-    if debts.under_way is not None:
-        yield f"{name} #{number} was tried, while #{debts.under_way} was not over"
-    debts.under_way = number
-    if not debts.owed:
-        yield f"{name} #{number} undoes what is not owed"
+def _compensate(register: _Register, number: int, name: str, event_ids: tuple[bytes, ...]) -> Iterator[str]:
+    if not register.is_compensating:
+        yield f"{name} #{number} was tried before the run had halted"
+    if register.running is not None:
+        yield f"{name} #{number} was tried before #{register.running} was done"
+    register.running = number
+    if not register.compensations:
+        yield f"{name} #{number} compensates nothing"
         return
-    expected = debts.owed.popitem()[1]
+    _, expected = register.compensations.popitem()
     if expected != (name, event_ids):
-        yield f"{name} #{number} was tried, and {expected[0]} is what comes next in reverse order"
+        yield f"{name} #{number} was tried, and {expected[0]} is next in reverse order"

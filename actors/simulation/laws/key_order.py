@@ -1,23 +1,38 @@
-"""The law of keys: events of one key are handled one at a time, in the order of the log.
+"""The law of keys: deliveries of one key run one at a time, in the order of the log.
 
-Rules: a commit is one moment, since its records stand run by run and not in the order in which they came about. Runs
-that fail or that an operator touched lose their places in the queues, so only who runs at once is looked at there.
+Rules: a commit is one moment, since its records stand run by run and not in the order in which they were made. Runs
+that fail or that an operator changed lose their places in the queues, so only concurrent attempts are checked there.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import groupby
 from operator import attrgetter
+from typing import TypeGuard
 
-from ....events.state.records import FAILURE_INDEX, Record, RecordKind
+from ....events.state.records import (
+    FAILURE_INDEX,
+    AttemptRecord,
+    CancellingRecord,
+    CompensatingRecord,
+    CrashedRecord,
+    DoneRecord,
+    EndedRecord,
+    EventRecord,
+    FailedRecord,
+    Record,
+    RedrivenRecord,
+    ReleasedRecord,
+    RevivedRecord,
+)
 from ..history import Committed, History, LogRow
 
 __all__ = ["keys_in_order"]
 
 Queue = tuple[str, str]
 """The name of a step, and a key."""
-_HALTS = (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.COMPENSATING, RecordKind.ENDED)
-_HANDED_BACK = (RecordKind.FAILED, RecordKind.RELEASED, RecordKind.CRASHED)
+_HALTS = (RevivedRecord, RedrivenRecord, CancellingRecord, CompensatingRecord, EndedRecord)
+_HANDED_BACK = (FailedRecord, ReleasedRecord, CrashedRecord)
 
 
 def keys_in_order(history: History) -> Iterator[str]:
@@ -33,8 +48,12 @@ def keys_in_order(history: History) -> Iterator[str]:
             watch.enqueue(row)
 
 
+def _gave_up(record: Record) -> TypeGuard[FailedRecord]:
+    return isinstance(record, FailedRecord) and record.retry_us is None
+
+
 class _Watch:
-    """Who has each key, and who waits for it since which commit."""
+    """Which delivery holds each key, and which wait for it since which commit."""
 
     def __init__(self, history: History) -> None:
         self._history = history
@@ -48,21 +67,21 @@ class _Watch:
         self._begun: dict[tuple[int, bytes], set[Queue]] = {}
 
     def free(self, row: LogRow) -> None:
-        """What this record ends."""
-        kind, run, record = row.record[0], row.run, row.record
-        if kind in _HANDED_BACK:
-            self._running.pop((run, record[1]), None)
-            if run in self._loose:  # what comes back to a run that halts stands still, and holds up nobody
-                self._release(run, record[1])
-        if kind == RecordKind.DONE or (kind == RecordKind.FAILED and record[8] is None):
-            self._release(run, record[1])
-        if kind in _HALTS or (kind == RecordKind.FAILED and record[8] is None and not record[10]):
-            self._halt(row, is_over=kind == RecordKind.ENDED)
-        elif kind == RecordKind.EVENT:
-            self._keys[run, record[1]] = record[5] if record[8] != FAILURE_INDEX else None
+        """Apply what this record ends."""
+        run, record = row.run, row.record
+        if isinstance(record, _HANDED_BACK):
+            self._running.pop((run, record.delivery), None)
+            if run in self._loose:  # a delivery of a run that halts is parked, and leaves the queue of its key
+                self._release(run, record.delivery)
+        if isinstance(record, DoneRecord) or _gave_up(record):
+            self._release(run, record.delivery)
+        if isinstance(record, _HALTS) or (_gave_up(record) and not record.handled):
+            self._halt(row, is_over=isinstance(record, EndedRecord))
+        elif isinstance(record, EventRecord):
+            self._keys[run, record.event_id] = record.key if record.index != FAILURE_INDEX else None
 
     def _halt(self, row: LogRow, *, is_over: bool) -> None:
-        """The run stands still: what of it is not running lets go of its key, or of its place in the queue."""
+        """The run halts: its deliveries that are not running lose their key, or their place in the queue."""
         self._loose.add(row.run)
         for queue in self._waiting.values():
             for waiting in [waiting for waiting in queue if waiting[0] == row.run]:
@@ -72,43 +91,48 @@ class _Watch:
                 self._release(*place)
 
     def lease(self, row: LogRow) -> Iterator[str]:
-        """Who takes a key with this record, and whom it should have waited for."""
-        queue = self._queue_of(row.run, row.record) if row.record[0] == RecordKind.ATTEMPT else None
-        if queue is None:
+        """Apply a lease, and find the deliveries that it should have waited for."""
+        record = row.record
+        queue = self._queue_of(row.run, record) if isinstance(record, AttemptRecord) else None
+        if queue is None or not isinstance(record, AttemptRecord):
             return
-        place = (row.run, row.record[1])
+        place = (row.run, record.delivery)
         holder = self._busy.get(queue)
         if holder is not None and holder != place:
-            yield f"{self._say(queue, place)} was leased at offset {row.offset}, while {self._say(queue, holder)} was not over"
+            what = f"{self._say(queue, place)} was leased at offset {row.offset}"
+            yield f"{what}, while {self._say(queue, holder)} was not over"
         self._busy[queue] = place
         self._running[place] = self._epochs[row.commit]
         if self._held.get(place) == queue:
             return  # it was handed back, and has kept its place
         self._held[place] = queue
-        yield from self._overtaken(queue, row)
+        yield from self._overtaken(queue, row, record)
 
     def enqueue(self, row: LogRow) -> None:
-        """Who begins to wait for a key with this record."""
+        """Queue what begins to wait for a key with this record."""
         record = row.record
-        if record[0] != RecordKind.EVENT or record[5] is None or row.run in self._loose or record[8] == FAILURE_INDEX:
+        if not isinstance(record, EventRecord) or record.key is None or record.index == FAILURE_INDEX:
             return
-        for step, _ in self._history.plan_of(row.run).subscriptions.get(record[2], ()):
-            if step.single and (step.name, record[5]) not in self._taken(row.run, record[1]):
-                self._waiting[step.name, record[5]][row.run, record[1]] = row.commit
+        if row.run in self._loose:
+            return
+        for step, _ in self._history.plan_of(row.run).subscriptions.get(record.type, ()):
+            if step.single and (step.name, record.key) not in self._taken(row.run, record.event_id):
+                self._waiting[step.name, record.key][row.run, record.event_id] = row.commit
 
     def _taken(self, run: int, event_id: bytes) -> set[Queue]:
         return self._begun.get((run, event_id), set())
 
-    def _overtaken(self, queue: Queue, row: LogRow) -> Iterator[str]:
-        for event_id in row.record[5]:
+    def _overtaken(self, queue: Queue, row: LogRow, record: AttemptRecord) -> Iterator[str]:
+        for event_id in record.event_ids:
             self._begun.setdefault((row.run, event_id), set()).add(queue)
             since = self._waiting[queue].pop((row.run, event_id), row.commit)
             late = [run for (run, _), commit in self._waiting[queue].items() if commit < since]
             if late and row.run not in self._loose:
-                yield f"{self._say(queue, (row.run, row.record[1]))} was leased at offset {row.offset} before older ones of runs {late}"
+                what = self._say(queue, (row.run, record.delivery))
+                yield f"{what} was leased at offset {row.offset} before older ones of runs {late}"
 
-    def _queue_of(self, run: int, record: Record) -> Queue | None:
-        _, number, step, _, _, event_ids = record[:6]
+    def _queue_of(self, run: int, record: AttemptRecord) -> Queue | None:
+        number, step, event_ids = record.delivery, record.step, record.event_ids
         if (run, number) in self._held:
             return self._held[run, number]
         plan = self._history.plan_of(run).by_name[step]

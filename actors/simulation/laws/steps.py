@@ -1,4 +1,4 @@
-"""Laws about steps: attempts run alone and are recorded first, what they come to is in the log, and all is heard."""
+"""Laws about steps: attempts run alone and are recorded first; their events are in the log and are delivered."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -6,17 +6,31 @@ from collections.abc import Iterator
 from math import inf
 
 from ....events.pipelines.plan import Plan
-from ....events.state.records import FAILURE_INDEX, Record, RecordKind
+from ....events.state.records import (
+    FAILURE_INDEX,
+    AttemptRecord,
+    CancellingRecord,
+    CompensatingRecord,
+    CrashedRecord,
+    DoneRecord,
+    EndedRecord,
+    EventRecord,
+    FailedRecord,
+    RecordKind,
+    RedrivenRecord,
+    ReleasedRecord,
+    RevivedRecord,
+)
 from ....events.state.run_status import Status
 from ..history import CodeEnded, CodeStarted, History, WorkerSeenGone
 
 __all__ = ["attempts_alone", "attempts_recorded", "events_heard", "results_complete", "void_never_begins"]
 
-_OF_ATTEMPTS = (RecordKind.ATTEMPT, RecordKind.DONE, RecordKind.FAILED, RecordKind.RELEASED, RecordKind.CRASHED)
+_OF_ATTEMPTS = (AttemptRecord, DoneRecord, FailedRecord, ReleasedRecord, CrashedRecord)
 
 
 def attempts_alone(history: History) -> Iterator[str]:
-    """Never do two attempts of one delivery run at once, on workers that are alive and wanted."""
+    """Two attempts of one delivery never run at the same time on live workers that belong to the pool."""
     running: dict[tuple[bytes, int], dict[tuple[int, int], CodeStarted]] = defaultdict(dict)
     gone: set[int] = set()
     for seen in history.observations:
@@ -43,26 +57,26 @@ def attempts_recorded(history: History) -> Iterator[str]:
     """An attempt is in the log before its code runs."""
     recorded: dict[tuple[int, int, int], int] = {}
     for offset, _, run, record in history.rows:
-        if record[0] == RecordKind.ATTEMPT:
-            recorded.setdefault((run, record[1], record[3]), offset)
+        if isinstance(record, AttemptRecord):
+            recorded.setdefault((run, record.delivery, record.attempt), offset)
     for seen in history.observations:
         if isinstance(seen, CodeStarted):
             number = history.store.run_ids.get(seen.run_id, 0)
             if recorded.get((number, seen.delivery, seen.attempt), seen.log_end) >= seen.log_end:
                 yield (
                     f"attempt {seen.attempt} of {seen.step} #{seen.delivery} of run {seen.run_id.hex()} ran at "
-                    f"{seen.at:.3f} s, and the log did not know of it"
+                    f"{seen.at:.3f} s, and it was not in the log"
                 )
 
 
 def void_never_begins(history: History) -> Iterator[str]:
-    """What was taken back from a worker, or is over, does not begin there any more."""
+    """An attempt that was taken back from a worker, or whose run has ended, does not begin there."""
     moves: dict[tuple[bytes, int], list[tuple[int, int]]] = defaultdict(list)
     over: dict[bytes, int] = {}
     for offset, _, run, record in history.rows:
-        if record[0] in _OF_ATTEMPTS:
-            moves[history.run_of(run), record[1]].append((offset, record[0]))
-        elif record[0] == RecordKind.ENDED:
+        if isinstance(record, _OF_ATTEMPTS):
+            moves[history.run_of(run), record.delivery].append((offset, record.kind))
+        elif isinstance(record, EndedRecord):
             over.setdefault(history.run_of(run), offset)
     gone: set[int] = set()
     for seen in history.observations:
@@ -80,51 +94,53 @@ def void_never_begins(history: History) -> Iterator[str]:
 
 
 def results_complete(history: History) -> Iterator[str]:
-    """All that a step returned or yielded is in the log, in its order, once the delivery is done."""
+    """Once a delivery is done, all that its step returned or yielded is in the log, in order."""
     returned: dict[tuple[bytes, int, int], list[int]] = defaultdict(list)
     for seen in history.observations:
         if isinstance(seen, CodeEnded) and seen.emitted is not None:
             returned[seen.run_id, seen.delivery, seen.attempt].append(seen.emitted)
     written: dict[tuple[int, int], list[int]] = defaultdict(list)
     for _, _, run, record in history.rows:
-        if record[0] == RecordKind.EVENT and record[7] and record[8] != FAILURE_INDEX:
-            written[run, record[7]].append(record[8])
-        elif record[0] == RecordKind.DONE:
+        if isinstance(record, EventRecord) and record.delivery and record.index != FAILURE_INDEX:
+            written[run, record.delivery].append(record.index)
+        elif isinstance(record, DoneRecord):
             run_id = history.run_of(run)
-            what = f"delivery {record[1]} of run {run_id.hex()}"
-            counts = returned.get((run_id, record[1], record[2]))
+            what = f"delivery {record.delivery} of run {run_id.hex()}"
+            counts = returned.get((run_id, record.delivery, record.attempt))
             if not counts:
-                yield f"{what} is done, and no attempt {record[2]} of it came to its end"
-            elif record[3] < min(counts):
-                yield f"{what} is done with {record[3]} events, and its code emitted {min(counts)}"
-            if written[run, record[1]] != list(range(record[3])):
-                yield f"{what} is done with {record[3]} events, and the log has those at {written[run, record[1]]}"
+                yield f"{what} is done, and no attempt {record.attempt} of it returned"
+            elif record.emitted < min(counts):
+                yield f"{what} is done with {record.emitted} events, and its code emitted {min(counts)}"
+            logged = written[run, record.delivery]
+            if logged != list(range(record.emitted)):
+                yield f"{what} is done with {record.emitted} events, and the log has those at {logged}"
 
 
 def events_heard(history: History) -> Iterator[str]:
-    """In a run that completed, every event came to every step that hears it alone."""
+    """In a completed run, every event was delivered to every step that subscribes to it alone."""
     attempted: dict[int, set[tuple[str, bytes]]] = defaultdict(set)
     steps: dict[tuple[int, int], str] = {}
     changed: set[int] = set()
     for _, _, run, record in history.rows:
-        if record[0] == RecordKind.ATTEMPT:
-            steps[run, record[1]] = record[2]
-            attempted[run].update((record[2], event_id) for event_id in record[5])
-        elif record[0] in (RecordKind.REVIVED, RecordKind.REDRIVEN, RecordKind.CANCELLING, RecordKind.COMPENSATING):
+        if isinstance(record, AttemptRecord):
+            steps[run, record.delivery] = record.step
+            attempted[run].update((record.step, event_id) for event_id in record.event_ids)
+        elif isinstance(record, RevivedRecord | RedrivenRecord | CancellingRecord | CompensatingRecord):
             changed.add(run)
     for offset, _, run, record in history.rows:
         row = history.store.runs[run]
-        if record[0] != RecordKind.EVENT or row.status != Status.COMPLETED or run in changed:
+        if not isinstance(record, EventRecord) or row.status != Status.COMPLETED or run in changed:
             continue
-        for step in _hearing(history.plan_of(run), record, steps.get((run, record[7]))):
-            if (step, record[1]) not in attempted[run]:
-                yield f"{record[2]} at offset {offset} of run {row.run_id.hex()} never came to {step}, which hears it"
+        for step in _subscribers(history.plan_of(run), record, steps.get((run, record.delivery))):
+            if (step, record.event_id) not in attempted[run]:
+                what = f"{record.type} at offset {offset} of run {row.run_id.hex()}"
+                yield f"{what} was never delivered to {step}, which subscribes to it"
 
 
-def _hearing(plan: Plan, record: Record, emitter: str | None) -> list[str]:
-    """The steps that hear an event, and nothing but it."""
-    if record[8] == FAILURE_INDEX and record[7]:
+def _subscribers(plan: Plan, record: EventRecord, emitter: str | None) -> list[str]:
+    """The steps that take an event alone."""
+    if record.index == FAILURE_INDEX and record.delivery:
         heard = plan.handlers_of(plan.by_name[emitter]) if emitter is not None else ()
     else:
-        heard = plan.subscriptions.get(record[2], ())
+        heard = plan.subscriptions.get(record.type, ())
     return [step.name for step, _ in heard if step.single]

@@ -1,6 +1,7 @@
-"""The law of supervision: restarts stay within the intensity, or are handed up; what was given up stays down.
+"""The law of supervision: restarts stay within the intensity, or escalate; a failed pipeline stays down.
 
-Rules: a supervisor's own count is compared with what its policy allows, and what is started with who said so last.
+Rules: a supervisor's own count of restarts is compared with what its policy allows, and each start of a worker with the
+last decision about its pipeline.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ __all__ = ["supervision_holds"]
 
 
 def supervision_holds(history: History) -> Iterator[str]:
-    """No step is restarted more often than its intensity allows; a pipeline that was given up waits for an operator."""
+    """No step is restarted more often than its intensity allows; a failed pipeline waits for an operator."""
     allowed = _allowed(history.pipeline)
     given_up: set[str] = set()
     owner = 0
@@ -21,11 +22,13 @@ def supervision_holds(history: History) -> Iterator[str]:
             continue
         if seen.owner != owner:
             owner = seen.owner
-            given_up.clear()  # whether it was given up is what the log says, and it may have lost the last word
+            given_up.clear()  # the log says whether it failed, and may have lost the last decision
         if seen.what == "restart" and seen.restarts > allowed[seen.supervisor]:
-            yield f"{seen.supervisor} was restarted {seen.restarts} times by {seen.at:.3f} s; {allowed[seen.supervisor]} are allowed"
+            what = f"{seen.supervisor} was restarted {seen.restarts} times by {seen.at:.3f} s"
+            yield f"{what}; {allowed[seen.supervisor]} are allowed"
         elif seen.what == "escalated" and seen.restarts <= allowed[seen.supervisor]:
-            yield f"{seen.supervisor} gave up at {seen.at:.3f} s after {seen.restarts} restarts; {allowed[seen.supervisor]} are allowed"
+            what = f"{seen.supervisor} gave up at {seen.at:.3f} s after {seen.restarts} restarts"
+            yield f"{what}; {allowed[seen.supervisor]} are allowed"
         elif seen.what == "failed":
             given_up.add(seen.supervisor)
         elif seen.what == "operator":

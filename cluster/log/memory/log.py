@@ -1,7 +1,7 @@
-"""The log in memory: the twin of the durable ones, for users' tests, for simulation and for runs that may be lost.
+"""MemoryLog: the log in memory, for users' tests, for simulation and for runs that may be lost.
 
-It keeps the same law (epoch, gapless offsets, all or nothing, dedup, snapshots) and forgets everything with its store.
-A store outlives its logs, so a test can crash an engine and start another one on the same store.
+Rules: it keeps the rules of `Log` (epoch, offsets without gaps, all or nothing, dedup, snapshots), except durability. A
+store outlives its logs, so a test can crash an engine and start another one on the same store.
 """
 
 from bisect import bisect_left

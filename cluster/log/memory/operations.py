@@ -1,6 +1,6 @@
-"""The part of a memory store that operators look at and decide on: facts, dead letters, and who did what.
+"""The part of a memory store for operators: facts, dead letters and the audit.
 
-The twin of `sqlite_operations.py`, under the same law. Its caller holds the lock of the store.
+Rules: it behaves as `sqlite/operations.py` does. The caller holds the lock of the store.
 """
 
 from dataclasses import dataclass, field

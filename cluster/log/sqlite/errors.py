@@ -1,6 +1,6 @@
-"""What SQLite says, in ensue's words: every failure becomes one error that names the file and what to do.
+"""SQLite's errors as ensue's: each names the file and says what to do.
 
-A transaction either commits or leaves nothing: whatever ends its block early, a signal too, rolls it back.
+Rules: a transaction either commits or leaves nothing: whatever ends its block early, a signal too, rolls it back.
 """
 
 from collections.abc import Generator

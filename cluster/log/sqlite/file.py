@@ -1,8 +1,10 @@
-"""A store file of SQLite: made, recognised, migrated, opened.
+"""The SQLite file of a store: how it is created, recognised, migrated and opened.
+
+Rules:
 
 1. A file is ours when its `application_id` is APPLICATION_ID; another program's file is never written to.
 2. `user_version` is the number of the newest migration in it. Creating is migrating from nothing.
-3. A migration is one transaction. A newer file than this ensue is refused, not guessed at.
+3. A migration is one transaction. A file of a newer ensue is refused.
 4. A new file is readable by its owner only; SQLite gives its -wal and -shm the same mode.
 5. A SQLite with the WAL-reset bug (3.7.0 to 3.51.2), which can damage a store, opens none.
 """
@@ -26,9 +28,9 @@ _SOUND = (3, 51, 3)
 """The first SQLite without the WAL-reset bug."""
 
 # Measured on two cores, FULL, 16 and 256 runs a commit: throughput is the same within noise for pages of 4, 8 and
-# 16 KiB, caches of 2, 16 and 64 MiB and with mmap, so those stay as SQLite has them but for a cache that holds one large
-# commit. What does differ is the commit that checkpoints: at 1,000 pages (4 MiB) it takes 4 to 13 ms, at 4,000 pages
-# 12 to 35 ms, at 16,000 pages 40 to 100 ms. So 1,000.
+# 16 KiB, caches of 2, 16 and 64 MiB and with mmap, so those keep SQLite's defaults; only the cache is larger, to hold a
+# large commit. The commit that checkpoints does differ: at 1,000 pages (4 MiB) it takes 4 to 13 ms, at 4,000 pages 12
+# to 35 ms, at 16,000 pages 40 to 100 ms. So 1,000.
 _WAL_PAGES = 1_000
 _CACHE_SIZE = -8_192  # KiB, because it is negative
 _WAL_KEPT_BYTES = 64 * 2**20  # a write-ahead file that a long reader has let grow is cut to this

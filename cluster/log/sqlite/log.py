@@ -1,12 +1,15 @@
-"""The log in one SQLite file: for one machine, one partition, one writer.
+"""SqliteLog: the log in one SQLite file, for one machine, one partition, one writer.
 
-1. Every commit is BEGIN IMMEDIATE, then the epoch is looked at, then the rows, then COMMIT: fencing and writing are one
-   transaction, so a stale owner can never slip in between.
-2. The writer holds no lock between commits: another process may take the log over at any time by its epoch.
-3. Write-ahead mode, synchronous=FULL: COMMIT returns after the fsync. `relaxed` (NORMAL) leaves the fsync to the checkpoint.
+Rules:
+
+1. Every commit is BEGIN IMMEDIATE, the check of the epoch, the rows, COMMIT: fencing and writing are one transaction,
+   so a stale owner cannot write in between.
+2. The writer holds no lock between commits: another process may take the log over at any time, by its epoch.
+3. Write-ahead mode, synchronous=FULL: COMMIT returns after the fsync. `relaxed` (NORMAL) leaves the fsync to the
+   checkpoint.
 4. Only the writer checkpoints.
-5. A commit that failed leaves nothing visible. If the disk failed in the very fsync and the process dies before its next
-   commit, the batch may be found whole when the store is opened again: it was never acknowledged, and never is half there.
+5. A commit that failed leaves nothing visible. If the disk failed in the fsync and the process dies before its next
+   commit, the batch may be found when the store is opened again: completely, and without having been acknowledged.
 """
 
 from collections import Counter
@@ -52,8 +55,8 @@ SELECT * FROM runs WHERE run IN (
     SELECT run FROM runs INDEXED BY runs_open WHERE status <> 3 AND status IN (1, 2, 7)
 ) ORDER BY run
 """
-# The offsets alone are sorted, then each body is fetched in its place: of 1,000,000 entries 0.01 s when 3,000 are live
-# and 0.9 s when all are, in 17 MB; sorting whole rows took 2.1 s, scanning the log 0.2 to 0.8 s. LIMIT -1 keeps the inner order.
+# Only the offsets are sorted, then each body is fetched: of 1,000,000 entries 0.01 s if 3,000 are live and 0.9 s if all
+# are, in 17 MB; sorting whole rows took 2.1 s, scanning the log 0.2 to 0.8 s. LIMIT -1 keeps the inner order.
 _LIVE = """
 SELECT log.* FROM (
     SELECT offset FROM log INDEXED BY log_run WHERE offset >= ? AND run IN (

@@ -1,8 +1,10 @@
-"""The rows of a SQLite store that operators look at and decide on: facts, dead letters, and who did what.
+"""The rows of a SQLite store for operators: facts, dead letters and the audit.
+
+Rules:
 
 1. They are written in the transaction of the batch that they belong to, never in one of their own.
 2. A value never becomes part of a statement's text: a filter chooses among our own words, its values are bound.
-3. Letters come newest first by (time_us, letter_id). A page goes on behind a letter, whatever became of that letter.
+3. Letters come newest first by (time_us, letter_id). A page begins after a letter, whatever state that letter is in.
 """
 
 from collections.abc import Sequence
@@ -34,12 +36,13 @@ AUDIT_OF_SUBJECT = (
 )
 DEAD_LETTER = "SELECT * FROM dead WHERE letter_id = ?"
 DEAD_DEPTH = """
-SELECT pipeline, step, count(*), min(time_us) FROM dead INDEXED BY dead_step WHERE state = 'open' GROUP BY pipeline, step
+SELECT pipeline, step, count(*), min(time_us) FROM dead INDEXED BY dead_step
+WHERE state = 'open' GROUP BY pipeline, step
 """
 
-_REMEMBER = Many("INSERT OR REPLACE INTO facts VALUES", "(?,?,?,?)")
+_STORE_FACTS = Many("INSERT OR REPLACE INTO facts VALUES", "(?,?,?,?)")
 _FORGET = Many("DELETE FROM facts WHERE (kind, name) IN (VALUES", "(?,?)", ")")
-_BURY = Many("INSERT OR REPLACE INTO dead VALUES", "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
+_ADD_LETTERS = Many("INSERT OR REPLACE INTO dead VALUES", "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")
 _SETTLE = Many(
     "WITH new(letter_id, state) AS (VALUES",
     "(?,?)",
@@ -97,7 +100,7 @@ def read_facts(connection: apsw.Connection, kind: str) -> list[Fact]:
 def write_operations(connection: apsw.Connection, batch: Batch, path: str) -> None:
     """Write these rows of the batch, inside its transaction."""
     _write_facts(connection, batch.facts)
-    _BURY.run(connection, batch.dead)
+    _ADD_LETTERS.run(connection, batch.dead)
     _settle(connection, batch.settled, path)
     _RECORD.run(connection, batch.audit)
 
@@ -106,7 +109,7 @@ def _write_facts(connection: apsw.Connection, facts: Sequence[Fact]) -> None:
     """Of two facts of one name in one batch the last one stands, also when it is the one to forget."""
     last = {(fact.kind, fact.name): fact for fact in facts}
     _FORGET.run(connection, [name for name, fact in last.items() if fact.body is None])
-    _REMEMBER.run(connection, [fact for fact in last.values() if fact.body is not None])
+    _STORE_FACTS.run(connection, [fact for fact in last.values() if fact.body is not None])
 
 
 def _settle(connection: apsw.Connection, settled: Sequence[LetterSettled], path: str) -> None:

@@ -1,6 +1,7 @@
-"""Queries on a SQLite store: one read-only connection behind a lock, each query a short transaction of its own.
+"""SqliteReader: queries on a SQLite store. One read-only connection behind a lock; each query is a short transaction.
 
-A reader never writes, never checkpoints, and never leaves a statement open: the writer's file can always be reset.
+Rules: a reader never writes, never checkpoints and never leaves a statement open, so the writer's file can always be
+reset.
 """
 
 from collections import Counter

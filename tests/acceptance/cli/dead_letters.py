@@ -14,7 +14,15 @@ from ensue.cluster.log.open import open_log
 from ensue.cluster.log.protocol import Batch, DeadLetter, Entry, RunStart
 from ensue.events.ids import format_id, uuid7
 from ensue.events.model.codec import encode
-from ensue.events.state.records import Record, RecordKind, pack_records
+from ensue.events.state.records import (
+    AttemptRecord,
+    EventRecord,
+    FailedRecord,
+    Record,
+    RecordKind,
+    RunRecord,
+    pack_records,
+)
 from ensue.gateway.api.server import Served, ServerPhase, serve_async
 from ensue.gateway.cli.main import main
 
@@ -49,10 +57,10 @@ def _records(number: int, time_us: int) -> tuple[RunStart, list[Record], DeadLet
     event_id, run_id = (uuid7(time_us // 1000, f"{name}{number:09}".encode()) for name in "er")
     event = OrderPlaced(order_id=f"o-{number}", amount=9.5)
     records: list[Record] = [
-        [RecordKind.RUN, run_id, "orders", "v1", "", None],
-        [RecordKind.EVENT, event_id, "OrderPlaced", 1, encode(event), None, b"", 0, 0, time_us - 3_000_000],
-        [RecordKind.ATTEMPT, 1, "charge", 1, time_us - 2_000_000, [event_id]],
-        [
+        RunRecord(RecordKind.RUN, run_id, "orders", "v1", "", None),
+        EventRecord(RecordKind.EVENT, event_id, "OrderPlaced", 1, encode(event), None, b"", 0, 0, time_us - 3_000_000),
+        AttemptRecord(RecordKind.ATTEMPT, 1, "charge", 1, time_us - 2_000_000, [event_id]),
+        FailedRecord(
             RecordKind.FAILED,
             1,
             1,
@@ -63,9 +71,11 @@ def _records(number: int, time_us: int) -> tuple[RunStart, list[Record], DeadLet
             time_us - 1_900_000,
             time_us,
             "charge",
-        ],
-        [RecordKind.ATTEMPT, 1, "charge", 2, time_us - 500, [event_id]],
-        [RecordKind.FAILED, 1, 2, "permanent", "CardExpired", "in 2024\x1b[31m", TRACE, time_us, None, "charge"],
+        ),
+        AttemptRecord(RecordKind.ATTEMPT, 1, "charge", 2, time_us - 500, [event_id]),
+        FailedRecord(
+            RecordKind.FAILED, 1, 2, "permanent", "CardExpired", "in 2024\x1b[31m", TRACE, time_us, None, "charge"
+        ),
     ]
     start = RunStart(0, run_id, "orders", "v1", "OrderPlaced", time_us - 3_000_000)
     letter_id = uuid7(time_us // 1000, b"%010d" % number)

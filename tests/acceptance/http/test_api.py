@@ -12,7 +12,15 @@ from ensue import Event, Pipeline, Webhook, hooks
 from ensue.cluster.log.protocol import RunChange
 from ensue.events.ids import parse_id
 from ensue.events.model.codec import pack
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import (
+    AttemptRecord,
+    DoneRecord,
+    EndedRecord,
+    EventRecord,
+    FailedRecord,
+    RecordKind,
+    unpack_records,
+)
 from ensue.events.state.run_status import Status
 from ensue.gateway.api.app import Gateway, create_app
 
@@ -69,10 +77,11 @@ def _work(engine: StandInEngine, run_id: str, status: Status = Status.COMPLETED)
     """What a run's records are once its one step has shipped, or has given up."""
     row = engine.reader().run(parse_id(run_id))
     assert row is not None
-    trigger = engine.log.store.by_run[row.run][0]
-    first = unpack_records(trigger.body)[1][1]
+    _, trigger = unpack_records(engine.log.store.by_run[row.run][0].body)
+    assert isinstance(trigger, EventRecord)
+    first = trigger.event_id
     done = [
-        [
+        EventRecord(
             RecordKind.EVENT,
             EMITTED,
             "Shipped",
@@ -84,16 +93,18 @@ def _work(engine: StandInEngine, run_id: str, status: Status = Status.COMPLETED)
             0,
             row.started_us + 40,
             False,
-        ],
-        [RecordKind.DONE, 1, 1, 1, row.started_us + 50, 30_000, False],
+        ),
+        DoneRecord(RecordKind.DONE, 1, 1, 1, row.started_us + 50, 30_000, False),
     ]
-    failed = [[RecordKind.FAILED, 1, 1, "permanent", "ValueError", "no van", "trace", row.started_us + 50, None]]
+    failed = [
+        FailedRecord(RecordKind.FAILED, 1, 1, "permanent", "ValueError", "no van", "trace", row.started_us + 50, None)
+    ]
     finished_us = row.started_us + 60_000
     engine.append(
         row.run,
-        [RecordKind.ATTEMPT, 1, "ship", 1, row.started_us + 10, [first]],
+        AttemptRecord(RecordKind.ATTEMPT, 1, "ship", 1, row.started_us + 10, [first]),
         *(done if status is Status.COMPLETED else failed),
-        [RecordKind.ENDED, int(status), finished_us],
+        EndedRecord(RecordKind.ENDED, int(status), finished_us),
         changed=[RunChange(row.run, status, finished_us)],
     )
 

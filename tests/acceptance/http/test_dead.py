@@ -10,7 +10,7 @@ import pytest
 from ensue import Event, Pipeline
 from ensue.cluster.log.protocol import DeadLetter
 from ensue.events.ids import format_id, parse_id, uuid7
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import AttemptRecord, EventRecord, FailedRecord, RecordKind, unpack_records
 from ensue.gateway.api.app import create_app
 
 from ..stand_in import StandInEngine
@@ -52,7 +52,7 @@ async def _add_letter(client: httpx.AsyncClient, engine: StandInEngine, number: 
     row = engine.reader().run(run_id)
     assert row is not None
     time_us = FIRST_US + number * 1_000_000
-    again = [
+    again = FailedRecord(
         RecordKind.FAILED,
         1,
         1,
@@ -63,9 +63,14 @@ async def _add_letter(client: httpx.AsyncClient, engine: StandInEngine, number: 
         time_us - 9,
         time_us - 5,
         "charge",
+    )
+    last = FailedRecord(
+        RecordKind.FAILED, 1, 2, "permanent", "CardExpired", "in 2024", "the trace", time_us, None, "charge"
+    )
+    begun = [
+        AttemptRecord(RecordKind.ATTEMPT, 1, "charge", attempt, time_us - 20 + attempt, [event_id])
+        for attempt in (1, 2)
     ]
-    last = [RecordKind.FAILED, 1, 2, "permanent", "CardExpired", "in 2024", "the trace", time_us, None, "charge"]
-    begun = [[RecordKind.ATTEMPT, 1, "charge", attempt, time_us - 20 + attempt, [event_id]] for attempt in (1, 2)]
     engine.append(row.run, begun[0], again, begun[1], last)
     letter = DeadLetter(
         uuid7(time_us // 1000, b"%010d" % number),
@@ -275,4 +280,6 @@ async def test_the_event_that_was_accepted_is_not_changed_by_reading(
     end = engine.log.next_offset()
     await client.get(f"/dead/{letter_id}")
     assert engine.log.next_offset() == end
-    assert unpack_records(engine.reader().scan(1, 1)[0].body)[1][2] == "OrderPlaced"
+    _, trigger = unpack_records(engine.reader().scan(1, 1)[0].body)
+    assert isinstance(trigger, EventRecord)
+    assert trigger.type == "OrderPlaced"

@@ -10,7 +10,7 @@ from ensue import Context, Event, Pipeline, Retry
 from ensue.actors.client.engine_api import EngineApi
 from ensue.actors.local import LocalEngine
 from ensue.events.ids import derived_id, format_id
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import EventRecord, unpack_records
 
 from ..engines import ON_SQLITE, Rig, Trace, until
 
@@ -47,7 +47,7 @@ def event_ids(engine: EngineApi, run_id: bytes) -> list[tuple[str, bytes]]:
     row = engine.reader().run(run_id)
     assert row is not None
     records = [r for entry in engine.reader().entries(row.run) for r in unpack_records(entry.body)]
-    return [(record[2], record[1]) for record in records if record[0] == RecordKind.EVENT]
+    return [(record.type, record.event_id) for record in records if isinstance(record, EventRecord)]
 
 
 async def test_after_a_crash_the_run_goes_on_and_finished_steps_do_not_run_again(rig: Rig, trace: Trace) -> None:

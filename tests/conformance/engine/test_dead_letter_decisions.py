@@ -13,7 +13,7 @@ from ensue.actors.local import LocalEngine
 from ensue.cluster.log.protocol import DeadFilter, DeadLetter
 from ensue.events.errors import EventInvalid, RunFinished
 from ensue.events.ids import format_id
-from ensue.events.state.records import RecordKind, unpack_records
+from ensue.events.state.records import RedrivenRecord, unpack_records
 
 from ..engines import SECONDS, Rig
 
@@ -136,7 +136,7 @@ async def test_an_event_that_is_edited_twice_keeps_its_key(local: Rig) -> None:
         await (await engine.redrive(letter.letter_id, data={"n": n})).result(SECONDS)
     with closing(engine.reader()) as reader:
         records = [record for entry in reader.entries(letter.run) for record in unpack_records(entry.body)]
-    assert [record[8] for record in records if record[0] == RecordKind.REDRIVEN] == ["a", "a"]
+    assert [record.key for record in records if isinstance(record, RedrivenRecord)] == ["a", "a"]
 
 
 async def test_a_retry_does_not_run_what_was_discarded(local: Rig) -> None:

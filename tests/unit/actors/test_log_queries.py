@@ -14,7 +14,7 @@ from ensue.cluster.log.memory.log import MemoryLog
 from ensue.cluster.log.protocol import Batch, Reader, RunStart
 from ensue.events.errors import CodecError, EnsueError, LogUnavailable
 from ensue.events.pipelines.plan import compile_plan
-from ensue.events.state.records import Entry, RecordKind, pack_records
+from ensue.events.state.records import Entry, EventRecord, RecordKind, pack_records
 
 RUN = bytes(16)
 
@@ -42,7 +42,7 @@ def past(body: bytes) -> Reader:
     return log.reader()
 
 
-ONE_EVENT = pack_records([[int(RecordKind.EVENT), bytes(16), "Order", 1, b"an order"]])
+ONE_EVENT = pack_records([EventRecord(RecordKind.EVENT, bytes(16), "Order", 1, b"an order", None, b"", 0, 0, 0)])
 
 
 def asked(reader: Reader) -> Any:
@@ -76,7 +76,7 @@ def test_a_log_that_cannot_be_read_now_is_worth_another_try() -> None:
         asked(reader)
 
 
-@pytest.mark.parametrize("body", [b"\xc1", pack_records([[int(RecordKind.EVENT)]])])
+@pytest.mark.parametrize("body", [b"\xc1", pack_records([(int(RecordKind.EVENT),)])])
 def test_an_invalid_record_fails_the_step_that_asked_for_it(body: bytes) -> None:
     with pytest.raises(EnsueError, match="earlier events of type Order cannot be read"):
         asked(past(body))

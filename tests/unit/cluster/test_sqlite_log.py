@@ -1,4 +1,4 @@
-"""What only a file can do to a log: be missing, a folder, foreign, newer, read-only or damaged; and how it is searched."""
+"""What only a file can be: missing, a folder, foreign, newer, read-only or damaged; and how it is searched."""
 
 import os
 import re

@@ -14,7 +14,8 @@ from ensue.events.decide.dispatch import MAX_WINDOW, StepQueue, WorkerSlot, plan
 from ensue.events.decide.inputs import CompletionKind
 from ensue.events.model.codec import MAX_MESSAGE_BYTES
 from ensue.events.pipelines.plan import compile_plan
-from ensue.events.state.records import MAX_ENTRY_BYTES, unpack_records
+from ensue.events.state.new_records import run_record
+from ensue.events.state.records import MAX_ENTRY_BYTES, RunRecord, unpack_records
 from ensue.events.state.state import Delivery, DeliveryStatus, Ref, Run
 
 MIB = 1024 * 1024
@@ -118,7 +119,7 @@ def test_nobody_is_kept_back_while_another_worker_is_on_its_way() -> None:
     busy = slot(2)
     busy.leases[2] = delivery(2)
     mixed = pool(9, 0, busy)
-    mixed.died([], 3, 1_000_000)
+    mixed.worker_died([], 3, 1_000_000)
     mixed.add(delivery(99, crashes=1))
     assert planned(mixed, 5_999_999) == {2: [1, 2, 3]}
     busy.leases.popitem()
@@ -226,11 +227,12 @@ def test_an_entry_of_the_log_that_could_not_be_read_back_is_written_as_several()
     run = Run(bytes(16), PLAN, 0, "Order")
     builder.open(0)
     for number in range(40):
-        builder.record(run, [1, number, bytes(3 * MIB)])
+        builder.record(run, run_record(bytes(3 * MIB), "flow", "1", str(number), None))
     entries = builder.close().entries
     assert len(entries) > 1
     assert all(len(entry.body) <= MAX_ENTRY_BYTES for entry in entries)
     assert [entry.run for entry in entries] == [10] * len(entries)
-    assert [record[1] for entry in entries for record in unpack_records(entry.body)] == list(range(40))
+    records = [record for entry in entries for record in unpack_records(entry.body)]
+    assert [record.source for record in records if isinstance(record, RunRecord)] == [str(n) for n in range(40)]
     assert [entry.offset for entry in entries[1:]] == [entry.offset + entry.count for entry in entries[:-1]]
     assert builder.next_offset == 50

@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from ensue.events.state.records import Record, RecordKind
+from ensue.events.state.records import EventRecord, Record, RecordKind, RedrivenRecord
 from ensue.events.views.earlier_events import earlier
 
 A, B, C, D = (bytes([n]) * 16 for n in range(1, 5))
 
 
 def _event(event_id: bytes, name: str = "Order") -> Record:
-    return [RecordKind.EVENT, event_id, name, 1, b"came " + event_id[:1], None, b"", 0, 0, 100, False]
+    return EventRecord(RecordKind.EVENT, event_id, name, 1, b"came " + event_id[:1], None, b"", 0, 0, 100, False)
 
 
 def _edit(delivery: int, event_id: bytes | None, *replaces: bytes | None) -> Record:
     fields: list[Any] = [None] * 5 if event_id is None else [event_id, "Order", 2, b"edited " + event_id[:1], None]
-    return [RecordKind.REDRIVEN, delivery, 200, "ann", *fields, *replaces]
+    return RedrivenRecord(RecordKind.REDRIVEN, delivery, 200, "ann", *fields, *replaces)
 
 
 def test_events_are_told_in_the_order_in_which_they_came() -> None:

@@ -1,10 +1,26 @@
 """RunHistory: records of a run become what people are shown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ensue.events.model.codec import pack
 from ensue.events.model.failure import FailureKind
-from ensue.events.state.records import Record, RecordKind, pack_records
+from ensue.events.state.records import (
+    AttemptRecord,
+    CompensatingRecord,
+    CrashedRecord,
+    DoneRecord,
+    EndedRecord,
+    EventRecord,
+    FailedRecord,
+    NewRecord,
+    Record,
+    RecordKind,
+    ReleasedRecord,
+    RevivedRecord,
+    RunRecord,
+    pack_records,
+)
 from ensue.events.state.run_status import Status
 from ensue.events.views.run_history import RunHistory, read_history
 
@@ -12,8 +28,8 @@ RUN_ID = bytes(15) + b"\x01"
 FIRST, SECOND, THIRD = (bytes(15) + bytes([number]) for number in (10, 11, 12))
 
 
-def _event(event_id: bytes, name: str, cause: bytes = b"", delivery: int = 0, data: Any = None) -> Record:
-    return [
+def _event(event_id: bytes, name: str, cause: bytes = b"", delivery: int = 0, data: Any = None) -> EventRecord:
+    return EventRecord(
         RecordKind.EVENT,
         event_id,
         name,
@@ -25,34 +41,36 @@ def _event(event_id: bytes, name: str, cause: bytes = b"", delivery: int = 0, da
         0,
         100,
         False,
-    ]
+    )
 
 
 def _attempt(delivery: int, step: str, *inputs: bytes, attempt: int = 1) -> Record:
-    return [RecordKind.ATTEMPT, delivery, step, attempt, 110, list(inputs)]
+    return AttemptRecord(RecordKind.ATTEMPT, delivery, step, attempt, 110, list(inputs))
 
 
 def _failed(delivery: int, attempt: int, retry_at_us: int | None) -> Record:
-    return [RecordKind.FAILED, delivery, attempt, "transient", "OSError", "no line", "trace", 130, retry_at_us]
+    return FailedRecord(
+        RecordKind.FAILED, delivery, attempt, "transient", "OSError", "no line", "trace", 130, retry_at_us
+    )
 
 
 BEGIN: list[Record] = [
-    [RecordKind.RUN, RUN_ID, "orders", "v1", "hooks/shop", "d-1"],
+    RunRecord(RecordKind.RUN, RUN_ID, "orders", "v1", "hooks/shop", "d-1"),
     _event(FIRST, "OrderPlaced"),
 ]
 CHAIN: list[Record] = [
     *BEGIN,
     _attempt(1, "charge", FIRST),
     _event(SECOND, "Charged", FIRST, 1),
-    [RecordKind.DONE, 1, 1, 1, 150, 40, False],
+    DoneRecord(RecordKind.DONE, 1, 1, 1, 150, 40, False),
     _attempt(2, "ship", SECOND),
     _event(THIRD, "Shipped", SECOND, 2),
-    [RecordKind.DONE, 2, 1, 1, 190, 60, False],
-    [RecordKind.ENDED, int(Status.COMPLETED), 200],
+    DoneRecord(RecordKind.DONE, 2, 1, 1, 190, 60, False),
+    EndedRecord(RecordKind.ENDED, int(Status.COMPLETED), 200),
 ]
 
 
-def _history(records: list[Record]) -> RunHistory:
+def _history(records: Sequence[NewRecord]) -> RunHistory:
     return read_history([(7, pack_records(records))])
 
 
@@ -107,7 +125,7 @@ def test_a_step_that_gave_up_is_an_error_and_its_failure_event_no_result() -> No
         _attempt(1, "charge", FIRST),
         _failed(1, 1, None),
         failure,
-        [RecordKind.ENDED, int(Status.FAILED), 200],
+        EndedRecord(RecordKind.ENDED, int(Status.FAILED), 200),
     ]
     view = _history(records).view()
     (error,) = view.errors
@@ -123,17 +141,26 @@ def test_a_step_that_gave_up_is_an_error_and_its_failure_event_no_result() -> No
 
 
 def test_a_crash_is_retried_and_a_handed_back_attempt_does_not_count() -> None:
-    crash: Record = [RecordKind.CRASHED, 1, 1, "signal 9", 130, 500]
+    crash = CrashedRecord(RecordKind.CRASHED, 1, 1, "signal 9", 130, 500)
     records = [*BEGIN, _attempt(1, "charge", FIRST), crash, _attempt(1, "charge", FIRST, attempt=2)]
-    released = _history([*records, [RecordKind.RELEASED, 1, 2, 140]]).view().steps[0]
+    released = _history([*records, ReleasedRecord(RecordKind.RELEASED, 1, 2, 140)]).view().steps[0]
     assert (released.attempts, released.retried, released.running) == (1, 1, 0)
-    gave_up = _history([*BEGIN, _attempt(1, "charge", FIRST), [*crash[:5], None]]).view().errors[0]
+    gave_up = _history([*BEGIN, _attempt(1, "charge", FIRST), crash._replace(retry_us=None)]).view().errors[0]
     assert (gave_up.kind, gave_up.message) == (FailureKind.UNKNOWN, "signal 9")
 
 
 def test_a_revived_run_is_running_again_without_its_errors() -> None:
-    failed = [*BEGIN, _attempt(1, "charge", FIRST), _failed(1, 1, None), [RecordKind.ENDED, int(Status.FAILED), 200]]
-    again = [[RecordKind.REVIVED, 300], _attempt(1, "charge", FIRST), [RecordKind.DONE, 1, 1, 0, 350, 40, False]]
+    failed = [
+        *BEGIN,
+        _attempt(1, "charge", FIRST),
+        _failed(1, 1, None),
+        EndedRecord(RecordKind.ENDED, int(Status.FAILED), 200),
+    ]
+    again = [
+        RevivedRecord(RecordKind.REVIVED, 300),
+        _attempt(1, "charge", FIRST),
+        DoneRecord(RecordKind.DONE, 1, 1, 0, 350, 40, False),
+    ]
     view = _history([*failed, *again]).view()
     assert (view.status, view.finished_us, view.errors) == (Status.RUNNING, None, [])
     assert (view.steps[0].failed, view.steps[0].done) == (0, 1)
@@ -148,19 +175,19 @@ def test_what_the_pipeline_hears_decides_the_results_where_it_is_known() -> None
 
 
 def test_an_unheard_trigger_is_its_own_result() -> None:
-    view = _history([*BEGIN, [RecordKind.ENDED, int(Status.COMPLETED), 200]]).view()
+    view = _history([*BEGIN, EndedRecord(RecordKind.ENDED, int(Status.COMPLETED), 200)]).view()
     assert [event.type for event in view.results] == ["OrderPlaced"]
 
 
 def test_bytes_are_shown_as_base64_and_what_is_no_event_as_it_is() -> None:
     events = _history([BEGIN[0], _event(FIRST, "Blob", data={"raw": b"\x00\xff", "list": [b"a"], "n": {1: 2}})]).events
     assert events[0].data == {"raw": "AP8=", "list": ["YQ=="], "n": {"1": 2}}
-    broken = [BEGIN[0], [*_event(FIRST, "Blob")[:4], b"\xc1", *_event(FIRST, "Blob")[5:]]]
+    broken = [BEGIN[0], _event(FIRST, "Blob")._replace(data=b"\xc1")]
     assert _history(broken).events[0].data == "wQ=="
 
 
 def test_records_of_a_newer_kind_and_fields_that_trail_are_passed_over() -> None:
-    records = [*BEGIN[:1], [*BEGIN[1], "more"], [99, "new"], *CHAIN[2:]]
+    records = [*BEGIN[:1], (*BEGIN[1], "more"), (99, "new"), *CHAIN[2:]]
     assert _history(records).view().status is Status.COMPLETED
 
 
@@ -174,14 +201,14 @@ def test_what_a_compensation_emits_is_a_result_although_a_step_hears_its_type() 
         *BEGIN,
         _attempt(1, "charge", FIRST),
         _event(SECOND, "Charged", FIRST, 1),
-        [RecordKind.DONE, 1, 1, 1, 150, 40, False],
+        DoneRecord(RecordKind.DONE, 1, 1, 1, 150, 40, False),
         _attempt(2, "ship", SECOND),
         _failed(2, 1, None),
-        [RecordKind.COMPENSATING, 160],
+        CompensatingRecord(RecordKind.COMPENSATING, 160),
         _attempt(3, "refund", FIRST),
         _event(THIRD, "Charged", FIRST, 3),
-        [RecordKind.DONE, 3, 1, 1, 190, 60, False],
-        [RecordKind.ENDED, int(Status.COMPENSATED), 200],
+        DoneRecord(RecordKind.DONE, 3, 1, 1, 190, 60, False),
+        EndedRecord(RecordKind.ENDED, int(Status.COMPENSATED), 200),
     ]
     history = _history(undoing)
     assert [event.id for event in history.view({"OrderPlaced", "Charged"}.__contains__).results] == [THIRD]

@@ -8,6 +8,7 @@ from ensue.actors.worker.retry_decision import MOST_ATTEMPTS
 from ensue.events.decide.dead_letters import LETTERS
 from ensue.events.drawing.state_table import Row, mermaid_states, rows_of, rows_of_limits
 from ensue.events.policies.breaker import TRANSITIONS
+from ensue.events.state.delivery_status import DELIVERIES
 from ensue.events.state.phases import PHASES
 
 DOCS = Path(__file__).parents[3] / "docs" / "explanation"
@@ -15,6 +16,7 @@ PICTURES = {
     "breakers.md": (rows_of(TRANSITIONS.items()), "closed"),
     "compensation.md": (rows_of(PHASES.items()), "forward"),
     "dead-letters.md": (rows_of(LETTERS.items()), "open"),
+    "loop.md": (rows_of(DELIVERIES.items()), "ready"),
     "failures.md": (rows_of_limits(MOST_ATTEMPTS.items()), "running"),
 }
 
