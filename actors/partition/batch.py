@@ -1,7 +1,6 @@
 """The batch of a decision: what the log commits at once.
 
-Rules: a batch is built of what was decided and of nothing else; the parts that few decisions have are built only if
-they are there.
+Rules: a batch holds what was decided, and nothing else.
 """
 
 from ...cluster.log.protocol import Batch, RunChange, RunStart, Seen

@@ -21,7 +21,7 @@ from .inputs import Force
 __all__ = ["BREAKER_FACT", "Breakers", "breaker_name"]
 
 BREAKER_FACT = "breaker"
-Pools = Mapping[tuple[str, str], StepQueue]
+Queues = Mapping[tuple[str, str], StepQueue]
 
 
 def breaker_name(pipeline: str, step: StepPlan) -> str:
@@ -34,28 +34,28 @@ class Breakers:
     """The breakers of all steps. facts: their states in the log, by name."""
 
     def __init__(
-        self, plans: Iterable[Plan], pools: Pools, builder: DecisionBuilder, facts: Mapping[str, bytes]
+        self, plans: Iterable[Plan], queues: Queues, builder: DecisionBuilder, facts: Mapping[str, bytes]
     ) -> None:
         self._builder = builder
         self._by_name: dict[str, BreakerState] = {}
-        self._pools: dict[str, list[StepQueue]] = {}
+        self._queues: dict[str, list[StepQueue]] = {}
         self._moving: set[str] = set()
         for plan in plans:
             for step in plan.steps:
-                self._guard(pools[plan.pipeline, step.name], breaker_name(plan.pipeline, step), step)
+                self._guard(queues[plan.pipeline, step.name], breaker_name(plan.pipeline, step), step)
         for name, body in facts.items():
             breaker = self._by_name.get(name)
             if breaker is not None:
                 breaker.restore(body)
                 self._watch(breaker)
 
-    def _guard(self, pool: StepQueue, name: str, step: StepPlan) -> None:
+    def _guard(self, queue: StepQueue, name: str, step: StepPlan) -> None:
         breaker = self._by_name.get(name)
         if breaker is None:
             breaker = self._by_name[name] = BreakerState(name, step.step.breaker)
-        pool.breaker = breaker
-        pool.slow_us = breaker.policy.slow_seconds * 1e6
-        self._pools.setdefault(name, []).append(pool)
+        queue.breaker = breaker
+        queue.slow_us = breaker.policy.slow_seconds * 1e6
+        self._queues.setdefault(name, []).append(queue)
 
     @property
     def due_us(self) -> int | None:
@@ -118,8 +118,8 @@ class Breakers:
         """All breakers at this moment, by name; for any thread."""
         return tuple(
             breaker.snapshot(
-                tuple(f"{pool.pipeline}/{pool.step}" for pool in self._pools[name]),
-                sum(pool.waiting for pool in self._pools[name]),
+                tuple(f"{queue.pipeline}/{queue.step}" for queue in self._queues[name]),
+                sum(queue.waiting for queue in self._queues[name]),
             )
             for name, breaker in sorted(self._by_name.items())
         )
@@ -132,9 +132,9 @@ class Breakers:
             return
         self._watch(breaker)
         self._builder.decision.facts.append(Fact(BREAKER_FACT, breaker.name, breaker.pack(), now_us))
-        pool = self._pools[breaker.name][0]
-        about = [(guarded.pipeline, guarded.step) for guarded in self._pools[breaker.name]]
-        where = {"pipeline": pool.pipeline, "step": pool.step, "breaker": breaker.name}
+        queue = self._queues[breaker.name][0]
+        about = [(guarded.pipeline, guarded.step) for guarded in self._queues[breaker.name]]
+        where = {"pipeline": queue.pipeline, "step": queue.step, "breaker": breaker.name}
         if breaker.status is BreakerStatus.OPEN:
             self._recall(breaker)
             pause = (breaker.until_us - now_us) / 1e6 if breaker.until_us is not None else 0.0
@@ -146,8 +146,8 @@ class Breakers:
 
     def _recall(self, breaker: BreakerState) -> None:
         """Ask workers to hand back what they have not begun; such an attempt does not count."""
-        for pool in self._pools[breaker.name]:
-            for slot in pool.workers:
+        for queue in self._queues[breaker.name]:
+            for slot in queue.workers:
                 if slot.leases:
                     self._builder.decision.recall.append(Recall(slot.worker, list(slot.leases)))
 

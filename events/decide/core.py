@@ -68,7 +68,7 @@ class Decider:
         facts: Mapping[str, bytes] | None = None,
     ) -> None:
         self.plans = dict(plans)
-        self.pools = {
+        self.queues = {
             (plan.pipeline, step.name): StepQueue(plan.pipeline, step.name, step.step.style.endswith("stream"))
             for plan in plans.values()
             for step in plan.steps
@@ -76,10 +76,10 @@ class Decider:
         self.workers: dict[int, tuple[WorkerSlot, StepQueue]] = {}
         self._builder = builder
         self._limits = limits or Limits()
-        self._breakers = Breakers(plans.values(), self.pools, builder, facts or {})
+        self._breakers = Breakers(plans.values(), self.queues, builder, facts or {})
         self._starting = Admission(self.plans, builder, self._limits)
         self._operators = OperatorDecisions(self.plans, builder, self._stop_leases, self._is_busy)
-        self._leasing = Leasing(builder, self.pools, self._limits)
+        self._leasing = Leasing(builder, self.queues, self._limits)
         self._uncredited: dict[tuple[int, int], int] = {}
 
     @property
@@ -131,7 +131,7 @@ class Decider:
     @property
     def backlog(self) -> int:
         """How many deliveries wait for a worker, without generators: one that is held back must not wait for itself."""
-        return sum(pool.waiting for pool in self.pools.values() if not pool.streams)
+        return sum(queue.waiting for queue in self.queues.values() if not queue.streams)
 
     def breakers(self, now_us: int) -> list[BreakerView]:
         """The circuit breakers as operators see them."""
@@ -182,9 +182,9 @@ class Decider:
         known = self.workers.get(entry.worker)
         if known is None:
             return
-        slot, pool = known
+        slot, queue = known
         leases = slot.leases
-        slow_us, probing = pool.slow_us, pool.probes
+        slow_us, probing = queue.slow_us, queue.probes
         spent_us = done = good = slow = 0
         for item in entry.items:
             op, token = item[0], item[1]
@@ -202,17 +202,17 @@ class Decider:
                 good += 1
                 slow += item[2] > slow_us
             elif op == FAIL:
-                self._calls_succeeded(pool, good, slow)  # in their order: failures in a row open a breaker
+                self._calls_succeeded(queue, good, slow)  # in their order: failures in a row open a breaker
                 good = slow = 0
-                self._call_failed(pool, delivery, item)
+                self._call_failed(queue, delivery, item)
             if delivery.status is LEASED:
                 self._finished(delivery, item)
             if probing:
-                self._probed(pool, delivery, op)
+                self._probed(queue, delivery, op)
         if done:
             slot.learn(spent_us / done)
-            pool.exhaustions = 0
-            self._calls_succeeded(pool, good, slow)
+            queue.exhaustions = 0
+            self._calls_succeeded(queue, good, slow)
 
     def _kept(self, slot: WorkerSlot, delivery: Delivery, item: Completion) -> None:
         """A completion after which the worker keeps the delivery."""
@@ -221,10 +221,10 @@ class Decider:
         else:
             self._streamed(slot, delivery, item)
 
-    def _calls_succeeded(self, pool: StepQueue, calls: int, slow: int) -> None:
+    def _calls_succeeded(self, queue: StepQueue, calls: int, slow: int) -> None:
         """Tell the breaker of calls that succeeded; while it is half-open only the probe counts."""
-        if calls and pool.breaker is not None and not pool.probes:
-            self._breakers.succeeded(pool.breaker, calls, slow)
+        if calls and queue.breaker is not None and not queue.probes:
+            self._breakers.succeeded(queue.breaker, calls, slow)
 
     def _finished(self, delivery: Delivery, item: Completion) -> None:
         builder = self._builder
@@ -236,16 +236,16 @@ class Decider:
             results.released(builder, delivery)
         builder.settle(delivery.run)
 
-    def _call_failed(self, pool: StepQueue, delivery: Delivery, item: Completion) -> None:
+    def _call_failed(self, queue: StepQueue, delivery: Delivery, item: Completion) -> None:
         """Tell the breaker and the resource limit of a failure, whatever happens to the delivery."""
         if item[2] == FailureKind.RESOURCE:
-            self._leasing.resource_exhausted(pool)
-        if item[7] and pool.breaker is not None:
-            self._breakers.failed(pool.breaker, delivery, f"{item[3]}: {item[4]}"[:_MOST_REASON])
+            self._leasing.resource_exhausted(queue)
+        if item[7] and queue.breaker is not None:
+            self._breakers.failed(queue.breaker, delivery, f"{item[3]}: {item[4]}"[:_MOST_REASON])
 
-    def _probed(self, pool: StepQueue, delivery: Delivery, op: int) -> None:
+    def _probed(self, queue: StepQueue, delivery: Delivery, op: int) -> None:
         """The probe of a half-open breaker came back. If it failed, the breaker has been told already."""
-        breaker = pool.breaker
+        breaker = queue.breaker
         if breaker is not None and breaker.probe is delivery:
             breaker.probe = None
             if op == CompletionKind.DONE:
@@ -256,17 +256,17 @@ class Decider:
         known = self.workers.get(entry.worker)
         if known is None:
             return
-        slot, pool = known
+        slot, queue = known
         for token in entry.tokens:
             delivery = slot.leases.pop(token, None)
             if delivery is not None:
                 slot.leased_bytes -= size_of(delivery)
-                self._lost(pool, delivery)
+                self._lost(queue, delivery)
 
-    def _lost(self, pool: StepQueue, delivery: Delivery) -> None:
+    def _lost(self, queue: StepQueue, delivery: Delivery) -> None:
         """A delivery left its worker without a completion."""
-        if pool.breaker is not None and pool.breaker.probe is delivery:
-            pool.breaker.probe = None
+        if queue.breaker is not None and queue.breaker.probe is delivery:
+            queue.breaker.probe = None
         if delivery.status is LEASED:
             results.released(self._builder, delivery)
             self._builder.settle(delivery.run)
@@ -304,30 +304,30 @@ class Decider:
     def _worker_up(self, entry: WorkerUp) -> None:
         if entry.worker in self.workers:
             return
-        pool = self.pools[entry.pipeline, entry.step]
+        queue = self.queues[entry.pipeline, entry.step]
         slot = WorkerSlot(entry.worker, entry.concurrency, entry.concurrency)
-        pool.workers.append(slot)
-        pool.broken = None
-        self.workers[entry.worker] = (slot, pool)
+        queue.workers.append(slot)
+        queue.broken = None
+        self.workers[entry.worker] = (slot, queue)
 
     def _broken(self, entry: StepBroken) -> None:
         """No new worker of a step starts. If an old one still works, the step is not broken yet."""
-        pool = self.pools[entry.pipeline, entry.step]
-        if not pool.workers:
-            pool.broken = entry.message
+        queue = self.queues[entry.pipeline, entry.step]
+        if not queue.workers:
+            queue.broken = entry.message
 
     def _worker_down(self, entry: WorkerDown) -> None:
         known = self.workers.pop(entry.worker, None)
         if known is None:
             return
-        slot, pool = known
-        pool.workers.remove(slot)
+        slot, queue = known
+        queue.workers.remove(slot)
         in_process: list[Delivery] = []
         for token, delivery in slot.leases.items():
-            if token in slot.stuck and pool.breaker is not None and pool.breaker.counts(TimeoutError):
-                self._breakers.failed(pool.breaker, delivery, "time-out")
-            if pool.breaker is not None and pool.breaker.probe is delivery:
-                pool.breaker.probe = None
+            if token in slot.stuck and queue.breaker is not None and queue.breaker.counts(TimeoutError):
+                self._breakers.failed(queue.breaker, delivery, "time-out")
+            if queue.breaker is not None and queue.breaker.probe is delivery:
+                queue.breaker.probe = None
             if delivery.status is not LEASED:
                 continue
             if token in slot.stuck:
@@ -339,7 +339,7 @@ class Decider:
                 results.crashed(self._builder, delivery, entry.message, self._limits.crashes)
             self._builder.settle(delivery.run)
         if not entry.expected:
-            pool.worker_died(in_process, self._limits.crashes, self._builder.now_us)
+            queue.worker_died(in_process, self._limits.crashes, self._builder.now_us)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

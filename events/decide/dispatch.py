@@ -128,23 +128,23 @@ def _affords_another(delivery: Delivery, crashes: int) -> bool:
     return delivery.crashes + 1 < crashes and not (isinstance(attempts, int) and delivery.attempt + 2 > attempts)
 
 
-def plan_leases(pool: StepQueue, now_us: int) -> list[tuple[WorkerSlot, list[Delivery]]]:
+def plan_leases(queue: StepQueue, now_us: int) -> list[tuple[WorkerSlot, list[Delivery]]]:
     """Take from the queues what can be leased now, with the worker of each."""
     plan: list[tuple[WorkerSlot, list[Delivery]]] = []
-    workers = [w for w in pool.workers if not w.closed]
-    if pool.quarantine:
-        workers = _plan_quarantine(pool, workers, plan, now_us)
+    workers = [w for w in queue.workers if not w.closed]
+    if queue.quarantine:
+        workers = _plan_quarantine(queue, workers, plan, now_us)
     open_ = [w for w in workers if len(w.leases) < w.window and not w.is_on_probation]
     open_.sort(key=_load, reverse=True)
-    while pool.ready and open_:
+    while queue.ready and open_:
         worker = open_.pop()
-        share = -(-len(pool.ready) // (len(open_) + 1))
-        taken = _take(pool, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
+        share = -(-len(queue.ready) // (len(open_) + 1))
+        taken = _take(queue, min(share, worker.window - len(worker.leases)), worker.leased_bytes)
         if taken:
             plan.append((worker, taken))
-    if pool.quarantine:  # a poison delivery is at the head
+    if queue.quarantine:  # a poison delivery is at the head
         planned = [worker for worker, _ in plan]
-        _plan_probation(pool, [w for w in workers if not w.leases and w not in planned], plan)
+        _plan_probation(queue, [w for w in workers if not w.leases and w not in planned], plan)
     return plan
 
 
@@ -153,32 +153,32 @@ def _load(worker: WorkerSlot) -> int:
 
 
 def _plan_quarantine(
-    pool: StepQueue, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
+    queue: StepQueue, workers: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]], now_us: int
 ) -> list[WorkerSlot]:
     """Plan probation runs on idle workers. If no worker is or will soon be idle, keep one back until it is."""
-    used = _plan_probation(pool, [w for w in workers if not w.leases], plan)
+    used = _plan_probation(queue, [w for w in workers if not w.leases], plan)
     rest = [w for w in workers if w not in used]
-    some_will = used or now_us < pool.replaced_us or any(w.is_on_probation for w in workers)
-    return rest if some_will or not pool.quarantine else rest[1:]
+    some_will = used or now_us < queue.replaced_us or any(w.is_on_probation for w in workers)
+    return rest if some_will or not queue.quarantine else rest[1:]
 
 
 def _plan_probation(
-    pool: StepQueue, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
+    queue: StepQueue, idle: list[WorkerSlot], plan: list[tuple[WorkerSlot, list[Delivery]]]
 ) -> list[WorkerSlot]:
     """Plan a probation run for each of these workers, as long as the quarantine lasts; the workers that got one."""
     used: list[WorkerSlot] = []
-    while pool.quarantine and idle:
-        chosen = _next_probation(pool, idle[-1].window)
+    while queue.quarantine and idle:
+        chosen = _next_probation(queue, idle[-1].window)
         if chosen:
             used.append(idle[-1])
             plan.append((idle.pop(), chosen))
     return used
 
 
-def _next_probation(pool: StepQueue, most: int) -> list[Delivery]:
+def _next_probation(queue: StepQueue, most: int) -> list[Delivery]:
     """Take the next probation run: the newest deliveries of the oldest shared crash, as many as run together."""
-    shared_crash = pool.quarantine[0].shared_crash
-    peers = [d for d in pool.quarantine if d.shared_crash is shared_crash and d.status is DeliveryStatus.READY]
+    shared_crash = queue.quarantine[0].shared_crash
+    peers = [d for d in queue.quarantine if d.shared_crash is shared_crash and d.status is DeliveryStatus.READY]
     peers.sort(key=lambda d: d.order)
     most = min(most, shared_crash.together) if shared_crash is not None else 1
     chosen: list[Delivery] = []
@@ -188,20 +188,20 @@ def _next_probation(pool: StepQueue, most: int) -> list[Delivery]:
         held_bytes += size_of(chosen[-1])
     if shared_crash is not None and chosen:
         shared_crash.together = 2 * len(chosen)
-    others = (d for d in pool.quarantine if d.shared_crash is not shared_crash)
-    pool.quarantine = deque((*peers, *others))
+    others = (d for d in queue.quarantine if d.shared_crash is not shared_crash)
+    queue.quarantine = deque((*peers, *others))
     return chosen
 
 
-def _take(pool: StepQueue, most: int, held_bytes: int) -> list[Delivery]:
+def _take(queue: StepQueue, most: int, held_bytes: int) -> list[Delivery]:
     """Take from the front of the ready ones. A poison delivery at the head has to wait for an idle worker."""
     taken: list[Delivery] = []
-    while pool.ready and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
-        delivery = pool.ready.popleft()
+    while queue.ready and len(taken) < most and (held_bytes < MAX_LEASED_BYTES or not taken):
+        delivery = queue.ready.popleft()
         if delivery.status is not DeliveryStatus.READY:
             continue
         if delivery.crashes and delivery.is_quarantined:  # few have crashed, and this is done for each
-            pool.quarantine.append(delivery)
+            queue.quarantine.append(delivery)
             continue
         taken.append(delivery)
         held_bytes += size_of(delivery)

@@ -28,10 +28,10 @@ _MOST_DELIVERED_BYTES = 48 * 1024 * 1024
 class Leasing:
     """Leases deliveries to workers. inquire_at_us: when workers are asked next."""
 
-    def __init__(self, builder: DecisionBuilder, pools: Mapping[tuple[str, str], StepQueue], limits: Limits) -> None:
+    def __init__(self, builder: DecisionBuilder, queues: Mapping[tuple[str, str], StepQueue], limits: Limits) -> None:
         self.inquire_at_us = 0
         self._builder = builder
-        self._pools = pools
+        self._queues = queues
         self._every_us = int(limits.inquiry_seconds * 1e6)
         self._token = (
             builder.next_offset
@@ -45,45 +45,45 @@ class Leasing:
         due_us = self.inquire_at_us if self._asking else None
         if not self._exhausted:
             return due_us
-        self._exhausted = [pool for pool in self._exhausted if pool.exhaustions]
+        self._exhausted = [queue for queue in self._exhausted if queue.exhaustions]
         now_us = self._builder.now_us
-        dues = [pool.exhausted_until_us for pool in self._exhausted if pool.exhausted_until_us > now_us]
+        dues = [queue.exhausted_until_us for queue in self._exhausted if queue.exhausted_until_us > now_us]
         return min(dues if due_us is None else [*dues, due_us], default=None)
 
-    def resource_exhausted(self, pool: StepQueue) -> None:
+    def resource_exhausted(self, queue: StepQueue) -> None:
         """A step ran out of a resource."""
-        pool.resource_exhausted(self._builder.now_us)
-        if pool not in self._exhausted:
-            self._exhausted.append(pool)
+        queue.resource_exhausted(self._builder.now_us)
+        if queue not in self._exhausted:
+            self._exhausted.append(queue)
 
     def enqueue(self) -> None:
         """Queue what became ready."""
         fresh = self._builder.state.fresh
         for delivery in fresh:
             if delivery.status is READY:
-                self._pools[delivery.run.plan.pipeline, delivery.step.name].add(delivery)
+                self._queues[delivery.run.plan.pipeline, delivery.step.name].add(delivery)
         fresh.clear()
 
     def lease(self) -> None:
         """Lease what can be leased now."""
-        for pool in self._pools.values():
-            if not (pool.ready or pool.quarantine):
+        for queue in self._queues.values():
+            if not (queue.ready or queue.quarantine):
                 continue
-            breaker = pool.breaker
+            breaker = queue.breaker
             if breaker is not None and breaker.status is not BreakerStatus.CLOSED:
-                self._probe(pool, breaker)
-            elif pool.exhaustions:
-                if self._builder.now_us >= pool.exhausted_until_us and not any(slot.leases for slot in pool.workers):
-                    self._one(pool, pool.workers)
-            elif pool.workers:
-                while self._has_left_over(pool):
+                self._probe(queue, breaker)
+            elif queue.exhaustions:
+                if self._builder.now_us >= queue.exhausted_until_us and not any(slot.leases for slot in queue.workers):
+                    self._one(queue, queue.workers)
+            elif queue.workers:
+                while self._has_left_over(queue):
                     pass
-            if not pool.workers and pool.broken is not None:
-                self._fail_pending(pool, pool.broken)
+            if not queue.workers and queue.broken is not None:
+                self._fail_pending(queue, queue.broken)
 
-    def _has_left_over(self, pool: StepQueue) -> bool:
+    def _has_left_over(self, queue: StepQueue) -> bool:
         """Lease what can be leased; whether a worker got nothing of what was planned for it, and so has room."""
-        plan = plan_leases(pool, self._builder.now_us)
+        plan = plan_leases(queue, self._builder.now_us)
         sent = [self._lease(slot, deliveries) for slot, deliveries in plan]
         return not all(sent)
 
@@ -97,17 +97,17 @@ class Leasing:
             return
         self._asking = False
         self.inquire_at_us = now_us + self._every_us
-        for slot, pool in workers:
-            self._ask(slot, pool, held_back)
+        for slot, queue in workers:
+            self._ask(slot, queue, held_back)
             self._asking = self._asking or bool(slot.leases)
 
-    def _ask(self, slot: WorkerSlot, pool: StepQueue, held_back: Container[tuple[int, int]]) -> None:
+    def _ask(self, slot: WorkerSlot, queue: StepQueue, held_back: Container[tuple[int, int]]) -> None:
         """Ask one worker; repeat the credit of its generators, which they may have missed."""
         decision = self._builder.decision
         old = [token for token in slot.leases if token <= slot.asked]
         if old:
             decision.inquire.append(Inquire(slot.worker, old))
-        if pool.streams:
+        if queue.streams:
             decision.credit += [
                 Credit(slot.worker, token, slot.leases[token].emitted)
                 for token in old
@@ -115,29 +115,29 @@ class Leasing:
             ]
         slot.asked = self._token
 
-    def _probe(self, pool: StepQueue, breaker: BreakerState) -> None:
+    def _probe(self, queue: StepQueue, breaker: BreakerState) -> None:
         if breaker.status is BreakerStatus.HALF_OPEN and breaker.probe is None:
-            breaker.probe = self._one(pool, [slot for slot in pool.workers if len(slot.leases) < slot.window])
+            breaker.probe = self._one(queue, [slot for slot in queue.workers if len(slot.leases) < slot.window])
 
-    def _one(self, pool: StepQueue, slots: Iterable[WorkerSlot]) -> Delivery | None:
+    def _one(self, queue: StepQueue, slots: Iterable[WorkerSlot]) -> Delivery | None:
         """Lease one delivery to one of these workers, and return it. A quarantined one runs alone on its worker."""
         open_ = [slot for slot in slots if not slot.closed]
         idle = next((slot for slot in open_ if not slot.leases), None)
         free = next((slot for slot in open_ if not slot.is_on_probation), None)
-        for queue, slot in ((pool.quarantine, idle), (pool.ready, free)):
-            while slot is not None and queue:
-                delivery = queue.popleft()
+        for waiting, slot in ((queue.quarantine, idle), (queue.ready, free)):
+            while slot is not None and waiting:
+                delivery = waiting.popleft()
                 if delivery.status is READY and slot.leases and delivery.is_quarantined:
-                    pool.quarantine.append(delivery)
+                    queue.quarantine.append(delivery)
                 elif delivery.status is READY and self._lease(slot, [delivery]):
                     return delivery
         return None
 
-    def _fail_pending(self, pool: StepQueue, reason: str) -> None:
+    def _fail_pending(self, queue: StepQueue, reason: str) -> None:
         """Fail what waits for a step whose workers do not start."""
-        waiting = (*pool.quarantine, *pool.ready)
-        pool.quarantine.clear()
-        pool.ready.clear()
+        waiting = (*queue.quarantine, *queue.ready)
+        queue.quarantine.clear()
+        queue.ready.clear()
         for delivery in waiting:
             if delivery.status is READY:
                 results.give_up(self._builder, delivery, Failure(FailureKind.PERMANENT, "StepBroken", reason))

@@ -123,7 +123,7 @@ def input_ids(delivery: Delivery) -> list[bytes]:
 def _outlook(
     builder: DecisionBuilder, delivery: Delivery, kind: type[BaseException] | None = None
 ) -> tuple[float | None, str]:
-    """The wait before the next attempt, or None and what the message ends with where it was the deadline."""
+    """The wait before the next attempt; or None, and the end of the message if the deadline is the reason."""
     elapsed_seconds = (builder.now_us - delivery.first_us) / _SECOND_US
     return delivery.step.step.retry.outlook(delivery.attempt, delivery.run.run_id, elapsed_seconds, kind)
 

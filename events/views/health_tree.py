@@ -51,7 +51,7 @@ def node(
 
 
 def pipeline_node(name: str, supervisor_pid: int, failed: str, missing: str, steps: list[TreeNode]) -> TreeNode:
-    """A pipeline. failed: why it was given up. missing: why it has no supervisor now, where there was one."""
+    """A pipeline. failed: why it failed. missing: why its supervisor is gone, if it had one."""
     return node(
         "pipeline",
         name,

@@ -265,4 +265,4 @@ def test_after_a_resource_ran_out_nothing_goes_out_for_a_while_and_then_one_at_a
     returns(driver, "write")
     assert len(held(driver, "write")) >= 4
     driver.answer(*one(driver, "write"), CompletionKind.FAIL, *FULL)
-    assert driver.decider.pools["disk", "write"].exhausted_until_us == driver.now_us + 1_000_000
+    assert driver.decider.queues["disk", "write"].exhausted_until_us == driver.now_us + 1_000_000

@@ -158,8 +158,8 @@ def undoes_the_oldest_first(patch: Patch) -> None:
 def forgets_open_breakers(patch: Patch) -> None:
     real = Breakers.__init__
 
-    def init(self: Breakers, plans: Any, pools: Any, builder: Any, _facts: Any) -> None:
-        real(self, plans, pools, builder, {})
+    def init(self: Breakers, plans: Any, queues: Any, builder: Any, _facts: Any) -> None:
+        real(self, plans, queues, builder, {})
 
     patch.setattr(Breakers, "__init__", init)
 

@@ -39,7 +39,7 @@ def breakers_hold(history: History) -> Iterator[str]:
     batches = {commit: list(rows) for commit, rows in groupby(history.rows, attrgetter("commit"))}
     for commit, epoch in enumerate(epochs):
         if commit and epoch != epochs[commit - 1]:
-            probes.clear()  # what was under way when an owner ended is given out anew
+            probes.clear()  # what the last owner had leased is leased again
         status |= {moved.name: _status(moved) for moved in moves[commit]}
         batch = batches.get(commit, [])
         _forget(probes, batch)

@@ -45,7 +45,7 @@ def delivery(number: int = 1, *, crashes: int = 0, size: int = 10) -> Delivery:
     return made
 
 
-def pool(ready: int = 0, suspects: int = 0, *slots: WorkerSlot) -> StepQueue:
+def queue(ready: int = 0, suspects: int = 0, *slots: WorkerSlot) -> StepQueue:
     made = StepQueue("dispatch", "work")
     made.workers.extend(slots)
     for number in range(1, ready + 1):
@@ -59,10 +59,10 @@ def slot(number: int, window: int = 4) -> WorkerSlot:
     return WorkerSlot(number, window, window)
 
 
-def planned(pool: StepQueue, now_us: int = 0) -> dict[int, list[int]]:
+def planned(queue: StepQueue, now_us: int = 0) -> dict[int, list[int]]:
     """Carry the plan out; delivery numbers by worker."""
     given_out: dict[int, list[int]] = {}
-    for worker, deliveries in plan_leases(pool, now_us):
+    for worker, deliveries in plan_leases(queue, now_us):
         for one in deliveries:
             one.status = DeliveryStatus.LEASED
             worker.leases[one.number] = one
@@ -71,34 +71,34 @@ def planned(pool: StepQueue, now_us: int = 0) -> dict[int, list[int]]:
 
 
 def test_what_is_ready_is_shared_out_evenly_within_the_windows() -> None:
-    assert {worker: len(numbers) for worker, numbers in planned(pool(6, 0, slot(1), slot(2))).items()} == {1: 3, 2: 3}
+    assert {worker: len(numbers) for worker, numbers in planned(queue(6, 0, slot(1), slot(2))).items()} == {1: 3, 2: 3}
 
 
 def test_no_worker_gets_more_than_its_window() -> None:
-    many = pool(100, 0, slot(1), slot(2, window=7))
+    many = queue(100, 0, slot(1), slot(2, window=7))
     assert {worker: len(numbers) for worker, numbers in planned(many).items()} == {1: 4, 2: 7}
     assert len(many.ready) == 89
     assert planned(many) == {}
 
 
 def test_the_oldest_goes_first() -> None:
-    assert planned(pool(3, 0, slot(1, window=2))) == {1: [1, 2]}
+    assert planned(queue(3, 0, slot(1, window=2))) == {1: [1, 2]}
 
 
 def test_a_worker_that_is_being_ended_gets_nothing() -> None:
     closed = slot(1)
     closed.closed = True
-    assert planned(pool(3, 0, closed)) == {}
+    assert planned(queue(3, 0, closed)) == {}
 
 
 def test_what_is_ready_no_more_is_passed_over() -> None:
-    waiting = pool(3, 0, slot(1))
+    waiting = queue(3, 0, slot(1))
     waiting.ready[1].status = DeliveryStatus.PARKED
     assert planned(waiting) == {1: [1, 3]}
 
 
 def test_a_suspect_runs_alone_on_its_worker() -> None:
-    mixed = pool(4, 1, slot(1))
+    mixed = queue(4, 1, slot(1))
     assert planned(mixed) == {1: [5]}
     assert planned(mixed) == {}
 
@@ -107,7 +107,7 @@ def test_suspects_wait_for_an_idle_worker_that_is_kept_back_for_them() -> None:
     busy, other = slot(1), slot(2)
     busy.leases[9] = delivery(9)
     other.leases[8] = delivery(8)
-    mixed = pool(10, 1, busy, other)
+    mixed = queue(10, 1, busy, other)
     first = planned(mixed)
     assert len(first) == 1
     kept = {1: busy, 2: other}[({1, 2} - set(first)).pop()]
@@ -118,7 +118,7 @@ def test_suspects_wait_for_an_idle_worker_that_is_kept_back_for_them() -> None:
 def test_nobody_is_kept_back_while_another_worker_is_on_its_way() -> None:
     busy = slot(2)
     busy.leases[2] = delivery(2)
-    mixed = pool(9, 0, busy)
+    mixed = queue(9, 0, busy)
     mixed.worker_died([], 3, 1_000_000)
     mixed.add(delivery(99, crashes=1))
     assert planned(mixed, 5_999_999) == {2: [1, 2, 3]}
@@ -128,7 +128,7 @@ def test_nobody_is_kept_back_while_another_worker_is_on_its_way() -> None:
 
 def test_a_culprit_waits_behind_all_others_and_runs_alone_all_the_same() -> None:
     only = slot(1)
-    mixed = pool(2, 0, only)
+    mixed = queue(2, 0, only)
     mixed.add(delivery(9, crashes=2))
     mixed.add(delivery(3))
     assert planned(mixed) == {1: [1, 2, 3]}
@@ -139,13 +139,13 @@ def test_a_culprit_waits_behind_all_others_and_runs_alone_all_the_same() -> None
 
 
 def test_a_culprit_whose_turn_it_is_goes_at_once_to_a_worker_that_is_idle() -> None:
-    mixed = pool(0, 0, slot(1))
+    mixed = queue(0, 0, slot(1))
     mixed.add(delivery(9, crashes=2))
     assert planned(mixed) == {1: [9]}
 
 
 def test_with_two_workers_one_suspect_leaves_the_other_to_the_rest() -> None:
-    assert planned(pool(2, 1, slot(1), slot(2))) == {2: [3], 1: [1, 2]}
+    assert planned(queue(2, 1, slot(1), slot(2))) == {2: [3], 1: [1, 2]}
 
 
 def test_a_window_grows_with_quick_steps_and_shrinks_with_slow_ones() -> None:
@@ -174,7 +174,7 @@ def test_everything_is_given_out_once_and_suspects_always_alone(
     ready: int, suspects: int, windows: list[int], rounds: int
 ) -> None:
     slots = [slot(number, window) for number, window in enumerate(windows, 1)]
-    mine = pool(ready, suspects, *slots)
+    mine = queue(ready, suspects, *slots)
     given_out: list[int] = []
     for turn in range(rounds):
         for numbers in planned(mine).values():
