@@ -299,16 +299,15 @@ def unpack_records(body: bytes) -> list[Record]:
     Raises:
         CodecError: the bytes are not a list of records.
     """
+    records: list[Record] = []
     try:
-        return [_parse(fields) for fields in unpack(body, MAX_MESSAGE_BYTES)]
+        for fields in unpack(body, MAX_MESSAGE_BYTES):
+            known = _TYPES.get(fields[0])
+            if known is None:
+                records.append(UnknownRecord(fields[0], tuple(fields[1:])))
+            else:
+                type_, count = known
+                records.append(_new(type_, fields) if len(fields) == count else type_(*fields[:count]))
     except (TypeError, KeyError, IndexError) as error:
         raise CodecError(f"not a list of records: {error}"[:200]) from None
-
-
-def _parse(fields: list[Any]) -> Record:
-    known = _TYPES.get(fields[0])
-    if known is None:
-        return UnknownRecord(fields[0], tuple(fields[1:]))
-    type_, count = known
-    record: Record = _new(type_, fields) if len(fields) == count else type_(*fields[:count])
-    return record
+    return records
