@@ -43,9 +43,7 @@ def done(builder: DecisionBuilder, delivery: Delivery, item: Completion) -> None
 def emitted(builder: DecisionBuilder, delivery: Delivery, first: int, outputs: list[list[Any]], *, many: bool) -> None:
     """Record what a delivery emitted; skip what an earlier attempt has emitted."""
     run, step, now_us, number = delivery.run, delivery.step, builder.now_us, delivery.number
-    first_input = delivery.inputs[0]
-    # as `_cause`, without a call for nearly all deliveries
-    cause = first_input.event_id if step.single and isinstance(first_input, Ref) else _cause(delivery)
+    cause = _cause(delivery)
     for index, (type_, version, data, key) in enumerate(outputs, first):
         if index < delivery.emitted:
             continue
@@ -132,6 +130,8 @@ def _outlook(
 
 def _cause(delivery: Delivery) -> bytes:
     """The id of the event that a delivery is made of, the last one of several; empty if there is none."""
+    if delivery.step.single:
+        return delivery.inputs[0].event_id  # type: ignore[union-attr]  # a single input is one event
     ref = delivery.last_ref
     return ref.event_id if ref is not None else b""
 

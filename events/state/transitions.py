@@ -137,7 +137,9 @@ def complete(state: State, delivery: Delivery, many: bool = False, has_failed: b
     """Close a delivery: free its key, and call the gathering steps that waited for it."""
     run = delivery.run
     step = delivery.step
-    release(delivery, OVER)
+    if delivery.status is LEASED:
+        run.leased -= 1
+    delivery.status = OVER
     del run.deliveries[delivery.number]
     if delivery.key is not None:
         free_key(state, delivery)
