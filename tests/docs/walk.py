@@ -153,6 +153,7 @@ async def walk_webhook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
     monkeypatch.setattr(engine_module, "WorkerPool", ThreadPool)
     monkeypatch.setattr(worker_module, "forward_prints", _print_as_usual)
     walk = Walk(Entered(), Entered())
+    _may_return.clear()
 
     def profile(frame: FrameType, event: str, _argument: object) -> None:
         if event == "call":
@@ -171,15 +172,21 @@ async def walk_webhook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
 
 async def _walk(engine: Engine, walk: Walk) -> None:
     stop = asyncio.Event()
-    served: asyncio.Queue[server.Served] = asyncio.Queue()
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def observe(served: server.Served) -> None:
+        if served.phase == server.ServerPhase.READY:
+            ready.set_result(served.url)
+
+    environment = {"SCALES_SECRET": SECRET}
     serving = asyncio.create_task(
-        server.serve_async(
-            lambda: engine, port=0, environment={"SCALES_SECRET": SECRET}, observe=served.put_nowait, stop=stop
-        )
+        server.serve_async(lambda: engine, port=0, environment=environment, observe=observe, stop=stop)
     )
     try:
-        url = await _ready(served, serving)
-        async with httpx.AsyncClient(base_url=url) as client:
+        begun: set[asyncio.Future[Any]] = {ready, serving}
+        await asyncio.wait(begun, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        assert ready.done(), serving
+        async with httpx.AsyncClient(base_url=ready.result()) as client:
             walk.webhook.on = True
             answer = await client.post("/hooks/scales", **_delivery())
             assert answer.status_code == 202, answer.text
@@ -194,16 +201,6 @@ async def _walk(engine: Engine, walk: Walk) -> None:
     finally:
         stop.set()
         await serving
-
-
-async def _ready(served: "asyncio.Queue[server.Served]", serving: "asyncio.Task[None]") -> str:
-    while True:
-        told = asyncio.create_task(served.get())
-        await asyncio.wait({told, serving}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            await serving
-        if (await told).phase == server.ServerPhase.READY:
-            return told.result().url
 
 
 def _delivery() -> dict[str, Any]:
