@@ -99,16 +99,28 @@ async def webhook_and_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_the_way_of_a_webhook_is_the_way_that_one_goes(webhook_and_query: tuple[Entered, Entered]) -> None:
     webhook, query = webhook_and_query
     to_commit, to_step = _stations("### From the socket to the commit"), _stations("### To a step and back")
-    to_asker = _stations("### To whoever asks")
+    to_query = _stations("### To a query")
     assert _first_missed(to_commit, webhook.calls) is None
     assert _first_missed(to_step, webhook.calls) is None
-    assert _first_missed(to_asker, query.calls) is None
+    assert _first_missed(to_query, query.calls) is None
 
-    listed = {file for file, _ in (*to_commit, *to_step, *to_asker)}
+    listed = {file for file, _ in (*to_commit, *to_step, *to_query)}
     small = set(first_column(section(ARCHITECTURE, "### Small files on the way")))
     assert listed & small == set(), "a file is a station or a small one, not both"
     assert (webhook.files | query.files) - listed - small == set(), "entered, and not on the page"
     assert small - webhook.files - query.files == set(), "on the page, and not entered"
+
+
+def test_each_kind_of_thing_has_a_list_of_files_and_of_tests() -> None:
+    kinds = re.findall(r"^### An? (.+)$", section(ARCHITECTURE, "## How to add"), re.MULTILINE)
+    expected = "policy, input, record, log backend, API route, command, step kind, verification scheme"
+    assert kinds == expected.split(", ")
+    for kind in kinds:
+        article = "An" if kind[0] in "Ai" else "A"
+        named = named_files(section(ARCHITECTURE, f"### {article} {kind}"))
+        tests = [name for name in named if name.startswith("tests/")]
+        assert tests, f"{kind}: no test is named"
+        assert len(named) - len(tests) > 1, f"{kind}: too few files are named"
 
 
 def test_a_station_out_of_order_is_noticed() -> None:
