@@ -85,10 +85,15 @@ def _stations(heading: str) -> list[Station]:
     return re.findall(r"^\d+\. `([\w/]+\.py)` `(\w+)`: ", section(ARCHITECTURE, heading), re.MULTILINE)
 
 
-def _first_missed(stations: list[Station], calls: list[Station]) -> Station | None:
-    """The first station that was not entered after those before it."""
-    entered = iter(calls)
-    return next((station for station in stations if station not in entered), None)
+def _first_missed(stations: list[Station], calls: list[Station]) -> str:
+    """The first station that was not entered after those before it, and what of its file was; empty if there is none."""
+    rest = iter(calls)
+    missed = next((station for station in stations if station not in rest), None)
+    if missed is None:
+        return ""
+    file, function = missed
+    entered = list(dict.fromkeys(name for path, name in calls if path == file))
+    return f"{file} {function} is not entered after the stations before it; entered of this file: {entered}"
 
 
 @pytest.fixture
@@ -100,9 +105,9 @@ async def test_the_way_of_a_webhook_is_the_way_that_one_goes(webhook_and_query: 
     webhook, query = webhook_and_query
     to_commit, to_step = _stations("### From the socket to the commit"), _stations("### To a step and back")
     to_query = _stations("### To a query")
-    assert _first_missed(to_commit, webhook.calls) is None
-    assert _first_missed(to_step, webhook.calls) is None
-    assert _first_missed(to_query, query.calls) is None
+    assert not _first_missed(to_commit, webhook.calls)
+    assert not _first_missed(to_step, webhook.calls)
+    assert not _first_missed(to_query, query.calls)
 
     listed = {file for file, _ in (*to_commit, *to_step, *to_query)}
     small = set(first_column(section(ARCHITECTURE, "### Small files on the way")))
@@ -125,8 +130,8 @@ def test_each_kind_of_thing_has_a_list_of_files_and_of_tests() -> None:
 
 def test_a_station_out_of_order_is_noticed() -> None:
     calls = [("a.py", "one"), ("b.py", "two"), ("a.py", "three")]
-    assert _first_missed([("a.py", "one"), ("a.py", "three")], calls) is None
-    assert _first_missed([("b.py", "two"), ("a.py", "one")], calls) == ("a.py", "one")
+    assert not _first_missed([("a.py", "one"), ("a.py", "three")], calls)
+    assert "a.py one is not entered" in _first_missed([("b.py", "two"), ("a.py", "one")], calls)
 
 
 # The glossary.

@@ -21,10 +21,12 @@ import pytest
 
 from ensue import Engine, Event, Pipeline, Webhook, hooks
 from ensue.actors import engine as engine_module
+from ensue.actors.transport.messages import Tag
 from ensue.actors.transport.ray_links import RayLinks
 from ensue.actors.worker import worker as worker_module
 from ensue.actors.worker.worker import Worker
 from ensue.events.decide.inputs import WorkerUp
+from ensue.events.model.codec import pack
 from ensue.gateway.api import server
 
 __all__ = ["Entered", "walk_webhook"]
@@ -108,9 +110,8 @@ class ThreadPool:
         return self._is_up.wait(SECONDS)
 
     def stop(self, *_: Any) -> None:
-        self._worker._core.stopping.end()
-        self._worker._wake()
         if self._thread.is_alive():
+            self._links.send_soon(1, pack([int(Tag.STOP), None]))
             self._thread.join(SECONDS)
 
     def tree(self) -> list[Any]:
