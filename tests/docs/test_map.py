@@ -17,7 +17,7 @@ if not ARCHITECTURE.exists():
     pytest.skip("only a checkout has the documents", allow_module_level=True)
 
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-THREADS_OF_OTHERS = {"the event loop", "a thread of Ray's", "step-NAME"}
+THREADS_OF_OTHERS = {"the event loop", "threads of asyncio and FastAPI", "a thread of Ray's", "step-NAME"}
 """Rows of the table of threads that have no name of ours, or one for each step."""
 Station = tuple[str, str]
 
