@@ -24,7 +24,7 @@ from ...events.supervision.supervisor import Escalate, Leave, Order, Restart, St
 from ...events.supervision.tree import StepPolicy, StepStanding
 from ...events.views.health_tree import TreeNode, node
 from ..supervision import orders
-from ..supervision.keeper import NAMESPACE, send, start_keeper
+from ..supervision.keeper import NAMESPACE, send, send_stop, start_keeper
 from .liveness_clock import LivenessClock
 from .restart_histories import RestartHistories
 
@@ -140,7 +140,7 @@ class KeeperClient:
     def stop_replacing(self) -> None:
         """Have the keeper replace no worker and no supervisor any more, even if it is still starting."""
         if self._actor is not None:
-            self._actor.stop_replacing.remote()
+            send_stop(self._actor)
 
     def restart(self, pipeline: str) -> list[tuple[str, Any]]:
         """Have all workers of a pipeline replaced, with its history forgotten; returns the facts to record."""

@@ -259,6 +259,8 @@ class WorkerPool:
             self._processes.start(place, slot)
 
     def _start_wanted(self, wanted: orders.WorkerWanted) -> None:
+        if self._is_stopping:
+            return
         pipeline, _, step = wanted.path.partition("/")
         try:
             entry = self._processes.start((pipeline, step), wanted.slot)

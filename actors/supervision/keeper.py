@@ -20,7 +20,7 @@ from .orders import KeeperSpec, Report, Reports
 from .root import RootSupervisor
 from .supervised_worker import SupervisedWorker
 
-__all__ = ["NAMESPACE", "Keeper", "send", "start_keeper"]
+__all__ = ["NAMESPACE", "Keeper", "send", "send_stop", "start_keeper"]
 
 logger = logging.getLogger("ensue.supervisor")
 NAMESPACE = "ensue"
@@ -150,3 +150,8 @@ def start_keeper(spec: KeeperSpec, incarnation: int) -> Any:
 def send(keeper: Any, path: str, message: Any) -> None:
     """Send an order to a supervisor; the orders of one sender arrive in sequence."""
     keeper.tell.options(concurrency_group=_MAIL).remote(path, message)
+
+
+def send_stop(keeper: Any) -> None:
+    """Have it replace nothing any more, before it takes any order that is sent later."""
+    keeper.stop_replacing.options(concurrency_group=_MAIL).remote()

@@ -27,6 +27,7 @@ from ensue.actors.supervision.orders import (
     SupervisionTimeouts,
     SupervisorRestarts,
     WorkerOpened,
+    WorkerWanted,
 )
 from ensue.events.model.codec import pack, unpack
 from ensue.events.supervision.restart_history import ChildHistory, RestartHistory
@@ -308,6 +309,13 @@ def test_a_report_that_cannot_be_processed_loses_none_of_those_that_came_with_it
     assert posted == ["good"]
     assert "Broken(step='1st', message='bad')" in caplog.text
     assert pool.table.given_up == {("flow", "2nd")}
+
+
+def test_a_pool_that_was_fenced_off_starts_no_worker_that_its_keeper_still_wants() -> None:
+    pool = a_pool(Mock())
+    pool.abandon()
+    pool._take_all([WorkerWanted("flow/work", 0, 1)])
+    assert pool._processes._factory.make.call_count == 0  # type: ignore[attr-defined]
 
 
 def test_a_pool_that_waits_for_a_lost_ray_has_another_thread_see_to_the_loss() -> None:
