@@ -127,11 +127,13 @@ class StepSupervisor(HostedSupervisor):
     # -- start and stop ------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Continue where the supervisor before this one ended, with the workers that run."""
+        """Continue where the supervisor before this one ended, with the workers that run.
+
+        If that one had given up, the pipeline has counted it, and wants the step to start again.
+        """
         if (history := self._host.histories.get(self.path)) is not None:
             self._node.restore(history, self._host.now_us())
-        if not self._node.gave_up:
-            self._start_all()
+        self._start_all()
 
     def _resume(self, *, runs: bool) -> None:
         if any(worker.is_up for worker in self._workers.values()):

@@ -15,6 +15,7 @@ from ensue.actors.supervision.orders import (
     EndWorker,
     EndWorkers,
     HistoryChanged,
+    PipelineSpec,
     RestartPipeline,
     RootHistoryChanged,
     StepQuiet,
@@ -27,7 +28,7 @@ from ensue.actors.supervision.orders import (
 )
 from ensue.events.supervision.policy import StrategyName
 from ensue.events.supervision.restart_history import ChildHistory, RestartHistory
-from ensue.events.supervision.tree import Escalated, Restarted
+from ensue.events.supervision.tree import Escalated, Restarted, StepPolicy
 
 from .stand_in_ray import QUICK, SECONDS, Actor, Kept, Ray, a_pipeline, a_worker, keeper_spec, ray
 
@@ -186,6 +187,25 @@ def test_a_pipeline_that_was_given_up_stays_so_in_the_next_keeper(ray: Ray) -> N
     assert kept.all(WorkerWanted) == []
     kept.tell(ROOT, RestartPipeline("flow"))
     assert [wanted.path for wanted in kept.all(WorkerWanted)] == ["flow/s0"]
+
+
+def test_a_step_that_had_given_up_is_started_again_by_the_next_keeper(ray: Ray) -> None:
+    kept = Kept(a_pipeline("s0"), histories={"flow/s0": RestartHistory(gave_up="more than 5 restarts")})
+    assert [wanted.path for wanted in kept.all(WorkerWanted)] == ["flow/s0"]
+
+
+def test_a_step_that_gave_up_and_then_crashes_is_started_again(ray: Ray) -> None:
+    worker = Actor()
+    policy = Supervision(intensity=0, backoff=QUICK.backoff)
+    spec = PipelineSpec("flow", QUICK, (StepPolicy("s0", 1, policy),))
+    kept = Kept(spec, a_worker("flow/s0", 0, 1, worker, is_up=True))
+    worker.answers["attend"].set_exception(RuntimeError("its worker crashed"))
+    kept.passes(0.0)
+    assert [(each.supervisor, each.failed) for each in kept.events(Escalated)] == [("flow/s0", False)]
+    kept.crash("flow/s0")
+    kept.passes(0.02)
+    assert [wanted.path for wanted in kept.all(WorkerWanted)] == ["flow/s0"]
+    assert kept.all(EndWorkers) == []
 
 
 def test_nothing_is_replaced_once_the_engine_stops(ray: Ray) -> None:
