@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from ...cluster.clock import SystemClock
@@ -42,11 +43,11 @@ class HostedSupervisor(ABC):
         """Process one message of its mailbox."""
 
     @abstractmethod
-    def check(self, now: float) -> None:
-        """Do what is due at this monotonic time; also called after each message."""
+    def check(self) -> None:
+        """Do what is due; also called after each message."""
 
     @abstractmethod
-    def next_check_seconds(self, now: float) -> float:
+    def next_check_seconds(self) -> float:
         """How long it can wait until the next check."""
 
 
@@ -134,11 +135,11 @@ class SupervisorHost:
         while not self._inbox.empty():
             self.post(*self._inbox.get())
         for supervisor in [self._supervisors[path] for path, due in self._due.items() if due <= now]:
-            self._guard(supervisor, supervisor.check, now)
+            self._guard(supervisor, supervisor.check, "a timer")
         while (waiting := self._next_mail()) is not None:
             supervisor, message = waiting
-            self._guard(supervisor, supervisor.handle, message)
-            self._guard(supervisor, supervisor.check, now)
+            self._guard(supervisor, partial(supervisor.handle, message), message)
+            self._guard(supervisor, supervisor.check, "a timer")
 
     def next_check_seconds(self, now: float, limit: float) -> float:
         """How long the thread may sleep: until the first timer is due, at most `limit`."""
@@ -150,14 +151,14 @@ class SupervisorHost:
                 return self._supervisors[path], mailbox.popleft()
         return None
 
-    def _guard(self, supervisor: HostedSupervisor, work: Callable[[Any], None], argument: Any) -> None:
+    def _guard(self, supervisor: HostedSupervisor, work: Callable[[], None], cause: object) -> None:
         if self._supervisors.get(supervisor.path) is not supervisor:
             return
         try:
-            work(argument)
-            self._due[supervisor.path] = self.now + supervisor.next_check_seconds(self.now)
+            work()
+            self._due[supervisor.path] = self.now + supervisor.next_check_seconds()
         except Exception as error:
-            logger.exception("the supervisor of %s crashed on %.500r", supervisor.path, argument)
+            logger.exception("the supervisor of %s crashed on %.500r", supervisor.path, cause)
             if supervisor.path == orders.ROOT:
                 raise RootCrashed(first_line(error)) from error
             del self._supervisors[supervisor.path], self._due[supervisor.path]

@@ -42,12 +42,12 @@ class PipelineSupervisor(HostedSupervisor):
             case _:
                 assert_never(message)
 
-    def check(self, now: float) -> None:  # noqa: ARG002 - restarts are due by the time of day
+    def check(self) -> None:
         """Restart the supervisors that are due."""
         if not self._host.is_stopping:
             self._do(self._node.tick(self._host.now_us()))
 
-    def next_check_seconds(self, now: float) -> float:  # noqa: ARG002 - as above
+    def next_check_seconds(self) -> float:
         """Until the first restart is due."""
         return seconds_until(self._node.due_us, self._host.now_us())
 

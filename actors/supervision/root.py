@@ -44,13 +44,13 @@ class RootSupervisor(HostedSupervisor):
             case _:
                 assert_never(message)
 
-    def check(self, now: float) -> None:  # noqa: ARG002 - restarts are due by the time of day
+    def check(self) -> None:
         """Restart the supervisors that are due."""
         if not self._host.is_stopping:
             for name, node in self._nodes.items():
                 self._do(name, node.tick(self._host.now_us()))
 
-    def next_check_seconds(self, now: float) -> float:  # noqa: ARG002 - as above
+    def next_check_seconds(self) -> float:
         """Until the first restart is due."""
         return min((seconds_until(node.due_us, self._host.now_us()) for node in self._nodes.values()), default=60.0)
 

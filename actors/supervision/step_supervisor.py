@@ -103,21 +103,23 @@ class StepSupervisor(HostedSupervisor):
             case _:
                 assert_never(message)
 
-    def check(self, now: float) -> None:
+    def check(self) -> None:
         """Start what is due, forget workers that are gone, and ping the others."""
+        now = self._host.now
         for worker in list(self._workers.values()):
             if worker.gone_since:
-                self._check_gone(worker, now)
+                self._check_gone(worker)
         if not self._host.is_stopping:
             self._do(self._tree.tick(self._host.now_us()))
         ping_seconds = self._host.spec.timeouts.ping_seconds
         if now - self._pinged_at >= ping_seconds:
-            self._ping(now, late=now - self._pinged_at > 2 * ping_seconds)
+            self._ping(late=now - self._pinged_at > 2 * ping_seconds)
             self._pinged_at = now
         self._publish_standing()
 
-    def next_check_seconds(self, now: float) -> float:
+    def next_check_seconds(self) -> float:
         """Until the next ping, the next start, or the end of the wait for Ray's reason."""
+        now = self._host.now
         waits = [self._pinged_at + self._host.spec.timeouts.ping_seconds - now]
         if self._node.due_us is not None:
             waits.append((self._node.due_us - self._host.now_us()) / 1e6)
@@ -231,9 +233,9 @@ class StepSupervisor(HostedSupervisor):
             if worker.process.pid == pid:
                 worker.gone_since = worker.gone_since or self._host.now
 
-    def _check_gone(self, worker: SupervisedWorker, now: float) -> None:
+    def _check_gone(self, worker: SupervisedWorker) -> None:
         """Its process has ended. Ray knows why, and tells at once or late; it is not waited for."""
-        if worker.end_reason is None and now - worker.gone_since >= _REASON_SECONDS:
+        if worker.end_reason is None and self._host.now - worker.gone_since >= _REASON_SECONDS:
             self._end(worker, "its process was gone", How.CRASHED if worker.is_up else How.UNSTARTED)
         if worker.is_ending:
             self._forget(worker)
@@ -298,14 +300,14 @@ class StepSupervisor(HostedSupervisor):
 
     # -- liveness ------------------------------------------------------------------------------------------------------
 
-    def _ping(self, now: float, *, late: bool) -> None:
+    def _ping(self, *, late: bool) -> None:
         for worker in self._workers.values():
             self._find(worker)
             if worker.is_ending:
                 continue
             if worker.is_up:
                 self._ping_one(worker, late=late)
-            elif worker.is_located and now - worker.since > self._host.spec.timeouts.start_seconds:
+            elif worker.is_located and self._host.now - worker.since > self._host.spec.timeouts.start_seconds:
                 limit = self._host.spec.timeouts.start_seconds
                 self._end(worker, f"it did not come up within {limit:g} s", How.UNSTARTED)
 
