@@ -78,7 +78,7 @@ def _probe(address: str) -> None:
         with socket.create_connection((host, port), PROBE_TIMEOUT_SECONDS) as connection:
             if not _uses_tls() and not _speaks_grpc(connection):
                 raise RayUnavailable(
-                    f"What answers at {address} is no Ray.\nGive the address that `ray start` printed there, or auto."
+                    f"The server at {address} is not Ray.\nGive the address that `ray start` printed there, or auto."
                 )
     except OSError as error:
         raise RayUnavailable(
@@ -91,7 +91,7 @@ def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004 - the ports there are
         raise RayUnavailable(
-            f"{address!r} is no address of a Ray.\nGive host:port, as `ray start` printed it, or auto."
+            f"{address!r} is not the address of a Ray.\nGive host:port, as `ray start` printed it, or auto."
         )
     return host.strip("[]"), int(port)
 
