@@ -22,6 +22,7 @@ from ..events.model.codec import pack, unpack
 from ..events.model.notices import PartitionTakenOver
 from ..events.pipelines.pipeline import Pipeline
 from ..events.state.rows import Fact
+from ..events.supervision.restart_history import RestartHistory
 from ..events.views.health_tree import TreeNode, node
 from .client.engine_api import EngineApi
 from .client.lifecycle import Phase
@@ -29,12 +30,12 @@ from .client.run_queries import finished_run
 from .client.threaded_backend import ThreadedBackend
 from .partition.gc_tuning import GcTuning
 from .partition.runner import PartitionRunner
+from .pool.keeper_client import KeeperClient, actor_prefix
 from .pool.reconciler import Reconciler
-from .pool.supervisor_clients import SupervisorClients, family_name, forgiven
+from .pool.restart_histories import RestartHistories
 from .pool.worker_factory import WorkerFactory, pack_steps
 from .pool.worker_pool import WorkerPool
-from .supervision.orders import PARTITION_HISTORY
-from .supervision.supervisor_actor import SupervisionTimeouts
+from .supervision.orders import PARTITION_HISTORY, SupervisionTimeouts
 from .transport.messages import Tag
 from .transport.ray_links import RayLinks
 from .worker.log_queries import answer
@@ -118,8 +119,8 @@ class Engine(EngineApi):
     def workers(self) -> list[dict[str, Any]]:
         """The workers as they are now: number, pipeline, step, process id, whether they are up."""
         return [
-            {"worker": m.worker, "pipeline": m.pipeline, "step": m.step, "pid": m.mark.pid, "up": m.up}
-            for m in self._pool.roster.members
+            {"worker": m.worker, "pipeline": m.pipeline, "step": m.step, "pid": m.process.pid, "up": m.is_up}
+            for m in self._pool.table.entries
         ]
 
     def tree(self) -> TreeNode:
@@ -166,25 +167,27 @@ class Engine(EngineApi):
         self._pool = self._make_pool(codes, histories)
         self._pool.start(self._session)
         self._exits.callback(self._pool.stop, 0.0)  # for a start that fails before there is a partition
-        self._start_partition(previous, owner, histories.get(PARTITION_HISTORY))
+        self._start_partition(previous, owner, histories.partition)
         self._exits.callback(lambda: self._pool.stop(self._grace_seconds))
         self._start_reconciler()
 
-    def _make_pool(self, codes: dict[tuple[str, str], bytes], histories: dict[str, Any]) -> WorkerPool:
+    def _make_pool(self, codes: dict[tuple[str, str], bytes], histories: RestartHistories) -> WorkerPool:
         pipelines = list(self.pipelines.values())
         log = self._log.log
         store = self.store if log.durability != "memory" else f"{self.store}{os.getpid()}-{id(log)}"
-        family = family_name(store, self._log.epoch)
-        branches = SupervisorClients(pipelines, family, histories, self._patience)
-        return WorkerPool(self._links, branches, WorkerFactory(codes, family), pipelines, self._callers.post)
+        prefix = actor_prefix(store, self._log.epoch)
+        keeper = KeeperClient(pipelines, prefix, histories, self._patience)
+        return WorkerPool(self._links, keeper, WorkerFactory(codes, prefix), pipelines, self._callers.post)
 
-    def _histories(self, *, after_crash: bool) -> dict[str, Any]:
+    def _histories(self, *, after_crash: bool) -> RestartHistories:
         """The restart histories in the log; after an orderly stop, without that a supervisor gave up."""
         facts = self._log.log.facts("supervision")
-        histories: dict[str, Any] = {fact.name: unpack(fact.body) for fact in facts if fact.body is not None}
-        return histories if after_crash else {name: forgiven(history) for name, history in histories.items()}
+        histories = RestartHistories({fact.name: unpack(fact.body) for fact in facts if fact.body is not None})
+        if not after_crash:
+            histories.forgive()
+        return histories
 
-    def _start_partition(self, previous: str, owner: str, history: list[Any] | None) -> None:
+    def _start_partition(self, previous: str, owner: str, history: RestartHistory) -> None:
         runner = self._runner = self._make_runner()
         if previous:
             logger.warning("took over %s from %s, which ended without giving it back", self.store, previous)
@@ -218,7 +221,7 @@ class Engine(EngineApi):
 
     async def _await_workers(self) -> None:
         if not await asyncio.to_thread(self._pool.wait_ready, _READY_SECONDS):
-            for (pipeline, step), message in self._pool.roster.lacking().items():
+            for (pipeline, step), message in self._pool.table.lacking().items():
                 logger.error(
                     "step %s of pipeline %s lacks workers, and goes on without them: %s", step, pipeline, message
                 )
@@ -241,7 +244,7 @@ class Engine(EngineApi):
             raise EnsueError("workers of the partition that failed have not ended yet: it is not restarted beside them")
         self.progress.clear()
 
-    def _on_recovery(self, history: list[Any]) -> None:
+    def _on_recovery(self, history: RestartHistory) -> None:
         self._callers.post(Fact("supervision", PARTITION_HISTORY, pack(history)))
         self._pool.introduce_all()
         if self._runner is not None:

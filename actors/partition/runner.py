@@ -7,12 +7,12 @@ thread hangs keeps its log: it may still wake up in there.
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from ...cluster.clock import Clock
 from ...events.decide.core import Limits
 from ...events.errors import EnsueError, StaleEpoch
 from ...events.pipelines.plan import Plan
+from ...events.supervision.restart_history import RestartHistory
 from ...events.views.health_tree import TreeNode
 from .loop import Links, Partition, Watcher
 from .owned_log import OwnedLog
@@ -61,8 +61,8 @@ class PartitionRunner:
         self,
         void_workers: Callable[[], None],
         on_failure: Callable[[Exception], None],
-        on_recovery: Callable[[list[Any]], None],
-        history: list[Any] | None,
+        on_recovery: Callable[[RestartHistory], None],
+        history: RestartHistory,
     ) -> None:
         """Start to turn the partition.
 

@@ -10,10 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ...cluster.clock import SystemClock
 from ...events.errors import LogUnavailable, StaleEpoch
+from ...events.supervision.restart_history import RestartHistory
 from ...events.supervision.supervisor import PIPELINE_SUPERVISION, Escalate, How, Restart, Supervisor
 from ...events.views.health_tree import TreeNode, node
 from .loop import Partition
@@ -39,8 +39,8 @@ class PartitionThread:
         partition: Partition,
         recover: Callable[[], Partition],
         on_failure: Callable[[Exception], None],
-        on_recovery: Callable[[list[Any]], None],
-        history: list[Any] | None,
+        on_recovery: Callable[[RestartHistory], None],
+        history: RestartHistory,
     ) -> None:
         self._partition = partition
         self._recover = recover
@@ -48,8 +48,7 @@ class PartitionThread:
         self._on_recovery = on_recovery
         self._clock = SystemClock()
         self._supervisor = Supervisor(_NAME, PIPELINE_SUPERVISION, [_NAME])
-        if history:
-            self._supervisor.restore([*history[:2], ""], self._clock.now_us())
+        self._supervisor.restore(history.forgiven(), self._clock.now_us())
         self._supervisor.start(self._clock.now_us())
         self._status = self._current_status()
         self._stopping = threading.Event()

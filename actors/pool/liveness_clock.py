@@ -1,36 +1,36 @@
-"""Hearing: the clock by which the silence of a supervisor is measured.
+"""LivenessClock: the clock that measures how long the keeper has been silent.
 
-Law: one that is silent while others are heard is to blame for it. Where none is heard at all, the machine is busy, Ray is,
-or this process stood still, and the clock stands: to kill them all would fail every pipeline, for nothing. It stands for a
-minute at most, so that supervisors that really have stopped, all of them, are replaced all the same.
+Rules: a keeper that is silent while workers are heard is at fault. If nothing at all is heard, the machine is busy or
+this process stood still, and the clock stands. It stands for at most a minute, so a keeper that really has stopped is
+replaced.
 """
 
 import time
 
 __all__ = ["LivenessClock"]
 
-_ORDINARY_SECONDS = 6.0
-"""A supervisor that has nothing to say says so every 5 s."""
-_MOST_SECONDS = 60.0
+_USUAL_SECONDS = 6.0
+"""A keeper with nothing to report answers every 5 s."""
+_MAX_STANDING_SECONDS = 60.0
 
 
 class LivenessClock:
-    """Seconds, as `time.monotonic`, without those in which nobody was heard."""
+    """Seconds, like `time.monotonic`, without those in which nothing was heard."""
 
     def __init__(self) -> None:
         self._heard_at = time.monotonic()
-        self._stood = 0.0
+        self._stood_seconds = 0.0
 
     def heard(self) -> None:
-        """One of them has said something."""
+        """The keeper or a worker has answered."""
         now = time.monotonic()
-        self._stood += self._stands(now)
+        self._stood_seconds += self._standing(now)
         self._heard_at = now
 
     def now(self) -> float:
         """The time by this clock, in seconds."""
         now = time.monotonic()
-        return now - self._stood - self._stands(now)
+        return now - self._stood_seconds - self._standing(now)
 
-    def _stands(self, now: float) -> float:
-        return min(max(0.0, now - self._heard_at - _ORDINARY_SECONDS), _MOST_SECONDS)
+    def _standing(self, now: float) -> float:
+        return min(max(0.0, now - self._heard_at - _USUAL_SECONDS), _MAX_STANDING_SECONDS)

@@ -1,6 +1,6 @@
-"""Announcing: what supervisors do, as notices that pipelines can hear, and as lines in the log for who reads that.
+"""Notices of supervision: what supervisors do, as events that pipelines can subscribe to, and as log lines.
 
-Rules: what heals by itself is a warning; what a supervisor hands up is an error, and what needs an operator says so.
+Rules: what heals by itself is a warning; an escalation is an error, and says if an operator has to act.
 """
 
 import logging
@@ -13,43 +13,43 @@ __all__ = ["as_notice", "notice_of"]
 logger = logging.getLogger("ensue.supervisor")
 
 
-def notice_of(pipeline: str, item: Restarted | Escalated) -> Notice:
-    """The notice of what a pipeline's supervisor reports; it is logged too."""
-    if isinstance(item, Escalated):
-        _log_escalated(pipeline, item)
-    elif not item.expected:
-        when = f"in {item.wait_seconds:.1f} s" if item.wait_seconds else "at once"
-        logger.warning("step %s: %s; starting another worker %s", item.step, item.reason, when)
-    return as_notice(pipeline, item)
+def notice_of(pipeline: str, event: Restarted | Escalated) -> Notice:
+    """The notice of what a supervisor reports, which is logged too."""
+    if isinstance(event, Escalated):
+        _log_escalated(pipeline, event)
+    elif not event.expected:
+        when = f"in {event.wait_seconds:.1f} s" if event.wait_seconds else "at once"
+        logger.warning("step %s: %s; starting another worker %s", event.step, event.reason, when)
+    return as_notice(pipeline, event)
 
 
-def as_notice(pipeline: str, item: Restarted | Escalated) -> Notice:
-    """The notice alone."""
-    if isinstance(item, Restarted):
+def as_notice(pipeline: str, event: Restarted | Escalated) -> Notice:
+    """The notice, without a log line."""
+    if isinstance(event, Restarted):
         return StepRestarted(
             pipeline=pipeline,
-            step=item.step,
-            reason=item.reason,
-            restarts=item.restarts,
-            wait_seconds=item.wait_seconds,
+            step=event.step,
+            reason=event.reason,
+            restarts=event.restarts,
+            wait_seconds=event.wait_seconds,
         )
     return StepEscalated(
         pipeline=pipeline,
-        step=item.step,
-        supervisor=item.supervisor,
-        to=item.to,
-        reason=item.reason,
-        restarts=item.restarts,
-        period_seconds=item.period_seconds,
-        failed=item.failed,
+        step=event.step,
+        supervisor=event.supervisor,
+        to=event.to,
+        reason=event.reason,
+        restarts=event.restarts,
+        period_seconds=event.period_seconds,
+        failed=event.failed,
     )
 
 
-def _log_escalated(pipeline: str, item: Escalated) -> None:
-    if item.failed and item.step:
+def _log_escalated(pipeline: str, event: Escalated) -> None:
+    if event.failed and event.step:
         text = "step %s has failed, and its events wait until pipeline %s is restarted: %s"
-        logger.error(text, item.step, pipeline, item.reason)
-    elif item.failed:
-        logger.error("pipeline %s has failed, and its events wait until it is restarted: %s", pipeline, item.reason)
+        logger.error(text, event.step, pipeline, event.reason)
+    elif event.failed:
+        logger.error("pipeline %s has failed, and its events wait until it is restarted: %s", pipeline, event.reason)
     else:
-        logger.error("step %s was given up and handed to pipeline %s: %s", item.step, pipeline, item.reason)
+        logger.error("step %s was given up and handed to pipeline %s: %s", event.step, pipeline, event.reason)

@@ -1,7 +1,7 @@
-"""Reconciler: compares what should be with what is, every few seconds, for as long as the engine lives.
+"""Reconciler: compares the desired state with the actual state every few seconds, as long as the engine lives.
 
-Rules: notices may be lost, and what was mended may break again, so it never relies on having been told. Each item is
-tried by itself: one that fails is logged and tried again at the next round, and never ends the loop.
+Rules: messages may be lost, and what was repaired may break again, so it relies on none. Each check runs by itself: one
+that fails is logged and runs again in the next round, and never ends the loop.
 """
 
 import logging
@@ -15,24 +15,24 @@ _EVERY_SECONDS = 5.0
 
 
 class Reconciler:
-    """A thread that goes through its items again and again. An item looks at one thing, and mends it."""
+    """A thread that runs its checks again and again. A check looks at one thing, and repairs it."""
 
-    def __init__(self, items: Mapping[str, Callable[[], None]]) -> None:
-        self._items = dict(items)
+    def __init__(self, checks: Mapping[str, Callable[[], None]]) -> None:
+        self._checks = dict(checks)
         self._ended = threading.Event()
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="ensue-reconciler", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def hurry(self) -> None:
-        """Somebody has seen that something is wrong: look now; from any thread."""
+        """Run all checks now, because something is wrong; from any thread."""
         self._hurry.set()
 
     def end(self, timeout_seconds: float) -> None:
-        """Look no more; waits for an item that is being mended."""
+        """Stop; waits for a check that is running."""
         self._ended.set()
         self._hurry.set()
         self._thread.join(timeout_seconds)
@@ -41,10 +41,10 @@ class Reconciler:
         while not self._ended.is_set():
             self._hurry.wait(_EVERY_SECONDS)
             self._hurry.clear()
-            for name, look in self._items.items():
+            for name, check in self._checks.items():
                 if self._ended.is_set():
                     return
                 try:
-                    look()
+                    check()
                 except Exception:
-                    logger.exception("the reconciler could not see to %s; it tries again", name)
+                    logger.exception("the check of %s failed; it runs again in the next round", name)

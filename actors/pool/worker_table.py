@@ -1,6 +1,6 @@
-"""WorkerTable: the workers of an engine as it knows them, how many there should be, and the wait until they are there.
+"""WorkerTable: the workers of an engine, how many there should be, and the wait until they are there.
 
-Rules: one thread adds and removes; any may look, and wait.
+Rules: one thread adds and removes; any thread may read, and wait.
 """
 
 import threading
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ...cluster.processes import NOBODY, ProcessMark
+from ...cluster.processes import NO_PROCESS, ProcessHandle
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.step import Step
 
@@ -21,38 +21,41 @@ Place = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class WorkerEntry:
-    """One worker: its actor, its process once it is ready to talk (`since` then), and whether its lane is open.
-
-    worked: it has got something done. ended_at: when it was told to end. blamed: for what it runs. lost: there is no supervisor to end it, so its end is
-    seen to from here.
-    """
+    """One worker, as the engine knows it."""
 
     worker: int
     pipeline: str
     step: str
     slot: int
     actor: Any
-    mark: ProcessMark = NOBODY
+    process: ProcessHandle = NO_PROCESS
     since: float = 0.0
-    local: bool = True
-    up: bool = False
-    worked: bool = False
+    """When it said that it is ready to talk, in monotonic seconds; 0 before."""
+    is_local: bool = True
+    """It runs on the engine's node."""
+    is_up: bool = False
+    """Its lane is open."""
+    has_worked: bool = False
+    """It has completed something."""
     ended_at: float = 0.0
-    blamed: bool = False
-    lost: bool = False
+    """When it was told to end, in monotonic seconds; 0 before."""
+    is_blamed: bool = False
+    """What it runs is to blame for its end."""
+    is_killed_here: bool = False
+    """The engine has killed it, without the keeper, and sees for itself that it is gone."""
 
     @property
-    def ended(self) -> bool:
+    def is_ending(self) -> bool:
         """Whether it was told to end."""
         return self.ended_at > 0
 
-    def end(self) -> None:
-        """It is told to end."""
+    def mark_ending(self) -> None:
+        """It was told to end."""
         self.ended_at = self.ended_at or time.monotonic()
 
     @property
-    def is_met(self) -> bool:
-        """Whether it has been ready to talk."""
+    def is_ready(self) -> bool:
+        """Whether it has said that it is ready to talk."""
         return self.since > 0
 
     @property
@@ -62,53 +65,55 @@ class WorkerEntry:
 
 
 class WorkerTable:
-    """All workers, and the steps that want them."""
+    """All workers, and the steps that they belong to."""
 
     def __init__(self, pipelines: Iterable[Pipeline]) -> None:
         self.steps: dict[Place, Step] = {(p.name, s.name): s for p in pipelines for s in p.steps.values()}
         self.broken: dict[Place, str] = {}
+        """Why the last start of a step's worker failed."""
         self.given_up: set[Place] = set()
-        self._members: dict[int, WorkerEntry] = {}
+        """Steps whose workers nobody has to wait for."""
+        self._entries: dict[int, WorkerEntry] = {}
         self._changed = threading.Condition()
 
     @property
-    def members(self) -> list[WorkerEntry]:
+    def entries(self) -> list[WorkerEntry]:
         """The workers as they are now."""
-        return list(self._members.values())
+        return list(self._entries.values())
 
     def get(self, worker: int) -> WorkerEntry | None:
-        """The worker of this number."""
-        return self._members.get(worker)
+        """The worker with this number."""
+        return self._entries.get(worker)
 
-    def add(self, member: WorkerEntry) -> None:
+    def add(self, entry: WorkerEntry) -> None:
         """A worker is being started."""
-        self._members[member.worker] = member
+        self._entries[entry.worker] = entry
 
-    def came_up(self, member: WorkerEntry) -> None:
-        """A worker's lane is open."""
-        self.broken.pop(member.place, None)
-        self.given_up.discard(member.place)
+    def mark_up(self, entry: WorkerEntry) -> None:
+        """The lane of a worker is open."""
+        self.broken.pop(entry.place, None)
+        self.given_up.discard(entry.place)
         with self._changed:
-            member.up = True
+            entry.is_up = True
             self._changed.notify_all()
 
-    def remove(self, member: WorkerEntry) -> None:
+    def remove(self, entry: WorkerEntry) -> None:
         """A worker is gone."""
         with self._changed:
-            self._members.pop(member.worker, None)
-            member.up = False
+            self._entries.pop(entry.worker, None)
+            entry.is_up = False
             self._changed.notify_all()
 
     def give_up(self, places: Iterable[Place], reason: str) -> None:
-        """Nobody is to wait for workers there, for this reason."""
+        """Have nobody wait for the workers of these steps, for this reason."""
         with self._changed:
             for place in places:
                 self.given_up.add(place)
                 self.broken[place] = reason
             self._changed.notify_all()
 
-    def progress(self) -> None:
-        """Something goes on: whoever waits may wait on."""
+    def note_progress(self) -> None:
+        """Something happened, so `wait_ready` continues to wait."""
         with self._changed:
             self._changed.notify_all()
 
@@ -117,12 +122,12 @@ class WorkerTable:
         return {place for place in self.steps if place[0] == pipeline}
 
     def wait_for(self, condition: Callable[[], bool], timeout_seconds: float) -> bool:
-        """Wait until a condition holds that depends on workers; False where it does not in time."""
+        """Wait until a condition on the workers holds; False if it does not in time."""
         with self._changed:
             return self._changed.wait_for(condition, timeout_seconds)
 
     def wait_ready(self, timeout_seconds: float, no_progress_seconds: float) -> bool:
-        """Wait until all workers are up; False where some are not in time, or cannot be (`lacking` says which)."""
+        """Wait until all workers are up; False if some are not in time, or cannot be (`lacking` tells which)."""
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while self._awaited() and time.monotonic() < deadline:
@@ -131,7 +136,7 @@ class WorkerTable:
         return not self.lacking()
 
     def lacking(self) -> dict[Place, str]:
-        """The steps that have fewer workers than they should, and why as far as it is known."""
+        """The steps that have fewer workers than they should, and why if that is known."""
         up = self._up()
         return {
             place: self.broken.get(place)
@@ -141,9 +146,9 @@ class WorkerTable:
         }
 
     def _up(self) -> Counter[Place]:
-        return Counter(member.place for member in self.members if member.up)
+        return Counter(entry.place for entry in self.entries if entry.is_up)
 
     def _awaited(self) -> bool:
-        """Whether a worker is missing that may still come."""
+        """Whether a worker is missing that may still come up."""
         up = self._up()
         return any(up[place] < step.replicas and place not in self.given_up for place, step in self.steps.items())

@@ -13,7 +13,8 @@ from ...events.model.codec import pack, unpack
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.step import Step
 from ...events.state.rows import Fact
-from ...events.supervision.supervisor import How
+from ...events.supervision.policy import How
+from ...events.supervision.restart_history import RestartHistory
 from ...events.supervision.tree import (
     Action,
     Broken,
@@ -65,8 +66,9 @@ class SimSupervisor:
         pipeline = place.pipeline
         steps = [StepPolicy(step.name, step.replicas, step.supervision) for step in pipeline.steps.values()]
         self._tree = PipelineTree(pipeline.name, pipeline.supervision, steps)
-        facts = {fact.name: unpack(fact.body) for fact in owner.log.facts(_FACT) if fact.body is not None}
-        self._tree.restore(facts, self._now_us())
+        stored = {fact.name: unpack(fact.body) for fact in owner.log.facts(_FACT) if fact.body is not None}
+        histories = {name: RestartHistory.parse(body) for name, body in stored.items()}
+        self._tree.restore(histories, self._now_us())
         self._workers: dict[tuple[str, int], SimWorker] = {}
         self._starting: dict[tuple[str, int], int] = {}
         self._starts = itertools.count(1)

@@ -1,20 +1,20 @@
-"""CompletionLatch: the wait until something has ended, for one waiter at a time.
+"""CompletionLatch: a long poll for the end of a worker, by one waiter at a time.
 
-Law: a newer waiter relieves the older one. Ray goes on with the call of a caller that has died, and each such call holds
-one of an actor's few threads: were they kept, an actor whose callers die again and again would come to a standstill.
+Rules: a newer waiter supersedes the older one. Ray keeps the call of a caller that has died, and each such call holds
+one of an actor's few threads, so an actor whose callers die again and again would have no thread left.
 """
 
 import threading
 
 __all__ = ["SUPERSEDED", "CompletionLatch"]
 
-SUPERSEDED = "relieved"
-"""What a waiter is told when a newer one has come; it says nothing of the end."""
+SUPERSEDED = "superseded"
+"""The answer to a waiter that a newer one supersedes; it does not mean the end."""
 _ENDED = "stopped"
 
 
 class CompletionLatch:
-    """Waits for an end, from any thread."""
+    """Waits for the end, from any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -27,7 +27,7 @@ class CompletionLatch:
         return self._over
 
     def wait(self) -> str:
-        """Return at the end, or when somebody else waits."""
+        """Return at the end, or when a newer waiter comes."""
         with self._changed:
             self._newest += 1
             mine = self._newest
@@ -36,7 +36,7 @@ class CompletionLatch:
             return _ENDED if self._over else SUPERSEDED
 
     def end(self) -> None:
-        """It has ended."""
+        """Mark the end, and answer all waiters."""
         with self._changed:
             self._over = True
             self._changed.notify_all()

@@ -1,173 +1,140 @@
-"""PipelineSupervisor: the Ray actor that looks after one pipeline: its children are the supervisors of the steps.
+"""PipelineSupervisor: the supervisor of one pipeline: its children are the supervisors of the steps.
 
-Rules: what follows from what is decided by a pure node (`events/supervision/supervisor.py`); this does it. A step that had to stop,
-or that gave up, keeps its actor: it says when its last worker is gone, and is told to begin again. One whose process
-ended is started anew. What a step needs to go on, workers and history, the engine tells it.
+Rules: pure code decides (`events/supervision/`), this carries it out. A step that had to stop, or that gave up, keeps
+its supervisor: it tells when its last worker is gone, and is told to start again. One that crashed is replaced.
 """
 
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from collections.abc import Iterable
+from typing import assert_never
 
-from ...cluster.ray.session import ray_module
-from ...events.supervision.supervisor import ChildStatus, Escalate, How, Leave, Order, Restart, Start, Stop, Supervisor
-from ...events.supervision.tree import deserted, end_of_step, given_up
-from .orders import StepEnds, SupervisorGone, SupervisorSpec, step_path
+from ...events.supervision.policy import How
+from ...events.supervision.supervisor import ChildStatus, Escalate, Leave, Order, Restart, Start, Stop, Supervisor
+from ...events.supervision.tree import StepPolicy, deserted, end_of_step, given_up
+from . import orders
+from .host import HostedSupervisor, SupervisorHost
 from .step_supervisor import StepSupervisor
-from .supervisor_actor import send
-from .supervisor_parent import SupervisorChild, SupervisorParent
 
-__all__ = ["PipelineSupervisor"]
+__all__ = ["PipelineSupervisor", "seconds_until"]
 
 
-class PipelineSupervisor(SupervisorParent):
-    """The Ray actor. Detached and named, so that neither the root nor the engine takes it along when it ends."""
+class PipelineSupervisor(HostedSupervisor):
+    """Starts, stops and replaces the supervisors of its steps."""
 
-    child_type = StepSupervisor
-    kind = "step"
+    def __init__(self, spec: orders.PipelineSpec, host: SupervisorHost) -> None:
+        super().__init__(spec.name, host)
+        self._steps: dict[str, StepPolicy] = {step.name: step for step in spec.steps}
+        self._node = Supervisor(spec.name, spec.policy, self._steps)
 
-    def __init__(self, charter: SupervisorSpec) -> None:
-        self._charter = charter
-        self._node = Supervisor(charter.name, charter.policy, charter.children)
-        self._stopping = False
-        self._me = ray_module().get_runtime_context().current_actor
-        super().__init__(charter.engine, charter.patience)
+    def handle(self, message: orders.PipelineMessage) -> None:
+        """Process one message."""
+        match message:
+            case orders.Begin():
+                self._begin()
+            case orders.RestartPipeline():
+                self._restart()
+            case orders.SupervisorCrashed(path, reason):
+                self._crashed(path.partition("/")[2], reason)
+            case orders.StepUp(step):
+                self._node.came_up(step, self._host.now_us())
+            case orders.StepQuiet(step, gave_up, reason):
+                self._do_and_remember(end_of_step(self._node, step, gave_up, reason, self._host.now_us()))
+            case _:
+                assert_never(message)
 
-    def _orders(self) -> Mapping[str, Callable[..., None]]:
-        return {
-            **super()._orders(),
-            "adopt": self._adopt,
-            "remind": self._remind,
-            "working": self._working,
-            "quiet": self._quiet,
-            "stop": self._stop,
-            "restart": self._restart,
-        }
+    def check(self) -> None:
+        """Restart the supervisors that are due."""
+        if not self._host.is_stopping:
+            self._do(self._node.tick(self._host.now_us()))
 
-    # -- what it is told -----------------------------------------------------------------------------------------------
+    def next_check_seconds(self) -> float:
+        """Until the first restart is due."""
+        return seconds_until(self._node.due_us, self._host.now_us())
 
-    def _adopt(self, history: list[Any] | None, steps: list[tuple[SupervisorSpec, Any, str]]) -> None:
-        """All steps: their supervisors where they are there, and why not where one ended and nobody saw to it."""
-        if self._stopping:
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Take over the supervisors of the steps that are there, and start those that are not."""
+        if (history := self._host.histories.get(self.path)) is not None:
+            self._node.restore(history, self._host.now_us())
+        for step in self._steps:
+            self._post(step, orders.ResumeStep(runs=not self._node.gave_up))
+        if self._node.gave_up:
             return
-        if history:
-            self._node.restore(history, self._now_us())
-        for charter, actor, _ in steps:
-            child = self._children[charter.name] = SupervisorChild(charter, actor, time.monotonic())
-            if actor is not None:
-                self._watch(child)
-        if not self._node.gave_up:
-            ended = {self._step_of(charter): reason for charter, actor, reason in steps if actor is None and reason}
-            orders = self._node.start(self._now_us())
-            self._do([order for order in orders if not (isinstance(order, Start) and self._has_no_need(order, ended))])
-            for step, reason in ended.items():
-                self._has_ended(self._of(step), How.CRASHED, reason)
-
-    def _has_no_need(self, order: Start, ended: Mapping[str, str]) -> bool:
-        return order.child in ended or self._of(order.child).actor is not None
-
-    def _remind(self, charter: SupervisorSpec) -> None:
-        """The engine misses the supervisor of a step."""
-        child = self._children.get(charter.name)
-        if child is not None and child.actor is None and not self._is_waiting:
-            self._has_ended(child, How.CRASHED, "its supervisor ended, and nobody saw it")
-
-    def _working(self, step: str) -> None:
-        self._node.came_up(step, self._now_us())
-
-    def _quiet(self, step: str, incarnation: int, gave_up: str, reason: str) -> None:
-        """The last worker of a step is gone, for it had to stop or has given up."""
-        if self._child((step_path(self._charter.name, step), incarnation)) is not None:
-            self._do_and_say(end_of_step(self._node, step, gave_up, reason, self._now_us()))
-
-    def _stop(self) -> None:
-        """From now on nobody is replaced."""
-        self._stopping = True
+        decisions = self._node.start(self._host.now_us())
+        self._do(order for order in decisions if not (isinstance(order, Start) and self._is_running(order.child)))
 
     def _restart(self) -> None:
-        """Begin anew, whatever was: every worker, and every counter at zero."""
-        orders = self._node.stop(self._now_us())
+        decisions = self._node.stop(self._host.now_us())
         self._node.forget()
-        self._tell_all("forget")
-        self._do(orders)
-        self._do_and_say(self._node.start(self._now_us()))
+        for step in self._steps:
+            self._post(step, orders.ForgetRestarts())
+        self._do(decisions)
+        self._do_and_remember(self._node.start(self._host.now_us()))
 
-    # -- doing ---------------------------------------------------------------------------------------------------------
-
-    def _watch(self, child: SupervisorChild) -> None:
-        send(child.actor, "adopted", self._me, not self._node.gave_up)
-        super()._watch(child)
-
-    def _is_there(self, child: SupervisorChild) -> None:
-        """That its workers are there, it says itself."""
-
-    def _has_ended(self, child: SupervisorChild, how: How, reason: str) -> None:
-        if self._stopping:
+    def _crashed(self, step: str, reason: str) -> None:
+        if self._host.is_stopping:
             return
-        step = self._step_of(child.charter)
-        orders = self._node.ended(step, how, reason, self._now_us())
+        decisions = self._node.ended(step, How.CRASHED, f"its supervisor ended: {reason}", self._host.now_us())
         alone = self._node.policy.strategy == "one_for_one"
         if not alone or self._node.children[step].status is not ChildStatus.RESTARTING:
-            self._report(StepEnds(step))  # what it looked after shares its fate, as that of its siblings does
-        for order in orders:
+            self._end_workers(step)  # they are restarted with it, as those of its siblings are
+        for order in decisions:
             if isinstance(order, Restart):
-                told = (order.reason, order.restarts, order.wait_us / 1e6, self._node.history())
-                self._report(SupervisorGone(child.charter.name, *told))
-        self._do_and_say(orders)
+                path = orders.step_path(self.path, step)
+                self._host.report(orders.SupervisorRestarts(path, order.reason, order.wait_us / 1e6))
+        self._do_and_remember(decisions)
 
-    def _do_and_say(self, orders: list[Order]) -> None:
-        self._do(orders)
-        if orders:
-            self._report({self._node.name: self._node.history()})
+    # -- orders --------------------------------------------------------------------------------------------------------
 
-    def _do(self, orders: list[Order]) -> None:
-        waiting = deque(orders)
+    def _do_and_remember(self, decisions: list[Order]) -> None:
+        self._do(decisions)
+        if decisions:
+            self._host.remember(self.path, self._node.history())
+
+    def _do(self, decisions: Iterable[Order]) -> None:
+        waiting = deque(decisions)
         while waiting:
             order = waiting.popleft()
             match order:
                 case Start(step):
-                    self._begin(self._of(step))
-                case Stop(step) if (actor := self._of(step).actor) is not None:
-                    send(actor, "cease")
+                    self._start(step)
+                case Stop(step) if self._is_running(step):
+                    self._post(step, orders.StopStep())
                 case Stop(step):
-                    self._report(StepEnds(step))
-                    waiting += self._node.ended(step, How.ORDERED, "it was told to stop", self._now_us())
+                    self._end_workers(step)
+                    waiting += self._node.ended(step, How.ORDERED, "it was told to stop", self._host.now_us())
                 case Restart():
                     pass
                 case Leave(step, reason):
-                    self._report(deserted(self._node, step, reason))
+                    self._host.report(orders.PipelineReport(self.path, deserted(self._node, step, reason)))
                 case Escalate():
-                    self._report(given_up(self._node, order))
+                    self._host.report(orders.PipelineReport(self.path, given_up(self._node, order)))
                 case _:
                     assert_never(order)
 
-    def _begin(self, child: SupervisorChild) -> None:
-        if child.actor is None:
-            self._found(child)
+    def _start(self, step: str) -> None:
+        if self._is_running(step):
+            self._post(step, orders.StartStep())
         else:
-            send(child.actor, "begin")
+            self._host.start(StepSupervisor(self.path, self._steps[step], self._host))
 
-    def _tell_all(self, *message: Any) -> None:
-        for child in self._children.values():
-            if child.actor is not None:
-                send(child.actor, *message)
+    def _end_workers(self, step: str) -> None:
+        """Have the engine end the workers of a step whose supervisor crashed."""
+        path = orders.step_path(self.path, step)
+        self._host.workers.pop(path, None)
+        self._host.report(orders.EndWorkers(path))
 
-    # -- looking after -------------------------------------------------------------------------------------------------
+    def _is_running(self, step: str) -> bool:
+        return self._host.is_running(orders.step_path(self.path, step))
 
-    @property
-    def _is_waiting(self) -> bool:
-        return self._node.due_us is not None
+    def _post(
+        self, step: str, message: orders.ResumeStep | orders.ForgetRestarts | orders.StartStep | orders.StopStep
+    ) -> None:
+        if self._is_running(step):
+            self._host.post(orders.step_path(self.path, step), message)
 
-    def _tick(self) -> None:
-        if not self._stopping:
-            self._do(self._node.tick(self._now_us()))
 
-    def _of(self, step: str) -> SupervisorChild:
-        return self._children[step_path(self._charter.name, step)]
-
-    def _step_of(self, charter: SupervisorSpec) -> str:
-        return charter.name.removeprefix(f"{self._charter.name}/")
-
-    def _now_us(self) -> int:
-        return self._clock.now_us()
+def seconds_until(due_us: int | None, now_us: int) -> float:
+    """The seconds until a time of day; a minute if there is nothing to wait for."""
+    return 60.0 if due_us is None else max(0.0, (due_us - now_us) / 1e6)

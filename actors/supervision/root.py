@@ -1,89 +1,113 @@
-"""Root: the Ray actor above the supervisors of the pipelines. It starts them anew when they end, with their history.
+"""RootSupervisor: the supervisor above those of the pipelines. It restarts one that crashed, with its history.
 
-Rules: detached and named after the store, so it outlives whoever started it. The engine starts the first supervisors
-beside the root: a start costs one actor's time, not two. A pipeline whose supervisor keeps dying is given up, as one that
-gives up itself.
+Rules: each pipeline has the intensity of its own policy here too, so pipelines do not share a counter. A pipeline whose
+supervisor keeps crashing is given up, like one whose supervisor gives up. Nothing in the keeper is above the root.
 """
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import assert_never
 
-from ...cluster.processes import ProcessMark
-from ...events.supervision.supervisor import Escalate, How, Restart, Start, Supervisor
-from .orders import SupervisorGaveUp, SupervisorGone, SupervisorSpec
-from .pipeline_supervisor import PipelineSupervisor
-from .supervisor_actor import SupervisionTimeouts
-from .supervisor_parent import SupervisorChild, SupervisorParent
+from ...events.supervision.policy import How
+from ...events.supervision.restart_history import RestartHistory
+from ...events.supervision.supervisor import Escalate, Leave, Order, Restart, Start, Stop, Supervisor
+from ...events.supervision.tree import Escalated
+from . import orders
+from .host import HostedSupervisor, SupervisorHost
+from .pipeline_supervisor import PipelineSupervisor, seconds_until
+from .supervised_worker import adopted_worker
 
 __all__ = ["RootSupervisor"]
 
-_EARLIER = "its supervisor ended while there was no root"
+_ABOVE = "engine"
+"""The name by which the root appears in notices."""
 
 
-class RootSupervisor(SupervisorParent):
-    """The Ray actor. Each of its children has the intensity of its own pipeline."""
+class RootSupervisor(HostedSupervisor):
+    """One rule set (`Supervisor`) for each pipeline."""
 
-    child_type = PipelineSupervisor
-    kind = "pipeline"
-
-    def __init__(self, engine: ProcessMark, patience: SupervisionTimeouts) -> None:
+    def __init__(self, host: SupervisorHost) -> None:
+        super().__init__(orders.ROOT, host)
+        self._specs: dict[str, orders.PipelineSpec] = {}
         self._nodes: dict[str, Supervisor] = {}
-        super().__init__(engine, patience)
 
-    def _orders(self) -> Mapping[str, Callable[..., None]]:
-        return {**super()._orders(), "adopt": self._adopt, "restart": self._restart}
+    def handle(self, message: orders.RootMessage) -> None:
+        """Process one message."""
+        match message:
+            case orders.Begin():
+                pass  # it starts the pipelines when the engine has sent them
+            case orders.Adopt():
+                self._adopt(message)
+            case orders.RestartPipeline(pipeline):
+                self._restart(pipeline)
+            case orders.SupervisorCrashed(pipeline, reason):
+                self._crashed(pipeline, reason)
+            case _:
+                assert_never(message)
 
-    def _adopt(self, charter: SupervisorSpec, actor: Any, history: list[Any] | None) -> None:
-        """A pipeline to look after; without an actor its supervisor has ended, and nobody saw to it."""
-        name, known = charter.name, self._children.get(charter.name)
-        if actor is None and known is not None and (known.actor is not None or self._nodes[name].due_us is not None):
-            return  # it is being seen to
-        node = self._nodes[name] = Supervisor("engine", charter.policy, [name])
-        if history:
-            node.restore(history, self._now_us())
-        if not node.gave_up:
-            node.start(self._now_us())
-        child = self._children[name] = SupervisorChild(charter, actor, time.monotonic())
-        if actor is not None:
-            self._watch(child)
-        elif not node.gave_up:  # it ended while there was no root, and that counts
-            self._has_ended(child, How.CRASHED, _EARLIER)
+    def check(self) -> None:
+        """Restart the supervisors that are due."""
+        if not self._host.is_stopping:
+            for name, node in self._nodes.items():
+                self._do(name, node.tick(self._host.now_us()))
 
-    def _is_there(self, child: SupervisorChild) -> None:
-        self._nodes[child.charter.name].came_up(child.charter.name, self._now_us())
+    def next_check_seconds(self) -> float:
+        """Until the first restart is due."""
+        return min((seconds_until(node.due_us, self._host.now_us()) for node in self._nodes.values()), default=60.0)
 
-    def _has_ended(self, child: SupervisorChild, how: How, reason: str) -> None:
-        name = child.charter.name
-        self._do(child, self._nodes[name].ended(name, how, reason, self._now_us()))
-
-    def _do(self, child: SupervisorChild, orders: list[Any]) -> None:
-        name = child.charter.name
-        for order in orders:
-            match order:
-                case Start():
-                    self._found(child)
-                case Restart(_, _, reason, restarts, wait_us):
-                    history = self._nodes[name].history()
-                    self._report(SupervisorGone(name, reason, restarts, wait_us / 1e6, history))
-                case Escalate(reason, restarts):
-                    self._report(SupervisorGaveUp(name, reason, restarts, self._nodes[name].history()))
-                case _:
-                    pass
+    def _adopt(self, order: orders.Adopt) -> None:
+        self._host.histories.update(order.histories)
+        for live in order.workers:
+            self._host.workers[live.path][live.slot] = adopted_worker(live, self._host.now)
+        for spec in order.pipelines:
+            node = self._nodes[spec.name] = Supervisor(_ABOVE, spec.policy, [spec.name])
+            self._specs[spec.name] = spec
+            node.restore(order.root_histories.get(spec.name, RestartHistory()), self._host.now_us())
+            if not node.gave_up:
+                self._do(spec.name, node.start(self._host.now_us()))
 
     def _restart(self, pipeline: str) -> None:
-        """An operator begins anew with a pipeline: without history."""
-        child, node = self._children[pipeline], self._nodes[pipeline]
-        if child.actor is None and node.gave_up:
-            self._do(child, node.start(self._now_us()))
+        node = self._nodes[pipeline]
+        if not node.gave_up:
+            self._host.post(pipeline, orders.RestartPipeline(pipeline))
+            return
+        for path in self._paths(pipeline):
+            self._host.histories.pop(path, None)
+        self._do(pipeline, node.start(self._host.now_us()))
 
-    @property
-    def _is_waiting(self) -> bool:
-        return any(node.due_us is not None for node in self._nodes.values())
+    def _crashed(self, pipeline: str, reason: str) -> None:
+        if self._host.is_stopping:
+            return
+        reason = f"its supervisor ended: {reason}"
+        self._do(pipeline, self._nodes[pipeline].ended(pipeline, How.CRASHED, reason, self._host.now_us()))
 
-    def _tick(self) -> None:
-        for name, node in self._nodes.items():
-            self._do(self._children[name], node.tick(self._now_us()))
+    def _do(self, name: str, decisions: Iterable[Order]) -> None:
+        node = self._nodes[name]
+        for order in decisions:
+            match order:
+                case Start():
+                    self._host.start(PipelineSupervisor(self._specs[name], self._host))
+                    node.came_up(name, self._host.now_us())
+                case Restart(_, _, reason, _, wait_us):
+                    self._host.report(orders.RootHistoryChanged(name, node.history()))
+                    self._host.report(orders.SupervisorRestarts(name, reason, wait_us / 1e6))
+                case Escalate():
+                    self._give_up(name, order)
+                case Stop() | Leave():
+                    pass
+                case _:
+                    assert_never(order)
 
-    def _now_us(self) -> int:
-        return self._clock.now_us()
+    def _give_up(self, name: str, order: Escalate) -> None:
+        node = self._nodes[name]
+        for path in self._paths(name):
+            self._host.remove(path)
+            if path != name:
+                self._host.workers.pop(path, None)
+                self._host.report(orders.EndWorkers(path))
+        self._host.report(orders.RootHistoryChanged(name, node.history()))
+        told = Escalated(_ABOVE, "", "", order.reason, order.restarts, node.policy.period_seconds, failed=True)
+        self._host.report(orders.PipelineReport(name, told))
+
+    def _paths(self, pipeline: str) -> list[str]:
+        """The pipeline's supervisor and those of its steps."""
+        return [pipeline, *(orders.step_path(pipeline, step.name) for step in self._specs[pipeline].steps)]

@@ -1,371 +1,365 @@
-"""StepSupervisor: the Ray actor that looks after the workers of one step: it has them started, watches and ends them.
+"""StepSupervisor: the supervisor of one step: it has workers started, watches them, and kills them.
 
-Rules: what follows from what is decided by a pure node (`events/supervision/tree.py`); this does it. Workers belong to the
-engine, which starts them where this says so: Ray ends them with it, and a supervisor that ends takes none along. A
-worker is gone when its process is seen to be gone, and only then is its work given to another. No code of the user's
-runs here.
+Rules: pure code decides (`events/supervision/tree.py`), this carries it out. Workers belong to the engine, which starts
+them on request; Ray ends them with the engine's process, and with nothing else. A worker is gone when its process is
+seen to be gone, and only then is its work given to another.
 """
 
-import itertools
-import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from functools import partial
+from typing import assert_never
 
-from ...cluster.clock import SystemClock
-from ...cluster.processes import NOBODY, ProcessMark, are_gone, end, is_gone, mark_of
+from ...cluster.processes import handle_of, kill
 from ...cluster.ray.exit_reasons import how_it_ended, is_orderly
-from ...cluster.ray.process_registry import birth_key, forget_births, look_up_birth
-from ...cluster.ray.session import ray_module
-from ...events.supervision.supervisor import How
-from ...events.supervision.tree import Action, StartWorker, StepPolicy, StepSupervisorNode, StopWorker
+from ...cluster.ray.process_registry import find_process, forget_processes, process_key
+from ...events.supervision.policy import How
+from ...events.supervision.tree import (
+    Action,
+    Broken,
+    Escalated,
+    Restarted,
+    StartWorker,
+    StepPolicy,
+    StepStanding,
+    StepSupervisorNode,
+    StopWorker,
+)
+from . import orders
+from .host import HostedSupervisor, SupervisorHost
 from .long_poll import SUPERSEDED
-from .orders import LiveWorker, SupervisorSpec, WorkerGone, WorkerWanted
-from .supervisor_actor import SupervisorActor, send
+from .supervised_worker import SupervisedWorker
 
 __all__ = ["StepSupervisor"]
 
-logger = logging.getLogger("ensue.supervisor")
-_LOOK_SECONDS = 0.02
-_IDLE_SECONDS = 0.25
-_MISSES = 3
-_GONE_SECONDS = 10.0
-_WORD_SECONDS = 1.0
-"""So long Ray has to say why a worker is gone. Seen under torture: one death in ten it tells seconds later."""
+_MAX_MISSED_PINGS = 3
+_REASON_SECONDS = 1.0
+"""How long Ray may take to tell why a process ended. Under torture it tells one in ten seconds later."""
 
 
-@dataclass(slots=True, eq=False)
-class _Member:
-    """The worker in one place. worker: 0 until the engine has started it. ended: why it was told to end. gone: since when."""
+class StepSupervisor(HostedSupervisor):
+    """The workers themselves are kept by the host, so the next supervisor of this step finds them."""
 
-    slot: int
-    start: int
-    started: float
-    worker: int = 0
-    actor: Any = None
-    born: bool = False
-    mark: ProcessMark = NOBODY
-    up: bool = False
-    worked: bool = False
-    ended: str | None = None
-    how: How = How.ORDERED
-    missed: int = 0
-    gone: float = 0.0
-
-
-class StepSupervisor(SupervisorActor):
-    """The Ray actor. Detached and named, so that neither its parent nor the engine takes it along when it ends."""
-
-    def __init__(self, charter: SupervisorSpec) -> None:
-        self._charter = charter
-        pipeline, _, self._step = charter.name.partition("/")
-        self._clock = SystemClock()
-        self._tree = StepSupervisorNode(pipeline, StepPolicy(self._step, len(charter.children), charter.policy))
+    def __init__(self, pipeline: str, step: StepPolicy, host: SupervisorHost) -> None:
+        super().__init__(orders.step_path(pipeline, step.name), host)
+        self._pipeline = pipeline
+        self._step = step.name
+        self._tree = StepSupervisorNode(pipeline, step)
         self._node = self._tree.node
-        self._members: dict[int, _Member] = {}
-        self._living: dict[int, LiveWorker] = {}
-        self._starts = itertools.count(1)
-        self._parent: Any = None
-        self._ceasing = False
-        self._stopping = False
-        self._pinged = time.monotonic()
-        super().__init__(charter.engine, charter.patience)
+        self._workers = host.workers[self.path]
+        self._stopped = False
+        self._pinged_at = host.now
+        self._standing: StepStanding | None = None
 
-    def _orders(self) -> Mapping[str, Callable[..., None]]:
-        return {
-            "adopt": self._adopt,
-            "adopted": self._adopted,
-            "begin": self._begin,
-            "cease": self._cease,
-            "forget": self._forget_all,
-            "made": self._made,
-            "refused": self._refused,
-            "hello": self._hello,
-            "gone": self._gone,
-            "pong": self._pong,
-            "opened": self._opened,
-            "worked": self._worked,
-            "end": self._end_one,
-            "stop": self._stop,
-        }
+    def handle(self, message: orders.StepMessage) -> None:
+        """Process one message."""
+        match message:
+            case (
+                orders.Begin() | orders.StartStep() | orders.StopStep() | orders.ForgetRestarts() | orders.ResumeStep()
+            ):
+                self._take_from_parent(message)
+            case (
+                orders.WorkerMade()
+                | orders.WorkerRefused()
+                | orders.WorkerOpened()
+                | orders.WorkerWorked()
+                | orders.EndWorker()
+            ):
+                self._take_from_engine(message)
+            case orders.HelloAnswered() | orders.AttendAnswered() | orders.PingAnswered():
+                self._take_answer(message)
+            case orders.ProcessEnded(pid):
+                self._process_ended(pid)
+            case _:
+                assert_never(message)
 
-    # -- what the engine tells it --------------------------------------------------------------------------------------
+    def _take_from_parent(self, message: orders.ParentMessage) -> None:
+        match message:
+            case orders.Begin():
+                self._begin()
+            case orders.StartStep():
+                self._start_all()
+            case orders.StopStep():
+                self._stop_all()
+            case orders.ForgetRestarts():
+                self._tree.forget()
+                self._remember()
+            case orders.ResumeStep(runs):
+                self._resume(runs=runs)
+            case _:
+                assert_never(message)
 
-    def _adopt(self, history: list[Any] | None, living: list[LiveWorker]) -> None:
-        """Go on where the one before it ended, with the workers that are there."""
-        if self._stopping:
-            return
-        if history:
-            self._node.restore(history, self._now_us())
-        self._living = {worker.slot: worker for worker in living}
-        self._begin_or_cease(runs=not self._ceasing)
+    def _take_from_engine(self, message: orders.EngineMessage) -> None:
+        match message:
+            case orders.WorkerMade():
+                self._made(message)
+            case orders.WorkerRefused(slot, start, reason):
+                self._refused(slot, start, reason)
+            case orders.WorkerOpened(worker):
+                self._opened(worker)
+            case orders.WorkerWorked(worker):
+                self._worked(worker)
+            case orders.EndWorker(worker, reason, is_blamed):
+                self._end_worker(worker, reason, How.CRASHED if is_blamed else How.ORDERED)
+            case _:
+                assert_never(message)
 
-    def _made(self, slot: int, start: int, worker: int, actor: Any) -> None:
-        """The engine has started a worker."""
-        member = self._members.get(slot)
-        if member is None or member.start != start:
-            ray_module().kill(actor, no_restart=True)
-        else:
-            self._meet(member, worker, actor)
-            self._stand()
+    def check(self) -> None:
+        """Start what is due, forget workers that are gone, and ping the others."""
+        now = self._host.now
+        for worker in list(self._workers.values()):
+            if worker.gone_since:
+                self._check_gone(worker)
+        if not self._host.is_stopping:
+            self._do(self._tree.tick(self._host.now_us()))
+        ping_seconds = self._host.spec.timeouts.ping_seconds
+        if now - self._pinged_at >= ping_seconds:
+            self._ping(late=now - self._pinged_at > 2 * ping_seconds)
+            self._pinged_at = now
+        self._publish_standing()
 
-    def _refused(self, slot: int, start: int, error: BaseException) -> None:
-        """Ray does not start a worker."""
-        member = self._members.get(slot)
-        if member is not None and member.start == start:
-            member.ended, member.how = how_it_ended(error), How.UNSTARTED
-            self._forget(member)
+    def next_check_seconds(self) -> float:
+        """Until the next ping, the next start, or the end of the wait for Ray's reason."""
+        now = self._host.now
+        waits = [self._pinged_at + self._host.spec.timeouts.ping_seconds - now]
+        if self._node.due_us is not None:
+            waits.append((self._node.due_us - self._host.now_us()) / 1e6)
+        waits += [w.gone_since + _REASON_SECONDS - now for w in self._workers.values() if w.gone_since]
+        return max(0.0, min(waits))
 
-    def _opened(self, worker: int) -> None:
-        """The engine has its lane: it is at work, though it may not have said so here before it ends."""
-        member = self._member(worker)
-        if member is not None and not member.up:
-            self._is_up(member)
-            self._stand()
-
-    def _worked(self, worker: int) -> None:
-        if (member := self._member(worker)) is not None:
-            member.worked = True
-
-    def _end_one(self, worker: int, reason: str, blamed: bool) -> None:  # noqa: FBT001 - a message has no names
-        if (member := self._member(worker)) is not None:
-            self._end(member, reason, How.CRASHED if blamed else How.ORDERED)
-
-    def _stop(self) -> None:
-        """From now on nobody is replaced."""
-        self._stopping = True
-
-    # -- what its parent tells it --------------------------------------------------------------------------------------
-
-    def _adopted(self, parent: Any, runs: bool) -> None:  # noqa: FBT001 - as above
-        """This is the pipeline's supervisor now. runs: the pipeline was not given up."""
-        self._parent = parent
-        if any(member.up for member in self._members.values()):
-            self._say_working()
-        if self._node.gave_up:
-            self._see_quiet(self._node.gave_up)
-        elif self._ceasing == runs:  # whoever wanted it so is gone
-            self._begin_or_cease(runs=runs)
-
-    def _begin_or_cease(self, *, runs: bool) -> None:
-        if runs:
-            self._begin()
-        else:
-            self._cease()
+    # -- start and stop ------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._ceasing = False
-        self._do(self._tree.start(self._now_us()))
-        self._stand()
+        """Continue where the supervisor before this one ended, with the workers that run.
 
-    def _cease(self) -> None:
-        """End all workers, and say when they are gone."""
-        self._ceasing = True
-        self._do(self._tree.stop(self._now_us()))
-        self._see_quiet("it was told to stop")
-        self._stand()
+        If that one had given up, the pipeline has counted it, and wants the step to start again.
+        """
+        if (history := self._host.histories.get(self.path)) is not None:
+            self._node.restore(history, self._host.now_us())
+        self._start_all()
 
-    def _forget_all(self) -> None:
-        self._tree.forget()
-        self._say_history()
+    def _resume(self, *, runs: bool) -> None:
+        if any(worker.is_up for worker in self._workers.values()):
+            self._host.post(self._pipeline, orders.StepUp(self._step))
+        if self._node.gave_up:
+            self._report_quiet(self._node.gave_up)
+        elif self._stopped and runs:  # the supervisor that wanted it so is gone
+            self._start_all()
+        elif not runs:
+            self._stop_all()
 
-    def _say_working(self) -> None:
-        if self._parent is not None:
-            send(self._parent, "working", self._step)
+    def _start_all(self) -> None:
+        self._stopped = False
+        self._do(self._tree.start(self._host.now_us()))
 
-    def _see_quiet(self, reason: str) -> None:
-        if self._parent is not None and self._node.is_quiet and (self._ceasing or self._node.gave_up):
-            send(self._parent, "quiet", self._step, self._charter.incarnation, self._node.gave_up, reason)
+    def _stop_all(self) -> None:
+        self._stopped = True
+        self._do(self._tree.stop(self._host.now_us()))
+        self._report_quiet("it was told to stop")
 
-    # -- what becomes of workers ---------------------------------------------------------------------------------------
+    def _report_quiet(self, reason: str) -> None:
+        if self._node.is_quiet and (self._stopped or self._node.gave_up):
+            self._host.post(self._pipeline, orders.StepQuiet(self._step, self._node.gave_up, reason))
 
-    def _meet(self, member: _Member, worker: int, actor: Any) -> None:
-        member.worker, member.actor, member.started = worker, actor, time.monotonic()
-        if member.ended is not None:
-            self._kill(member)
-        self._ask("hello", worker, actor.hello.remote())
+    # -- what the engine tells -----------------------------------------------------------------------------------------
 
-    def _hello(self, worker: int, error: BaseException | None, at: tuple[str, int] | None) -> None:
-        if error is not None or at is None:
-            self._gone(worker, error, None)
+    def _made(self, message: orders.WorkerMade) -> None:
+        worker = self._workers.get(message.slot)
+        if worker is None or worker.start != message.start:  # the supervisor that wanted it crashed
+            self._host.report(orders.EndWorkers(self.path, message.worker))
             return
-        member = self._member(worker)
-        if member is None:
+        worker.worker, worker.actor, worker.since = message.worker, message.actor, self._host.now
+        if worker.is_ending:
+            worker.kill()
+        self._ask_hello(worker)
+
+    def _refused(self, slot: int, start: int, reason: str) -> None:
+        worker = self._workers.get(slot)
+        if worker is not None and worker.start == start:
+            worker.end_reason, worker.how = reason, How.UNSTARTED
+            self._forget(worker)
+
+    def _opened(self, number: int) -> None:
+        worker = self._worker(number)
+        if worker is not None and not worker.is_up:
+            self._is_up(worker)
+
+    def _worked(self, number: int) -> None:
+        if (worker := self._worker(number)) is not None:
+            worker.has_worked = True
+
+    def _end_worker(self, number: int, reason: str, how: How) -> None:
+        if (worker := self._worker(number)) is not None:
+            self._end(worker, reason, how)
+
+    # -- what workers tell ---------------------------------------------------------------------------------------------
+
+    def _take_answer(self, message: orders.HelloAnswered | orders.AttendAnswered | orders.PingAnswered) -> None:
+        worker = self._worker(message.worker)
+        if worker is None:
             return
-        self._found(member, *at)
-        if not member.up:
-            self._is_up(member)
-            self._stand()
+        match message:
+            case orders.HelloAnswered(_, None, (node, pid)):
+                self._locate(worker, node, pid)
+                if not worker.is_up:
+                    self._is_up(worker)
+            case orders.HelloAnswered(_, error, _):
+                self._ended(worker, error)
+            case orders.AttendAnswered(_, error, answer):
+                if answer != SUPERSEDED:
+                    self._ended(worker, error)
+            case orders.PingAnswered(_, error, _):
+                worker.missed_pings = 0 if error is None else worker.missed_pings
+            case _:
+                assert_never(message)
 
-    def _is_up(self, member: _Member) -> None:
-        member.up = True
-        self._tree.came_up(member.slot, self._now_us())
-        self._ask("gone", member.worker, member.actor.attend.remote())
-        self._say_working()
+    def _is_up(self, worker: SupervisedWorker) -> None:
+        worker.is_up = True
+        self._tree.came_up(worker.slot, self._host.now_us())
+        self._host.ask(self.path, partial(orders.AttendAnswered, worker.worker), worker.actor.attend.remote())
+        self._host.post(self._pipeline, orders.StepUp(self._step))
 
-    def _found(self, member: _Member, node: str, pid: int) -> None:
-        """It has said where it runs."""
-        if member.born:
-            return
-        member.born, member.started = True, time.monotonic()
-        if node == self._charter.node:
-            member.mark = mark_of(pid)
-            if member.ended is not None:
-                end(member.mark)
+    def _ended(self, worker: SupervisedWorker, error: BaseException | None) -> None:
+        """Ray says that it is gone, or that it has stopped."""
+        if worker.end_reason is None:
+            worker.end_reason = how_it_ended(error) if error else "it stopped"
+            worker.how = _how(worker, error)
+        self._find(worker)
+        worker.kill()
+        if not worker.process.pid:  # on another node, where Ray's word has to do, or it never registered
+            self._forget(worker)
 
-    def _gone(self, worker: int, error: BaseException | None, said: object) -> None:
-        """Ray says that it is gone, or that it has stopped: see to it."""
-        member = self._member(worker)
-        if member is None or said == SUPERSEDED:
-            return
-        if member.ended is None:
-            member.ended = how_it_ended(error) if error else "it stopped"
-            member.how = self._how(member, error)
-        self._look_for(member)
-        self._kill(member)
-        if not member.mark.pid:  # on another node, where Ray's word has to do, or never born
-            self._forget(member)
+    def _process_ended(self, pid: int) -> None:
+        for worker in self._workers.values():
+            if worker.process.pid == pid:
+                worker.gone_since = worker.gone_since or self._host.now
 
-    def _how(self, member: _Member, error: BaseException | None) -> How:
-        if not member.up:
-            return How.UNSTARTED
-        if error is None or is_orderly(error):
-            return How.NORMAL
-        return How.WORKED if member.worked else How.CRASHED
+    def _check_gone(self, worker: SupervisedWorker) -> None:
+        """Its process has ended. Ray knows why, and tells at once or late; it is not waited for."""
+        if worker.end_reason is None and self._host.now - worker.gone_since >= _REASON_SECONDS:
+            self._end(worker, "its process was gone", How.CRASHED if worker.is_up else How.UNSTARTED)
+        if worker.is_ending:
+            self._forget(worker)
 
-    def _pong(self, worker: int, error: BaseException | None, _: object) -> None:
-        member = self._member(worker)
-        if member is not None and error is None:
-            member.missed = 0
-
-    # -- doing ---------------------------------------------------------------------------------------------------------
+    # -- actions -------------------------------------------------------------------------------------------------------
 
     def _do(self, actions: Iterable[Action]) -> None:
-        told: list[Action] = []
+        has_news = False
         for action in actions:
-            if isinstance(action, StartWorker):
-                self._start(action.slot)
-            elif isinstance(action, StopWorker):
-                self._end(self._members[action.slot], "its supervisor ended it", How.ORDERED)
-            else:
-                told.append(action)
-        if told:
-            self._report(*told)
-            self._say_history()
+            match action:
+                case StartWorker(_, slot):
+                    self._start(slot)
+                case StopWorker(_, slot):
+                    self._end(self._workers[slot], "its supervisor ended it", How.ORDERED)
+                case Restarted() | Escalated() | Broken():
+                    self._host.report(orders.PipelineReport(self._pipeline, action))
+                    has_news = True
+                case _:
+                    assert_never(action)
+        if has_news:
+            self._remember()
 
     def _start(self, slot: int) -> None:
-        member = self._members[slot] = _Member(slot, next(self._starts), time.monotonic())
-        living = self._living.pop(slot, None)
-        if living is None:
-            self._report(WorkerWanted(slot, member.start))
-        else:
-            member.mark, member.born, member.worked = living.mark, living.up, living.worked
-            self._meet(member, living.worker, living.actor)
-            if living.up:
-                self._is_up(member)
+        """Have a worker started, unless one runs that had another supervisor."""
+        known = self._workers.get(slot)
+        if known is not None and known.worker:
+            self._take_over(known)
+            return
+        worker = SupervisedWorker(slot, next(self._host.start_numbers), self._host.now)
+        self._workers[slot] = worker
+        self._host.report(orders.WorkerWanted(self.path, slot, worker.start))
 
-    def _end(self, member: _Member, reason: str, how: How) -> None:
-        if member.ended is None:
-            member.ended = reason
-            member.how = How.WORKED if how is How.CRASHED and member.worked else how
-        self._look_for(member)
-        self._kill(member)
+    def _take_over(self, worker: SupervisedWorker) -> None:
+        worker.missed_pings = 0
+        self._watch(worker)
+        self._ask_hello(worker)
+        if worker.is_up:
+            self._is_up(worker)
 
-    def _kill(self, member: _Member) -> None:
-        """Kill the process itself where it is ours to see: Ray's own kill asks the process to end itself."""
-        end(member.mark)
-        if member.actor is not None:
-            ray_module().kill(member.actor, no_restart=True)
+    def _ask_hello(self, worker: SupervisedWorker) -> None:
+        self._host.ask(self.path, partial(orders.HelloAnswered, worker.worker), worker.actor.hello.remote())
 
-    def _forget(self, member: _Member) -> None:
+    def _end(self, worker: SupervisedWorker, reason: str, how: How) -> None:
+        if worker.end_reason is None:
+            worker.end_reason = reason
+            worker.how = How.WORKED if how is How.CRASHED and worker.has_worked else how
+        self._find(worker)
+        worker.kill()
+
+    def _forget(self, worker: SupervisedWorker) -> None:
         """It is gone: tell the engine, and do what follows."""
-        del self._members[member.slot]
-        reason = member.ended or "it stopped"
-        if member.worker:
-            forget_births(birth_key(self._charter.family, member.worker))
-            self._report(WorkerGone(member.worker, reason, member.how is not How.ORDERED, member.up))
-        if not self._stopping:
-            how = member.how if member.up or member.how is How.ORDERED else How.UNSTARTED
-            self._do(self._tree.ended(member.slot, how, reason, self._now_us()))
-            self._see_quiet(reason)
-        self._stand()
+        del self._workers[worker.slot]
+        reason = worker.end_reason or "it stopped"
+        if worker.worker:
+            forget_processes(process_key(self._host.spec.actor_prefix, worker.worker))
+            is_blamed = worker.how is not How.ORDERED
+            self._host.report(orders.WorkerGone(self.path, worker.worker, reason, is_blamed, worker.is_up))
+        if not self._host.is_stopping:
+            how = worker.how if worker.is_up or worker.how is How.ORDERED else How.UNSTARTED
+            self._do(self._tree.ended(worker.slot, how, reason, self._host.now_us()))
+            self._report_quiet(reason)
 
-    # -- looking after -------------------------------------------------------------------------------------------------
-
-    def _pause_seconds(self) -> float:
-        if any(member.ended is not None for member in self._members.values()):
-            return _LOOK_SECONDS
-        due_us = self._node.due_us
-        if due_us is None:
-            return _IDLE_SECONDS
-        return min(_IDLE_SECONDS, max(0.0, (due_us - self._now_us()) / 1e6))
-
-    def _tend(self, now: float) -> None:
-        for member in list(self._members.values()):
-            if member.mark.pid and is_gone(member.mark):
-                self._see_gone(member, now)
-        if not self._stopping:
-            self._do(self._tree.tick(self._now_us()))
-        if now - self._pinged >= self._patience.ping_seconds:
-            self._ping(late=now - self._pinged > 2 * self._patience.ping_seconds)
-            self._pinged = now
-            self._stand()
-
-    def _see_gone(self, member: _Member, now: float) -> None:
-        """Its process is gone. Ray knows why, and says so at once, or late: it is not waited for."""
-        member.gone = member.gone or now
-        if member.ended is None and now - member.gone > _WORD_SECONDS:
-            self._end(member, "its process was gone", How.CRASHED if member.up else How.UNSTARTED)
-        if member.ended is not None:
-            self._forget(member)
+    # -- liveness ------------------------------------------------------------------------------------------------------
 
     def _ping(self, *, late: bool) -> None:
-        for member in list(self._members.values()):
-            self._look_for(member)
-            if not member.up and member.ended is None:
-                limit = self._patience.start_seconds
-                if member.born and time.monotonic() - member.started > limit:
-                    self._end(member, f"it did not come up within {limit:g} s", How.UNSTARTED)
-            elif member.ended is None:
-                member.missed = 0 if late else member.missed
-                if member.missed >= _MISSES:
-                    self._end(member, f"it did not answer {_MISSES} pings", How.CRASHED)
-                    continue
-                member.missed += 1
-                self._ask("pong", member.worker, member.actor.ping.remote())
+        for worker in self._workers.values():
+            self._find(worker)
+            if worker.is_ending:
+                continue
+            if worker.is_up:
+                self._ping_one(worker, late=late)
+            elif worker.is_located and self._host.now - worker.since > self._host.spec.timeouts.start_seconds:
+                limit = self._host.spec.timeouts.start_seconds
+                self._end(worker, f"it did not come up within {limit:g} s", How.UNSTARTED)
 
-    def _look_for(self, member: _Member) -> None:
-        """Where does it run? It has said so before any code of the user's could keep it from saying anything."""
-        if member.worker and not member.born:
-            at = look_up_birth(birth_key(self._charter.family, member.worker))
-            if at is not None:
-                self._found(member, *at)
+    def _ping_one(self, worker: SupervisedWorker, *, late: bool) -> None:
+        """late: it was this process that stood still."""
+        worker.missed_pings = 0 if late else worker.missed_pings
+        if worker.missed_pings >= _MAX_MISSED_PINGS:
+            self._end(worker, f"it did not answer {_MAX_MISSED_PINGS} pings", How.CRASHED)
+            return
+        worker.missed_pings += 1
+        self._host.ask(self.path, partial(orders.PingAnswered, worker.worker), worker.actor.ping.remote())
 
-    def _abandon(self) -> None:
-        self._stopping = True
-        for member in self._members.values():
-            self._look_for(member)
-            self._kill(member)
-        are_gone([m.mark for m in self._members.values() if m.mark.pid], _GONE_SECONDS)
+    def _find(self, worker: SupervisedWorker) -> None:
+        """Look up the process of a worker that has not answered: it registers before any user code runs."""
+        if worker.worker and not worker.is_located:
+            location = find_process(process_key(self._host.spec.actor_prefix, worker.worker))
+            if location is not None:
+                self._locate(worker, *location)
 
-    def _stand(self) -> None:
-        """What the engine shows of this step."""
-        children = [
-            (int(c.name), str(c.status), c.since_us, c.restarts, c.reason, _shown(self._members.get(int(c.name))))
-            for c in self._node.children.values()
-        ]
-        self._show((self._node.gave_up, children))
+    def _locate(self, worker: SupervisedWorker, node: str, pid: int) -> None:
+        if worker.is_located:
+            return
+        worker.is_located, worker.since = True, self._host.now
+        if node == self._host.spec.node:
+            worker.process = handle_of(pid)
+            self._watch(worker)
+            if worker.is_ending:
+                kill(worker.process)
 
-    def _say_history(self) -> None:
-        self._report({self._node.name: self._node.history()})
+    def _watch(self, worker: SupervisedWorker) -> None:
+        if worker.process.pid and not worker.is_watched:
+            worker.is_watched = True
+            self._host.watch(self.path, worker.process)
 
-    def _member(self, worker: int) -> _Member | None:
-        return next((m for m in self._members.values() if m.worker == worker), None)
+    # -- what it tells -------------------------------------------------------------------------------------------------
 
-    def _now_us(self) -> int:
-        return self._clock.now_us()
+    def _publish_standing(self) -> None:
+        standing = self._tree.standing({w.slot: w.process.pid for w in self._workers.values()})
+        if standing != self._standing:
+            self._standing = standing
+            self._host.report(orders.StandingChanged(self.path, standing))
+
+    def _remember(self) -> None:
+        self._host.remember(self.path, self._node.history())
+
+    def _worker(self, number: int) -> SupervisedWorker | None:
+        return next((worker for worker in self._workers.values() if worker.worker == number), None)
 
 
-def _shown(member: _Member | None) -> tuple[int, int]:
-    return (member.worker, member.mark.pid) if member is not None else (0, 0)
+def _how(worker: SupervisedWorker, error: BaseException | None) -> How:
+    if not worker.is_up:
+        return How.UNSTARTED
+    if error is None or is_orderly(error):
+        return How.NORMAL
+    return How.WORKED if worker.has_worked else How.CRASHED

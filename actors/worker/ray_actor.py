@@ -7,7 +7,7 @@ workers. The process registers itself before that code runs, so that it can be k
 import threading
 from typing import Any
 
-from ...cluster.ray.process_registry import register_birth
+from ...cluster.ray.process_registry import register_process
 from ...cluster.ray.session import ray_module
 from ...events.pipelines.step import Resources
 from ..supervision.long_poll import SUPERSEDED
@@ -22,8 +22,8 @@ _CONCURRENCY = 12
 class WorkerActor(Worker):
     """A worker that Ray calls."""
 
-    def __init__(self, worker: int, code: bytes, birth: str) -> None:
-        register_birth(birth)
+    def __init__(self, worker: int, code: bytes, process_key: str) -> None:
+        register_process(process_key)
         step, models = ray_module().cloudpickle.loads(code)
         self._serving = False
         self._served = threading.Event()

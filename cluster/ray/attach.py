@@ -1,9 +1,10 @@
-"""Attaching to a Ray that somebody else runs, and Ray's failures in two lines.
+"""Attach: connect to a Ray that somebody else runs, with Ray's failures in two lines.
 
-1. Nothing is started, and the user's own `RAY_AUTH_*` and TLS settings hold.
-2. We ask first, and then let Ray connect: by itself it retries a dead address for two minutes, a wrong token for
-   twenty seconds, and a port that is no Ray's for forty a try.
-3. Every failure becomes a RayUnavailable: the first line says what happened, the second what to do.
+Rules:
+1. Nothing is started, and the user's own `RAY_AUTH_*` and TLS settings apply.
+2. The address is probed before Ray connects: Ray itself retries a dead address for two minutes, a wrong token for
+   twenty seconds, and a port that is not Ray's for forty seconds a try.
+3. Every failure becomes a `RayUnavailable`: the first line says what happened, the second what to do.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _LONGEST_REASON = 300
 def attach(address: str) -> dict[str, str | None]:
     """Connect this process to the Ray at `auto` or `host:port`; blocking.
 
-    Returns the environment to apply again once disconnected. Raises RayUnavailable.
+    Returns the environment to apply again once disconnected. Raises: `RayUnavailable`.
     """
     found = _found(address)
     _probe(found)
@@ -71,13 +72,13 @@ def _found(address: str) -> str:
 
 
 def _probe(address: str) -> None:
-    """That something which speaks gRPC answers there."""
+    """Check that a gRPC server answers there."""
     host, port = _split(address)
     try:
         with socket.create_connection((host, port), PROBE_TIMEOUT_SECONDS) as connection:
             if not _uses_tls() and not _speaks_grpc(connection):
                 raise RayUnavailable(
-                    f"What answers at {address} is no Ray.\nGive the address that `ray start` printed there, or auto."
+                    f"The server at {address} is not Ray.\nGive the address that `ray start` printed there, or auto."
                 )
     except OSError as error:
         raise RayUnavailable(
@@ -90,13 +91,13 @@ def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004 - the ports there are
         raise RayUnavailable(
-            f"{address!r} is no address of a Ray.\nGive host:port, as `ray start` printed it, or auto."
+            f"{address!r} is not the address of a Ray.\nGive host:port, as `ray start` printed it, or auto."
         )
     return host.strip("[]"), int(port)
 
 
 def _uses_tls() -> bool:
-    """Then Ray does the handshake, with its own certificates."""
+    """Whether Ray does a TLS handshake, with its own certificates."""
     return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
 
 
@@ -125,7 +126,7 @@ def _is_loopback_only(address: str) -> bool:
 
 
 def _ask(address: str) -> None:
-    """One question to the control store, which answers a wrong token and a wrong version at once."""
+    """Ask the control store one question, which tells a wrong token and a wrong version at once."""
     ray: Any = importlib.import_module("ray")
     usage: Any = importlib.import_module("ray._common.usage.usage_lib")
     theirs: dict[str, str] = usage.get_cluster_metadata(ray._raylet.GcsClient(address=address)) or {}  # noqa: SLF001
@@ -160,7 +161,7 @@ def unavailable(address: str, error: BaseException) -> RayUnavailable:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what Ray says; it may go on for pages."""
+    """The first line of Ray's message, which may have pages."""
     if isinstance(error, TimeoutError):
         return "it took too long"
     first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,10 +1,13 @@
-"""An embedded Ray: started by us, for this process, out of reach for everybody else.
+"""Embedded: a Ray that this process starts for itself, out of reach for everybody else.
 
-1. Loopback only. Ray binds to loopback alone when it thinks that it may not be a cluster; that is a knob it never
-   promised, so the listeners are looked at after the start, and one that is not loopback ends the session.
+Rules:
+1. Loopback only. Ray binds to loopback if it thinks that it cannot be a cluster. It never promised that, so the
+   listeners are checked after the start, and one that is not loopback ends the session.
 2. A token of its own, in a 0600 file; the environment of this process names it while the session lasts.
-3. No dashboard, no autoscaler, no log monitor, no usage statistics: nothing that nobody here reads.
-4. Ray may have been imported already. What it read at import is read again: no order of imports is asked of the user.
+3. No dashboard, no autoscaler, no log monitor, no usage statistics: nothing here reads them.
+4. Ray may have been imported already. It reads its settings again, so the user may import in any order.
+5. It ends with this process, however that ends: the kernel kills the control store and the raylet when the thread that
+   started them ends (`thread.py`), and a watchdog kills the rest (`folder.py`).
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Generator
+import time
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ...events.errors import RayUnavailable
-from ..processes import ProcessMark, end, is_gone, mark_of
+from ..processes import ProcessHandle, handle_of, is_gone, kill
 from . import environment as ray_environment
 from .folder import SessionFolder
 from .job import job_config
@@ -31,18 +35,21 @@ _ENVIRONMENT = {
     "RAY_AUTH_TOKEN": None,  # it would go before the file
     "RAY_REDIS_ADDRESS": None,  # it would put our Ray's state into somebody's database
     "RAY_USAGE_STATS_ENABLED": "0",
-    # For so long a call waits for a control store that is gone, and then Ray ends the whole process. ensue sees the loss
-    # within seconds and starts another Ray, so what becomes of a call that was under way then is of no interest.
+    # A call waits this long for a control store that is gone, and then Ray ends the whole process. ensue sees the loss
+    # within seconds and starts another Ray, so the result of a call that was under way does not matter.
     "RAY_gcs_rpc_server_reconnect_timeout_s": str(365 * 24 * 3600),
     "RAY_ROTATION_MAX_BYTES": str(16 * 1024 * 1024),  # Ray's own is 512 MiB a file
     "RAY_ROTATION_BACKUP_COUNT": "1",
 }
 _UNREAD = ("start_monitor", "start_log_monitor", "start_api_server")
-"""Processes that Ray starts for itself, and that nobody reads here: 140 MiB and 1.5 s of CPU. A Ray that names
-them otherwise starts them: dearer, and right all the same."""
+"""Processes of Ray that nothing here uses: 140 MiB and 1.5 s of CPU. A Ray that names them otherwise starts them,
+which costs more and does no harm."""
+
+_REGISTER_SECONDS = 10.0
+_POLL_SECONDS = 0.02
 
 _VITAL = ("gcs_server", "raylet")
-"""Without these there is no Ray any more."""
+"""Without these processes Ray is lost."""
 
 
 @dataclass(slots=True)
@@ -52,12 +59,12 @@ class Embedded:
     folder: SessionFolder
     _environment: dict[str, str | None]
     _own: frozenset[Listener] = frozenset()
-    """What Ray opened in our own process; what else listens there is not Ray's."""
-    _vital: tuple[ProcessMark, ...] = ()
+    """What Ray opened in this process; what else listens here is not Ray's."""
+    _vital: tuple[ProcessHandle, ...] = ()
 
     @classmethod
     def start(cls, num_cpus: float | None, object_store_bytes: int) -> Embedded:
-        """Start Ray and connect to it; all that was begun is undone where this fails. Blocking."""
+        """Start Ray and connect to it; if this fails, all that was started is ended. Blocking."""
         folder = SessionFolder.create()
         embedded = cls(folder, ray_environment.apply({**_ENVIRONMENT, "RAY_AUTH_TOKEN_PATH": str(folder.token)}))
         try:
@@ -72,7 +79,7 @@ class Embedded:
         import ray  # noqa: PLC0415 - lazily: it takes half a second
 
         before = frozenset(listeners_of([os.getpid()]))
-        with _without_unread_processes():
+        with _quick_start():
             ray.init(
                 "local",
                 num_cpus=num_cpus,  # type: ignore[arg-type]  # Ray takes fractions
@@ -84,44 +91,39 @@ class Embedded:
                 _temp_dir=str(self.folder.ray),
             )
         self._own = frozenset(listeners_of([os.getpid()])) - before
-        self._vital = tuple(mark_of(pid) for pid in _ray_pids(_VITAL))
+        self._vital = tuple(handle_of(pid) for pid in _ray_pids(_VITAL))
 
     def check_listeners(self) -> list[Listener]:
-        """Every listener of this Ray: its processes, its workers, and what it opened in our own process.
+        """Every listener of this Ray: of its processes, of its workers, and what it opened in this process.
 
-        Raises RayUnavailable while one can be reached from another machine.
+        Raises: `RayUnavailable` if one can be reached from another machine.
         """
-        self._bury()
         found = [*listeners_of(descendants(_ray_pids())), *self._own]
         if exposed := [listener for listener in found if not listener.loopback]:
             raise RayUnavailable(
                 f"Ray listens where other machines can reach it: {', '.join(map(str, exposed))}.\n"
-                "ensue does not run on an exposed Ray: tell us your Ray version, or attach to a Ray of yours with --address."
+                "ensue does not run on an exposed Ray: tell us your Ray version, or attach to a Ray of yours with "
+                "--address."
             )
         return found
 
     @property
     def is_alive(self) -> bool:
         """Whether its control store and its raylet run."""
-        return not any(is_gone(mark) for mark in self._vital)
+        return not any(is_gone(process) for process in self._vital)
 
     def kill(self) -> None:
-        """End all its processes at once, workers included: what is left of a Ray that is lost would linger."""
+        """Kill all its processes, workers included: what is left of a lost Ray would stay for a while."""
         for pid in descendants(_ray_pids()):
-            end(mark_of(pid))
+            kill(handle_of(pid))
 
     def end(self) -> None:
-        """End Ray and all that is of it: processes, folder, token, environment. Blocking, about half a second."""
+        """End Ray with its processes, folder, token and environment. Blocking, about half a second."""
         try:
-            self._bury()
             _shut_down()
         finally:
             self.folder.remove()
             ray_environment.apply(self._environment)
-
-    def _bury(self) -> None:
-        """Of all our children; the undertaker sees for itself which of them are of this session."""
-        self.folder.bury(descendants([os.getpid()]) - {os.getpid()})
 
 
 def _shut_down() -> None:
@@ -129,7 +131,7 @@ def _shut_down() -> None:
 
     try:
         ray.shutdown(wait_for_processes=True)
-    except TypeError:  # a Ray that cannot wait; the undertaker ends what is left
+    except TypeError:  # a Ray that cannot wait; the watchdog kills what is left
         ray.shutdown()
 
 
@@ -146,19 +148,47 @@ def _ray_pids(names: Collection[str] | None = None) -> list[int]:
 
 
 @contextlib.contextmanager
-def _without_unread_processes() -> Generator[None]:
-    """Have Ray leave out the processes of `_UNREAD` while it starts."""
+def _quick_start() -> Generator[None]:
+    """Have Ray leave out the processes of `_UNREAD`, and see at once that its node has registered.
+
+    A Ray that names these otherwise starts as it likes, which takes longer.
+    """
+    from ray._private import services  # noqa: PLC0415
     from ray._private.node import Node  # noqa: PLC0415
 
-    originals = {name: getattr(Node, name) for name in _UNREAD if hasattr(Node, name)}
+    replaced: list[tuple[Any, str, Any]] = [(Node, name, _nothing) for name in _UNREAD if hasattr(Node, name)]
+    if hasattr(services, "get_node"):
+        replaced.append((services, "get_node", _prompt(cast("Any", services).get_node)))
+    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
     try:
-        for name in originals:
-            setattr(Node, name, _nothing)
+        for owner, name, replacement in replaced:
+            setattr(owner, name, replacement)
         yield
     finally:
-        for name, original in originals.items():
-            setattr(Node, name, original)
+        for owner, name, original in originals:
+            setattr(owner, name, original)
+
+
+def _prompt(get_node: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
+    """Ray asks once a second whether its new node has registered; ask more often before that."""
+
+    def wait_and_get_node(gcs_address: str, node_id: str) -> Any:
+        from ray import _raylet, exceptions  # noqa: PLC0415
+
+        # a Ray that answers otherwise is left to its own wait
+        with contextlib.suppress(AttributeError, TypeError, RuntimeError, exceptions.RayError):
+            client = cast("Any", _raylet).GcsClient(address=gcs_address)
+            deadline = time.monotonic() + _REGISTER_SECONDS
+            while time.monotonic() < deadline and not _has_registered(client, node_id):
+                time.sleep(_POLL_SECONDS)
+        return get_node(gcs_address, node_id)
+
+    return wait_and_get_node
+
+
+def _has_registered(client: Any, node_id: str) -> bool:
+    return any(node.hex() == node_id for node in client.get_all_node_info(timeout=_REGISTER_SECONDS))
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """Stands in for a start that is left out."""
+    """Replaces a start that is left out."""

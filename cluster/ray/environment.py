@@ -1,8 +1,8 @@
-"""The environment that Ray reads, and having Ray read it again.
+"""The environment variables that Ray reads, and making Ray read them again.
 
-Ray reads its settings when it is imported, which a user's module may have done before us. What was read is read again
-here, so nobody has to mind the order of imports. The names are Ray's own and private: one that a later Ray no longer
-has is passed over, and the check of the listeners says whether that did harm.
+Ray reads its settings when it is imported, and a user's module may have imported it before. They are read again here,
+so the order of imports does not matter. The names are Ray's private ones: one that a later Ray does not have is
+skipped, and the check of the listeners tells whether that did harm.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 __all__ = ["apply", "reread"]
 
 _SET_BY_RAY = ("PYTHONBREAKPOINT",)
-"""What `ray.init` itself sets in our process, and leaves behind."""
+"""What `ray.init` sets in this process, and leaves behind."""
 
 
 def apply(wanted: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Set these variables (None removes one) and have Ray read them; returns what they were, to apply in the end."""
+    """Set these variables (None removes one) and make Ray read them; returns the former values, to apply in the end."""
     before = {name: os.environ.get(name) for name in (*wanted, *_SET_BY_RAY)}
     for name, value in wanted.items():
         _set(name, value)
@@ -28,7 +28,7 @@ def apply(wanted: Mapping[str, str | None]) -> dict[str, str | None]:
 
 
 def reread() -> None:
-    """Make Ray hold what the environment says now, not what it said at import. Imports ray."""
+    """Make Ray use the environment as it is now, not as it was at import. Imports ray."""
     constants: Any = importlib.import_module("ray._private.ray_constants")
     if hasattr(constants, "ENABLE_RAY_CLUSTER"):
         constants.ENABLE_RAY_CLUSTER = _may_be_a_cluster(constants)

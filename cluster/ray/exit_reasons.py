@@ -1,4 +1,4 @@
-"""Deaths: what Ray says of the end of a worker, in a sentence that helps."""
+"""Exit reasons: what Ray reports of the end of a worker, in one sentence that helps."""
 
 __all__ = ["first_line", "how_it_ended", "is_orderly"]
 
@@ -10,17 +10,17 @@ _ENDS = (
     ("connection error code", "its process was gone at once: killed, out of memory, or a crash in native code"),
     ("node has died", "its node is gone"),
 )
-"""What Ray says of a death, in its own many words, and what it means; the first that fits counts."""
+"""Phrases in Ray's reports, and what they mean; the first that is found counts."""
 
 
 def how_it_ended(error: BaseException) -> str:
-    """How a worker came to its end."""
+    """Why a worker ended."""
     text = str(error).partition("Some common causes")[0]
-    return next((meaning for mark, meaning in _ENDS if mark in text), "") or first_line(error)
+    return next((meaning for phrase, meaning in _ENDS if phrase in text), "") or first_line(error)
 
 
 def is_orderly(error: BaseException) -> bool:
-    """Whether it ended of its own accord and in order."""
+    """Whether it ended by itself and in order."""
     return _ORDERLY in str(error)
 
 

@@ -1,11 +1,13 @@
-"""The folder of one embedded Ray: token, sockets, logs and spilled objects, readable by nobody else.
+"""SessionFolder: the folder of one embedded Ray: token, sockets, logs and spilled objects, readable by nobody else.
 
+Rules:
 1. One 0700 folder per session, in the first temporary folder whose path is short enough for a Unix socket.
 2. The token file is 0600, and is written before Ray may look for it.
-3. A lock says that the session lives. The kernel drops it with the process, however that ends, so a folder without
-   its lock is litter, and the next session sweeps it.
-4. An undertaker, a shell of one megabyte, waits for the end of this process. After `kill -9` Ray's control store and
-   raylet die at once and its workers within seconds, but its two agents linger for a minute: the undertaker ends them.
+3. A lock says that the session lives. The kernel drops it with the process, however that ends, so a folder without a
+   held lock is left over, and the next session removes it.
+4. A watchdog, a shell of one megabyte, waits for the end of this process and then kills what Ray has left. After
+   `kill -9`, also in the middle of a start, the kernel ends Ray's control store and raylet at once and the workers
+   follow within seconds, but its two agents would stay for a minute.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -31,15 +33,18 @@ _SOCKET_PATH_LIMIT = 103
 """sun_path less its end: 107 on Linux, 103 on macOS."""
 _RAY_SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
-_UNDERTAKER = """
-while read -r pid; do pids="$pids $pid"; done
-for pid in $pids; do
-    if ls -l "/proc/$pid/fd" 2>/dev/null | grep -qF " $1/"; then kill -9 "$pid"; fi
+_WATCHDOG = """
+while read -r _; do :; done
+ls -l /proc/[0-9]*/fd 2>/dev/null | while read -r line; do
+    case "$line" in
+        /proc/*/fd:) pid=${line#/proc/}; pid=${pid%/fd:} ;;
+        *" $1/r/"*) [ "$pid" = "$2" ] || kill -9 "$pid" 2>/dev/null ;;
+    esac
 done
 rm -rf "$1"
 """
-"""$1 is the folder. The input ends with the process that writes it. A pid is killed only while it holds a file of
-this folder open, so a pid that was given to another process since is left alone."""
+"""$1 is the folder, $2 the pid of this process. The input ends with this process, or when it closes it. A process that
+then has a file of Ray's open in this folder belongs to this session."""
 
 
 @dataclass(slots=True)
@@ -48,11 +53,14 @@ class SessionFolder:
 
     path: Path
     _lock: IO[str]
-    _undertaker: subprocess.Popen[bytes]
+    _watchdog: subprocess.Popen[bytes]
 
     @classmethod
     def create(cls) -> SessionFolder:
-        """A new folder with a new token; sweeps the folders of sessions that have died. Raises RayUnavailable."""
+        """A new folder with a new token; removes the folders of sessions that have died.
+
+        Raises: `RayUnavailable`.
+        """
         try:
             return cls._create(_base())
         except OSError as error:
@@ -60,13 +68,13 @@ class SessionFolder:
 
     @classmethod
     def _create(cls, base: Path) -> SessionFolder:
-        for litter in _dead(base):
-            shutil.rmtree(litter, ignore_errors=True)
+        for left_over in _dead(base):
+            shutil.rmtree(left_over, ignore_errors=True)
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
         lock = _locked(path)
         _write_token(path / "token")
         (path / "r").mkdir(mode=0o700)
-        return cls(path, lock, _hire(path))
+        return cls(path, lock, _start_watchdog(path))
 
     @property
     def token(self) -> Path:
@@ -75,20 +83,13 @@ class SessionFolder:
 
     @property
     def ray(self) -> Path:
-        """Ray's own folder: it opens that one to all, so the one around it is what keeps others out."""
+        """Ray's own folder. Ray opens it to all, so the folder around it is what keeps others out."""
         return self.path / "r"
 
-    def bury(self, pids: Iterable[int]) -> None:
-        """Have these processes ended, if they still run, when this process is gone."""
-        if self._undertaker.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # somebody killed the undertaker
-                self._undertaker.stdin.write("".join(f"{pid}\n" for pid in pids).encode())
-                self._undertaker.stdin.flush()
-
     def remove(self) -> None:
-        """End what is left of the session, delete the folder."""
-        with contextlib.suppress(BrokenPipeError):  # somebody killed the undertaker
-            self._undertaker.communicate()
+        """Kill what is left of the session, and delete the folder."""
+        with contextlib.suppress(BrokenPipeError):  # somebody killed the watchdog
+            self._watchdog.communicate()
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
@@ -104,7 +105,8 @@ def _base() -> Path:
 def _unwritable(reason: str) -> RayUnavailable:
     return RayUnavailable(
         f"Ray needs a temporary folder, and there is none: {reason}.\n"
-        "Set TMPDIR to a writable folder with a path of at most 20 characters, or attach to a running Ray with --address."
+        "Set TMPDIR to a writable folder with a path of at most 20 characters, or attach to a running Ray "
+        "with --address."
     )
 
 
@@ -113,7 +115,7 @@ def _fits(base: Path) -> bool:
 
 
 def _locked(folder: Path) -> IO[str]:
-    """Named only once it is held, or a sweeper might find it free."""
+    """The lock gets its name once it is held, or another session might find it free."""
     unnamed = folder / "lock.new"
     file = unnamed.open("w", encoding="utf-8")
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,10 +129,10 @@ def _write_token(path: Path) -> None:
         file.write(secrets.token_hex(32))
 
 
-def _hire(path: Path) -> subprocess.Popen[bytes]:
-    """Its own session, so that Ctrl-C on the terminal does not reach it."""
-    return subprocess.Popen(  # noqa: S603 - our own words, and a folder that we have named
-        ["/bin/sh", "-c", _UNDERTAKER, "ensue-undertaker", str(path)],
+def _start_watchdog(path: Path) -> subprocess.Popen[bytes]:
+    """Start it in a session of its own, so that Ctrl-C on the terminal does not reach it."""
+    return subprocess.Popen(  # noqa: S603 - our own script, and a folder that we have named
+        ["/bin/sh", "-c", _WATCHDOG, "ensue-watchdog", str(path), str(os.getpid())],
         cwd="/",
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -140,14 +142,14 @@ def _hire(path: Path) -> subprocess.Popen[bytes]:
 
 
 def _dead(base: Path) -> Iterator[Path]:
-    """Folders of ours whose lock nobody holds; one without a lock file is just being made."""
+    """Our folders whose lock nobody holds; one without a lock file is just being made."""
     for path in base.glob(f"{_PREFIX}*"):
         if _unheld(path / "lock"):
             yield path
 
 
 def _unheld(lock: Path) -> bool:
-    """False too where another user owns it, or another sweeper was faster."""
+    """False also if another user owns it, or another session removes it already."""
     try:
         with lock.open("r", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,9 @@
-"""What a job of ours tells Ray's workers: where the driver found its code, so that they find the same.
+"""The job config of a driver: its import path, so that Ray's workers find the same code.
 
-1. Workers get the driver's own import path, in its order; what every Python of this environment has is left out.
-2. Nothing else is put on it. Ray by itself adds the working folder in front of all, and there a module of the same
-   name would be run in place of the driver's.
+Rules:
+1. Workers get the driver's import path, in its order; what every Python of this environment has is left out.
+2. Nothing else is put on it. Ray itself adds the working folder in front, where a module of the same name would
+   replace the driver's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def job_config() -> Any:
     from ray.job_config import JobConfig  # noqa: PLC0415 - lazily: it takes half a second
 
     class DriversPath(JobConfig):
-        """Names the driver's folders, whatever else Ray has added; a worker puts each in front of those before it."""
+        """Lists the driver's folders, whatever else Ray has added; a worker puts each in front of those before it."""
 
         def _serialize(self) -> str:
             self._py_driver_sys_path = code_folders()[::-1]
@@ -31,7 +32,7 @@ def job_config() -> Any:
 
 
 def code_folders() -> list[str]:
-    """The folders that this process imports from, besides those that come with Python and its environment."""
+    """The folders that this process imports from, without those of Python and its environment."""
     common = _common_folders()
     folders = dict.fromkeys(str(Path(entry or ".").absolute()) for entry in sys.path)
     return [folder for folder in folders if folder not in common and Path(folder).exists()]

@@ -1,7 +1,7 @@
-"""Who listens where: the TCP listeners of a family of processes, and whether each is loopback.
+"""Listeners: the TCP listeners of processes, and whether each is on loopback.
 
-Only looks, never changes. Linux is read from /proc without a helper; elsewhere psutil answers (Ray carries one).
-A process that goes away while it is looked at listens nowhere.
+Rules: read only. On Linux this reads /proc; elsewhere psutil answers (Ray brings one). A process that ends meanwhile
+has no listeners.
 """
 
 from __future__ import annotations
@@ -137,5 +137,5 @@ def _by_psutil(pid: int) -> Iterator[Listener]:
 
 
 def _psutil() -> Any:
-    """Found once ray is imported: Ray puts its own copy on the path."""
+    """Can be imported once ray is imported: Ray puts its own copy on the path."""
     return importlib.import_module("psutil")

@@ -1,7 +1,7 @@
-"""What Ray has to say unasked, to a logger: by itself it prints it to the standard output of our user's program.
+"""Ray's own messages, sent to a logger: Ray would print them to the standard output of the user's program.
 
-Most of it is that a worker has died, which we have often brought about and are told of in any case: it is logged for
-those who look for a fault. A Ray that prints by another name goes on printing.
+Most of them report that a worker has died, which ensue often caused and learns of in any case, so they are logged at
+level debug. A Ray that prints by another name continues to print.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _originals: dict[str, Any] = {}
 
 
 def redirect() -> None:
-    """From now on Ray's messages are logged."""
+    """Log Ray's messages from now on."""
     module = _module()
     if hasattr(module, _PRINTER):
         _originals.setdefault(_PRINTER, getattr(module, _PRINTER))
@@ -26,7 +26,7 @@ def redirect() -> None:
 
 
 def restore() -> None:
-    """Ray prints again."""
+    """Let Ray print them again."""
     for name, original in _originals.items():
         setattr(_module(), name, original)
     _originals.clear()

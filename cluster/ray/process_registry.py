@@ -1,38 +1,38 @@
-"""Births: a process of Ray says where it runs before any code of a user does, so that one which hangs can be found.
+"""Process registry: a Ray worker process registers its node and pid before any user code runs, so a hung one is found.
 
-Rules: kept in the control store of Ray, where whoever looks for it can look without a call to a process that may never
-answer. A key is a path; what is no longer wanted is taken out by the beginning of it.
+Rules: the entries live in Ray's control store, where they can be read without a call to a process that may never
+answer. A key is a path; entries are removed by the beginning of their keys.
 """
 
 import os
 
 from .session import ray_module
 
-__all__ = ["birth_key", "births_of", "forget_births", "look_up_birth", "register_birth"]
+__all__ = ["find_process", "forget_processes", "process_key", "processes_of", "register_process"]
 
 _SPACE = b"ensue-births"
 
 
-def births_of(family: str) -> str:
-    """How the keys of all workers of an engine begin, and of no other's."""
-    return f"{family}/"
+def processes_of(actor_prefix: str) -> str:
+    """The beginning of the keys of all workers of one engine, and of no other engine's."""
+    return f"{actor_prefix}/"
 
 
-def birth_key(family: str, worker: int) -> str:
-    """Under which a worker says where it runs."""
-    return f"{births_of(family)}{worker}."
+def process_key(actor_prefix: str, worker: int) -> str:
+    """The key under which a worker registers its process."""
+    return f"{processes_of(actor_prefix)}{worker}."
 
 
-def register_birth(key: str) -> None:
-    """Say where this process runs: the id of its Ray node, and its own."""
+def register_process(key: str) -> None:
+    """Register where this process runs: the id of its Ray node, and its pid."""
     from ray.experimental import internal_kv  # noqa: PLC0415 - ray loads late
 
     node = ray_module().get_runtime_context().get_node_id()
-    internal_kv._internal_kv_put(key, f"{node} {os.getpid()}", namespace=_SPACE)  # noqa: SLF001 - how Ray's own libraries call it
+    internal_kv._internal_kv_put(key, f"{node} {os.getpid()}", namespace=_SPACE)  # noqa: SLF001 - as Ray's own libraries do
 
 
-def look_up_birth(key: str) -> tuple[str, int] | None:
-    """Where a process runs, as it has said itself; None where it has not yet."""
+def find_process(key: str) -> tuple[str, int] | None:
+    """Node and pid of a process; None if it has not registered."""
     from ray.experimental import internal_kv  # noqa: PLC0415
 
     found = internal_kv._internal_kv_get(key, namespace=_SPACE)  # noqa: SLF001
@@ -42,8 +42,8 @@ def look_up_birth(key: str) -> tuple[str, int] | None:
     return node, int(pid)
 
 
-def forget_births(prefix: str) -> None:
-    """Take out all whose keys begin so."""
+def forget_processes(prefix: str) -> None:
+    """Remove the entries whose keys begin so."""
     from ray.experimental import internal_kv  # noqa: PLC0415
 
     internal_kv._internal_kv_del(prefix, del_by_prefix=True, namespace=_SPACE)  # noqa: SLF001

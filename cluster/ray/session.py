@@ -1,9 +1,12 @@
-"""A Ray session: an embedded Ray that only this machine can reach, or a Ray that somebody else runs.
+"""Session: an embedded Ray that only this machine can reach, or a Ray that somebody else runs.
 
+Rules:
 1. Importing this module does not import ray: the first `start` does.
-2. An embedded Ray listens on loopback only, asks for a token of its own, and is refused while one listener is not loopback.
-3. What we started, we stop; what somebody else started, we only leave. Ray is one per process, so sessions are shared and counted.
-4. Whatever goes wrong is a `RayUnavailable` of two lines: what happened, and what to do.
+2. An embedded Ray listens on loopback only, asks for a token of its own, and is refused if one listener is not
+   loopback.
+3. What we started, we stop; what somebody else started, we only leave. There is one Ray per process, so sessions are
+   shared and counted.
+4. Every failure is a `RayUnavailable` of two lines: what happened, and what to do.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ __all__ = ["Session", "alive", "check_listeners", "ray_module", "renew", "start"
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 60.0
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
-"""Bytes cross borders in messages, not as objects, so a small store does; Ray refuses less than 75 MiB."""
+"""Events travel in messages, not as Ray objects, so a small store is enough; Ray refuses less than 75 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,18 @@ class Session:
     embedded: bool
     """We started this Ray, and `stop` ends it."""
     owned: bool
-    """We connected this process, and `stop` disconnects it; false where the user called `ray.init` before us."""
+    """We connected this process, and `stop` disconnects it; false if the user had called `ray.init`."""
     node_id: str
     """Hex id of the Ray node that this process is on."""
     node_ip: str
-    """Address of that node as Ray knows it; always loopback where embedded."""
+    """Address of that node as Ray knows it; always loopback if embedded."""
     folder: str = ""
     """Embedded only: the 0700 folder with the token, sockets and logs; removed by `stop`."""
 
 
 @dataclass(slots=True)
 class _Current:
-    """The one Ray of this process, and how many sessions share it."""
+    """The Ray of this process, and how many sessions share it."""
 
     session: Session
     thread: RayThread
@@ -62,7 +65,7 @@ class _Current:
     """Attached only: what to apply when disconnected."""
     users: int = 1
     left: bool = False
-    """It is disconnected; it stays here where Ray was lost and no other has been started."""
+    """It is disconnected; it stays here if Ray was lost and no other has been started."""
     shape: tuple[float | None, int] = (None, OBJECT_STORE_BYTES)
     """Embedded only: CPUs and bytes of the object store."""
 
@@ -74,15 +77,15 @@ _current: _Current | None = None
 def start(
     address: str | None = None, *, num_cpus: float | None = None, object_store_bytes: int = OBJECT_STORE_BYTES
 ) -> Session:
-    """Connect this process to Ray, starting one where there is none; blocking, so call it in a thread from asyncio.
+    """Connect this process to Ray, or start one; blocking, so call it in a thread from asyncio.
 
     `address` None starts an embedded Ray, unless `RAY_ADDRESS` is set (Ray's own convention); "local" always does;
-    "auto" or `host:port` attaches. `num_cpus` and `object_store_bytes` shape an embedded Ray only. Where this
-    process already uses Ray, that one is shared. Each `start` wants one `stop`.
+    "auto" or `host:port` attaches. `num_cpus` and `object_store_bytes` apply to an embedded Ray only. If this process
+    already uses Ray, that one is shared. Each `start` needs one `stop`.
 
-    Raises RayUnavailable: two lines, what happened and what to do.
+    Raises: `RayUnavailable`, in two lines: what happened and what to do.
     """
-    global _current  # noqa: PLW0603 - one Ray a process is Ray's own law
+    global _current  # noqa: PLW0603 - Ray itself is one per process
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     with _lock:
         if _current is not None and not _connected():  # the user's own ray.shutdown()
@@ -96,7 +99,7 @@ def start(
 
 
 def stop(session: Session) -> None:
-    """Give a session back; the last one out ends an embedded Ray and removes its folder. Never ends a foreign Ray."""
+    """Give a session back; the last one ends an embedded Ray and removes its folder. Never ends a Ray of others."""
     with _lock:
         if _current is None or _current.session != session:
             return
@@ -106,9 +109,9 @@ def stop(session: Session) -> None:
 
 
 def check_listeners(session: Session) -> list[Listener]:
-    """All TCP listeners of an embedded Ray, workers included; nothing for a Ray that somebody else runs.
+    """All TCP listeners of an embedded Ray, workers included; none for a Ray that somebody else runs.
 
-    Raises RayUnavailable while one is not loopback. Call it again once workers have started.
+    Call it again once workers have started. Raises: `RayUnavailable` if one is not loopback.
     """
     current = _current
     if current is None or current.embedded is None or current.session != session:
@@ -117,7 +120,7 @@ def check_listeners(session: Session) -> list[Listener]:
 
 
 def alive(session: Session) -> bool:
-    """Whether the control store and the raylet of an embedded Ray run; of a Ray that somebody else runs, True."""
+    """Whether the control store and the raylet of an embedded Ray run; True for a Ray that somebody else runs."""
     current = _current
     if current is None or current.embedded is None or not session.embedded:
         return True
@@ -125,9 +128,11 @@ def alive(session: Session) -> bool:
 
 
 def renew(session: Session) -> Session:
-    """A new embedded Ray in place of one that is lost: what is left of that one is killed. Blocking, some 8 s.
+    """Start a new embedded Ray in place of one that is lost, and kill what is left of that one. Blocking, some 8 s.
 
-    Whoever shares the session renews it too; the first one does it, the others get the same. Raises RayUnavailable.
+    All that share the session renew it; the first call starts the Ray, the others get the same.
+
+    Raises: `RayUnavailable`.
     """
     global _current  # noqa: PLW0603 - as in `start`
     with _lock:
@@ -140,7 +145,7 @@ def renew(session: Session) -> Session:
             return current.session
         current.embedded.kill()
         _leave(current)
-        fresh = _begin("local", *current.shape)  # where this fails, the next call tries again
+        fresh = _begin("local", *current.shape)  # if this fails, the next call tries again
         fresh.users = current.users
         _current = fresh
         return fresh.session
@@ -213,7 +218,7 @@ def _disconnect(current: _Current) -> None:
 
 
 def _end_at_exit() -> None:
-    """For those who did not call `stop`."""
+    """For programs that did not call `stop`."""
     with _lock:
         _end_current()
 

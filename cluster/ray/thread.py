@@ -1,8 +1,8 @@
-"""The thread that Ray is started on, and that outlives every caller.
+"""RayThread: the thread that starts Ray, and that outlives every caller.
 
-Linux sends Ray's processes their death signal when the *thread* that started them ends, not the process. A caller's
-thread (asyncio's pool, a short-lived one) must therefore never start Ray itself, or its end would take Ray along.
-The thread is a daemon: it never holds up the exit of the interpreter.
+Rules: Linux kills Ray's processes when the *thread* that started them ends, not the process. So a caller's thread
+(asyncio's pool, a short-lived one) must not start Ray itself, or its end would end Ray. The thread is a daemon, so it
+does not delay the exit of the interpreter, which ends Ray in any case.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class RayThread:
         threading.Thread(target=self._work, name="ensue-ray", daemon=True).start()
 
     def call(self, work: Callable[[], T], timeout_seconds: float) -> T:
-        """What `work` returns or raises; TimeoutError when it takes longer, and then it is left behind."""
+        """What `work` returns or raises. Raises `TimeoutError` if it takes longer; it continues then."""
         future: Future[T] = Future()
         self._calls.put(lambda: _settle(future, work))
         return future.result(timeout_seconds)
 
     def close(self) -> None:
-        """End the thread after the calls that wait; processes that it started and that still run are killed by Linux."""
+        """End the thread after the calls that wait; Linux then kills what it started and still runs."""
         self._calls.put(None)
 
     def _work(self) -> None:

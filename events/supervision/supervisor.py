@@ -14,11 +14,12 @@ derived, so the same history gives the same orders. The transitions of a child a
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 from ..policies.retry import spread
 from .policy import AFFECTED, COUNTED, PIPELINE_SUPERVISION, RESTARTED, How, Supervision
+from .restart_history import ChildHistory, RestartHistory
 
 __all__ = [
     "PIPELINE_SUPERVISION",
@@ -238,15 +239,15 @@ class Supervisor:
         """Whether no child runs, and none will be started."""
         return all(child.status is _S.DOWN for child in self.children.values())
 
-    def history(self) -> list[Any]:
-        """What must outlive this process: [times that count, [[child, streak, restarts], ...], why it gave up]."""
-        known = [[c.name, c.streak, c.restarts] for c in self.children.values() if c.streak or c.restarts]
-        return [list(self._times), known, self.gave_up]
+    def history(self) -> RestartHistory:
+        """What has to outlive this supervisor."""
+        known = (ChildHistory(c.name, c.streak, c.restarts) for c in self.children.values() if c.streak or c.restarts)
+        return RestartHistory(tuple(self._times), tuple(known), self.gave_up)
 
-    def restore(self, history: list[Any], now_us: int) -> None:
-        """Go on with the history of an earlier process. Times ahead of the clock count as now."""
-        times, known, self.gave_up = history
-        self._times = [min(time_us, now_us) for time_us in times]
+    def restore(self, history: RestartHistory, now_us: int) -> None:
+        """Continue with the history of an earlier supervisor. Times ahead of the clock count as now."""
+        times_us, known, self.gave_up = history
+        self._times = [min(time_us, now_us) for time_us in times_us]
         self._times = self._recent(now_us)
         for name, streak, restarts in known:
             child = self.children.get(name)

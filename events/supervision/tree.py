@@ -1,14 +1,15 @@
-"""Supervisors: the tree of one pipeline. A supervisor for each step looks after its workers, one above looks after those.
+"""PipelineTree: the supervision tree of one pipeline: a supervisor for each step's workers, and one above them.
 
-Law: pure, as `supervision.py`, of which every node is one: what a node hands up is the end of a child to the node
-above. What comes out is for whoever has the processes: workers to start and to end, and what is to be told.
+Rules: pure, like `supervisor.py`, of which every node is an instance. The escalation of a node is the end of a child at
+the node above. The results are actions: workers to start and to stop, and events to announce.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from .policy import How, Supervision
+from .restart_history import RestartHistory
 from .supervisor import ChildStatus, Escalate, Leave, Order, Restart, Start, Stop, Supervisor
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "Escalated",
     "PipelineTree",
     "Restarted",
+    "SlotStanding",
     "StartWorker",
     "StepPolicy",
+    "StepStanding",
     "StepSupervisorNode",
     "StopWorker",
     "deserted",
@@ -28,11 +31,11 @@ __all__ = [
 ]
 
 FAILED_STARTS = 5
-"""So many starts of a step's workers that fail, with no success between them, and what waits for it fails."""
+"""After this many failed starts of a step's workers in a row, the events that wait for the step fail."""
 
 
 class StepPolicy(NamedTuple):
-    """A step as its supervisor has to know it."""
+    """What its supervisor needs to know of a step."""
 
     name: str
     replicas: int
@@ -40,56 +43,77 @@ class StepPolicy(NamedTuple):
 
 
 class StartWorker(NamedTuple):
-    """Start a worker of a step; its place among them is `slot`."""
+    """Start the worker in this slot of a step."""
 
     step: str
     slot: int
 
 
 class StopWorker(NamedTuple):
-    """End the worker in this place for certain; `ended` says when it is gone."""
+    """Kill the worker in this slot; `ended` is called when it is gone."""
 
     step: str
     slot: int
 
 
 class Restarted(NamedTuple):
-    """Another worker takes the place of one that ended, after a wait. expected: its end had been ordered."""
+    """Another worker takes the place of one that ended, after a wait."""
 
     step: str
     reason: str
     restarts: int
+    """Those that count, in the current period."""
     wait_seconds: float
     expected: bool
+    """The end of the earlier one had been ordered."""
 
 
 class Escalated(NamedTuple):
-    """A supervisor gave up, or has nobody left to look after. step: empty for that of the pipeline.
-
-    failed: nobody is left to take it, and what waits for it waits until an operator acts.
-    """
+    """A supervisor gave up, or has no child left."""
 
     supervisor: str
     to: str
     step: str
+    """Empty if the supervisor is the pipeline's."""
     reason: str
     restarts: int
     period_seconds: float
     failed: bool
+    """Nothing is above that could restart it, so its events wait until an operator acts."""
 
 
 class Broken(NamedTuple):
-    """Start after start of a step's workers failed."""
+    """The starts of a step's workers failed again and again."""
 
     step: str
     message: str
+
+
+class SlotStanding(NamedTuple):
+    """The current state of one slot of a step."""
+
+    slot: int
+    status: ChildStatus
+    since_us: int
+    restarts: int
+    reason: str
+    pid: int
+    """0 if there is no process, or it is not known."""
+
+
+class StepStanding(NamedTuple):
+    """The current state of a step."""
+
+    gave_up: str
+    """Why its supervisor gave up; empty if it did not."""
+    slots: tuple[SlotStanding, ...]
 
 
 Action = StartWorker | StopWorker | Restarted | Escalated | Broken
 
 
 class StepSupervisorNode:
-    """The supervisor of one step. Every method returns what has to be done, in order."""
+    """The decisions of one step's supervisor. Every method returns what has to be done, in order."""
 
     def __init__(self, pipeline: str, step: StepPolicy) -> None:
         self._pipeline = pipeline
@@ -99,7 +123,7 @@ class StepSupervisorNode:
         self.node = Supervisor(f"{pipeline}/{step.name}", step.policy, [str(n) for n in range(step.replicas)])
 
     def start(self, now_us: int) -> list[Action]:
-        """Start what is not there; a step that was given up begins anew."""
+        """Start the workers that are not there; a step that gave up starts with its counters at zero."""
         return self._carry_out(self.node.start(now_us))
 
     def stop(self, now_us: int) -> list[Action]:
@@ -117,9 +141,9 @@ class StepSupervisorNode:
         return [*broken, *self._carry_out(self.node.ended(str(slot), how, reason, now_us))]
 
     def ended_early(self, slot: int, reason: str, now_us: int) -> Restarted | None:
-        """A worker that had got something done is gone before there is a supervisor: who takes its place at once.
+        """A worker that had completed something is gone before there is a supervisor: its immediate replacement.
 
-        None where a supervisor is needed: others share its fate, or nobody takes its place.
+        None if a supervisor has to see to it: others are restarted with it, or nobody takes its place.
         """
         self.start(now_us)
         self.came_up(slot, now_us)
@@ -134,9 +158,17 @@ class StepSupervisorNode:
         return self._carry_out(self.node.tick(now_us))
 
     def forget(self) -> None:
-        """All counters at zero."""
+        """Set all counters to zero."""
         self.failed_starts = 0
         self.node.forget()
+
+    def standing(self, pids: Mapping[int, int]) -> StepStanding:
+        """The current state; `pids` has the process of each slot."""
+        slots = (
+            SlotStanding(int(c.name), c.status, c.since_us, c.restarts, c.reason, pids.get(int(c.name), 0))
+            for c in self.node.children.values()
+        )
+        return StepStanding(self.node.gave_up, tuple(slots))
 
     def _broken(self, reason: str) -> list[Action]:
         self.failed_starts += 1
@@ -168,25 +200,25 @@ class StepSupervisorNode:
 
 
 def end_of_step(top: Supervisor, step: str, gave_up: str, reason: str, now_us: int) -> list[Order]:
-    """What follows at a pipeline when a step's last worker is gone: its end, where it had to stop or has given up."""
+    """The end of a step at its pipeline, when its last worker is gone: if it had to stop, or gave up."""
     if top.children[step].status is ChildStatus.STOPPING:
         return top.ended(step, How.ORDERED, reason, now_us)
     return top.ended(step, How.CRASHED, gave_up, now_us) if gave_up else []
 
 
 def given_up(top: Supervisor, order: Escalate) -> Escalated:
-    """What is told when the supervisor of a pipeline gives up: nobody is above it who could take it."""
+    """The event of a pipeline that is given up: there is no supervisor above that could restart it."""
     return Escalated(top.name, "", "", order.reason, order.restarts, top.policy.period_seconds, failed=True)
 
 
 def deserted(node: Supervisor, step: str, reason: str) -> Escalated:
-    """What is told when a step has no worker left and by its type of child gets none: an operator has to know."""
+    """The event of a step that has no worker left and gets none by its child type: an operator has to act."""
     why = f"it has no worker left, and its children are {node.policy.child}: {reason}"
     return Escalated(node.name, "", step, why, 0, node.policy.period_seconds, failed=True)
 
 
 class PipelineTree:
-    """All supervisors of one pipeline at one place, as a simulation has them. Every method returns what has to be done."""
+    """All supervisors of a pipeline without mailboxes, for the simulator. Every method returns what has to be done."""
 
     def __init__(self, pipeline: str, policy: Supervision, steps: Iterable[StepPolicy]) -> None:
         self.pipeline = pipeline
@@ -195,7 +227,7 @@ class PipelineTree:
 
     @property
     def failed(self) -> str:
-        """Why the pipeline was given up; empty while it was not."""
+        """Why the pipeline was given up; empty if it was not."""
         return self.top.gave_up
 
     @property
@@ -210,7 +242,7 @@ class PipelineTree:
         return all(step.node.is_quiet for step in self.steps.values())
 
     def start(self, now_us: int) -> list[Action]:
-        """Start what is not there; a pipeline that was given up begins anew."""
+        """Start what is not there; a pipeline that was given up starts with its counters at zero."""
         for step in self.steps.values():
             step.failed_starts = 0
         return self._carry_out(self.top.start(now_us), now_us)
@@ -220,7 +252,7 @@ class PipelineTree:
         return self._carry_out(self.top.stop(now_us), now_us)
 
     def restart(self, now_us: int) -> list[Action]:
-        """End all workers and start new ones, with every counter at zero: an operator wants it so."""
+        """Replace all workers, with every counter at zero, because an operator wants it."""
         actions = self.stop(now_us)
         self.top.forget()
         for step in self.steps.values():
@@ -247,12 +279,12 @@ class PipelineTree:
             actions += step.tick(now_us)
         return actions
 
-    def histories(self) -> dict[str, list[Any]]:
-        """What has to outlive this process, by supervisor."""
+    def histories(self) -> dict[str, RestartHistory]:
+        """What has to outlive the supervisors, by name."""
         return {node.name: node.history() for node in self._nodes}
 
-    def restore(self, histories: Mapping[str, list[Any]], now_us: int) -> None:
-        """Go on with the histories of an earlier process."""
+    def restore(self, histories: Mapping[str, RestartHistory], now_us: int) -> None:
+        """Continue with the histories of earlier supervisors."""
         for node in self._nodes:
             if node.name in histories:
                 node.restore(histories[node.name], now_us)
@@ -262,7 +294,7 @@ class PipelineTree:
         return [self.top, *(step.node for step in self.steps.values())]
 
     def _carry_out(self, orders: list[Order], now_us: int) -> list[Action]:
-        """Orders about steps, made into orders about workers."""
+        """Turn orders about steps into actions on workers."""
         actions: list[Action] = []
         waiting = deque(orders)
         while waiting:
@@ -275,7 +307,7 @@ class PipelineTree:
                     if self.steps[step].node.is_quiet:
                         waiting += self.top.ended(step, How.ORDERED, "it was told to stop", now_us)
                 case Restart():
-                    pass  # told by the step's own escalation
+                    pass  # the escalation of the step has announced it
                 case Leave(step, reason):
                     actions.append(deserted(self.top, step, reason))
                 case Escalate():

@@ -4,7 +4,9 @@ Rules: plain data, made from what is known now and never asked of anybody, so it
 """
 
 from collections.abc import Iterable
-from typing import Any, TypedDict, cast
+from typing import TypedDict
+
+from ..supervision.tree import StepStanding
 
 __all__ = ["TreeNode", "node", "pipeline_node", "step_node"]
 
@@ -64,12 +66,12 @@ def pipeline_node(name: str, supervisor_pid: int, failed: str, missing: str, ste
     )
 
 
-def step_node(name: str, supervisor_pid: int, standing: Any, missing: str) -> TreeNode:
-    """A step by what its supervisor says of itself: why it gave up, and its workers."""
-    gave_up, workers = cast("tuple[str, list[Any]]", standing)
+def step_node(name: str, supervisor_pid: int, standing: StepStanding, missing: str) -> TreeNode:
+    """A step, as its supervisor last reported it. missing: why it has no supervisor now, if there was one."""
+    gave_up, slots = standing
     children = [
         node("worker", f"{name}/{slot}", _shown(status), pid=pid, restarts=restarts, since=since_us, reason=reason)
-        for slot, status, since_us, restarts, reason, (_, pid) in workers
+        for slot, status, since_us, restarts, reason, pid in slots
     ]
     return node(
         "step",
@@ -84,7 +86,7 @@ def step_node(name: str, supervisor_pid: int, standing: Any, missing: str) -> Tr
 
 
 def _shown(status: str) -> str:
-    return "restarting" if status == "stopping" else status
+    return "restarting" if status == "stopping" else str(status)
 
 
 def _worst(children: list[TreeNode], empty: str) -> str:

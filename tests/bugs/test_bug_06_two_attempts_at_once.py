@@ -10,8 +10,9 @@ Mutant: `del leases[token]` of `Decider._completed` (events/decide/core.py) drop
 Mutant: `SeenDeliveries.missing` (actors/worker/seen_deliveries.py) does not remember what it called missing;
 tried 2026-11-21: red.
 Mutant: `slot.leases.pop` of `Decider._missing` (events/decide/core.py) is `get`; tried 2026-11-21: red.
-Mutant, of two lines, since each is enough: `end(member.mark)` dropped from `StepSupervisor._kill`, `is_gone(...)` from
-its `_tend` (actors/supervision/step_supervisor.py); tried 2026-11-21: red.
+Mutant, of two lines, since each is enough: `kill(self.process)` dropped from `SupervisedWorker.kill`
+(actors/supervision/supervised_worker.py), `if not worker.process.pid` from `StepSupervisor._ended`
+(actors/supervision/step_supervisor.py); tried 2026-11-28: red.
 """
 
 import os
@@ -27,8 +28,7 @@ from ensue import Context, Event, Pipeline, Retry
 from ensue.actors.local import ManualClock
 from ensue.actors.partition.loop import Partition
 from ensue.actors.partition.recovery import recover
-from ensue.actors.pool import worker_pool as crew
-from ensue.actors.pool import worker_processes as hands
+from ensue.actors.pool import worker_pool, worker_processes
 from ensue.actors.transport.messages import Tag, unpack_message
 from ensue.actors.worker.worker import make_worker_core
 from ensue.cluster.log.protocol import Log
@@ -188,8 +188,8 @@ def test_a_delivery_is_with_one_worker_at_a_time_however_often_it_is_called_miss
 async def test_a_worker_that_stands_still_is_seen_to_be_gone_before_its_delivery_runs_again(
     rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hands, "_SILENT_SECONDS", 3.0)
-    monkeypatch.setattr(crew, "_CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(worker_processes, "_MAX_SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.2)
     still = Pipeline("still")
 
     @still.step(retry=Retry(attempts=5, wait=0.05))

@@ -1,7 +1,7 @@
 """The killer: a seeded choice of what to end next, and how long it took until work went on.
 
 Rules: a kill counts only where its victim was there and is gone. After each one a probe is posted, as any sender would,
-and the time until its run is completed is what the report says. Workers go on without supervisors, and for a while
+and the time until its run is completed is what the report says. Workers continue without a keeper, and for a while
 without raylet or GCS, so of those another must be there first, in the same process or in the next. Where work does not
 go on in the time that an operator would bear, the serving process is ended as a liveness probe would end it, and the
 kill is counted as stuck.
@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _MARKS: Mapping[Kind, tuple[str, ...]] = {
     "worker": ("ray::Worker",),
     "stopped worker": ("ray::Worker",),
-    "supervisor": ("ray::StepSupervisor", "ray::PipelineSupervisor", "ray::RootSupervisor"),
+    "supervisor": ("ray::Keeper",),
     "raylet": ("/raylet/raylet",),
     "gcs": ("/gcs/gcs_server",),
 }
@@ -69,7 +69,7 @@ class Killer:
     async def strike(self, kind: Kind) -> None:
         """One kill, and the wait until work goes on."""
         began = time.monotonic()
-        if kind == "supervisor":  # they are started behind the workers
+        if kind == "supervisor":  # the keeper is started after the workers
             await came(lambda: bool(self._victims(kind)), _SUPERVISED_SECONDS, _POLL_SECONDS)
         before = set(self._victims(kind))
         if not await self._end(kind):
@@ -101,7 +101,7 @@ class Killer:
         return await (self._stop(victim) if kind == "stopped worker" else _gone([victim]))
 
     async def _stop(self, victim: int) -> bool:
-        """It stands still for a while, and then knows nothing of it; some of them longer than silence is borne."""
+        """It stands still for a while, and then knows nothing of it; some of them longer than the limit of silence."""
         os.kill(victim, signal.SIGSTOP)
         self._stopped = asyncio.create_task(_wake(victim, self._random.choice((0.5, 2.0, 12.0))))
         return True

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Engine, Event, Pipeline, Retry
-from ensue.actors.pool import worker_pool as crew
-from ensue.actors.pool import worker_processes as hands
+from ensue.actors.pool import worker_pool, worker_processes
 
 from ..child_process import kill, spawn
 from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 from .processes import EngineProcess, alive, descendants, wait_until
 
 pytestmark = pytest.mark.timeout(120)
-SUPERVISORS = ("ray::RootSupervisor", "ray::PipelineSupervisor", "ray::StepSupervisor")
+KEEPER = ("ray::Keeper",)
 
 
 class Order(Event):
@@ -42,7 +41,7 @@ async def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     def nowhere(_node: str, _session: object) -> bool:
         return False
 
-    monkeypatch.setattr(hands, "_is_here", nowhere)
+    monkeypatch.setattr(worker_processes, "_is_here", nowhere)
     made = make_rig(request, "ray-sqlite", tmp_path)
     by_value("tests.conformance.engines")
     yield made
@@ -96,8 +95,8 @@ async def test_over_ray_calls_a_hanging_step_loses_its_process(remote: Rig) -> N
 async def test_over_ray_calls_an_idle_worker_is_not_taken_for_dead(
     remote: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hands, "_SILENT_SECONDS", 3.0)
-    monkeypatch.setattr(crew, "_CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(worker_processes, "_MAX_SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.2)
     flow = Pipeline("remote-idle")
 
     @flow.step
@@ -179,8 +178,8 @@ def test_on_a_ray_that_somebody_else_runs_a_killed_engine_leaves_no_worker_and_g
         first.expect(lambda: sum("second" in line for line in first.lines()) == 10)
         workers = {int(line.split()[-1]) for line in first.lines() if "second" in line}
         assert alive(workers) == workers
-        wait_until(lambda: len(titled(*SUPERVISORS, within=family)) == 4)  # of two steps
-        supervisors = titled(*SUPERVISORS, within=family)
+        wait_until(lambda: len(titled(*KEEPER, within=family)) == 1)
+        supervisors = titled(*KEEPER, within=family)
         first.kill()
         wait_until(lambda: not alive(workers | supervisors), 30)
         assert alive(family)

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from ensue import Context, Engine, Event, Pipeline, Retry, StepFailed
-from ensue.actors.pool import worker_pool as crew
-from ensue.actors.pool import worker_processes as hands
+from ensue.actors.pool import worker_pool, worker_processes
 from ensue.actors.worker import log_queries as asking
 from ensue.events.errors import PipelineInvalid
 
@@ -204,8 +203,8 @@ async def test_a_step_that_eats_all_its_memory_is_tried_twice(rig: Rig, trace: T
 async def test_a_worker_that_says_nothing_for_too_long_is_ended_and_its_attempt_counts(
     rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hands, "_SILENT_SECONDS", 3.0)
-    monkeypatch.setattr(crew, "_CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(worker_processes, "_MAX_SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.2)
     flow = Pipeline("silent")
 
     @flow.step(retry=SOON)
@@ -306,7 +305,7 @@ async def test_replicas_share_the_work(rig: Rig) -> None:
 async def test_workers_that_ray_has_no_room_for_are_named_and_the_others_work(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(crew, "_NO_PROGRESS_SECONDS", 2.0)
+    monkeypatch.setattr(worker_pool, "_NO_PROGRESS_SECONDS", 2.0)
     flow = Pipeline("claims")
 
     @flow.step(replicas=3, num_cpus=2, concurrency=1)

@@ -123,7 +123,7 @@ def test_a_port_of_another_program_is_told_from_a_ray() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         threading.Thread(target=_answer_like_redis, args=(server,), daemon=True).start()
-        with pytest.raises(RayUnavailable, match=f"^What answers at {address} is no Ray") as caught:
+        with pytest.raises(RayUnavailable, match=f"^The server at {address} is not Ray") as caught:
             session.start(address)
     assert two_lines(str(caught.value))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from .processes import descendants
 from .sessions import eventually, launch, run, runs, said, two_lines
 
 EMBEDDED = """
@@ -159,12 +160,39 @@ def test_a_ray_that_cannot_start_says_so_in_two_lines() -> None:
     assert message.startswith("Ray could not be started: ")
 
 
-def test_after_kill_9_everything_of_it_goes_away_by_itself() -> None:
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_everything_of_it_goes_away_by_itself_when_its_process_is_ended_by_a_signal(sign: signal.Signals) -> None:
     with launch(UNTIL_KILLED) as process:
         left = said(process)
-        process.kill()
+        process.send_signal(sign)
     assert eventually(lambda: not any(runs(pid) for pid in left["pids"]), deadline_seconds=20)
     assert eventually(lambda: not Path(left["folder"]).exists(), deadline_seconds=5)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("started", ["gcs_server", "raylet", "DashboardAgent"])
+def test_everything_of_it_goes_away_by_itself_when_its_process_is_ended_in_the_middle_of_a_start(
+    sign: signal.Signals, started: str
+) -> None:
+    known: set[int] = set()
+
+    def has_started() -> bool:
+        known.update(descendants(process.pid))
+        return any(started in title_of(pid) for pid in known)
+
+    with launch("session.start()") as process:
+        assert eventually(has_started, deadline_seconds=40)
+        process.send_signal(sign)
+        known.update(descendants(process.pid))
+    assert eventually(lambda: not any(runs(pid) for pid in known), deadline_seconds=20)
+
+
+def title_of(pid: int) -> str:
+    """The command line of a process; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def test_ctrl_c_reaches_us_and_leaves_ray_for_us_to_stop() -> None:

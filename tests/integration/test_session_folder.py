@@ -1,6 +1,7 @@
 """The folder of a Ray session: private, and removed with its session alone."""
 
 import os
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -45,9 +46,14 @@ def test_modes_do_not_depend_on_the_umask() -> None:
 
 
 @pytest.mark.usefixtures("base")
-def test_the_undertaker_spares_a_process_that_is_not_of_the_session() -> None:
-    with spawned(["sleep", "60"]) as stranger:
-        folder = SessionFolder.create()
-        folder.bury([stranger.pid])
+def test_the_watchdog_kills_what_has_a_file_of_ray_open_and_spares_every_other_process() -> None:
+    folder = SessionFolder.create()
+    with (
+        (folder.ray / "log").open("w") as log,
+        (folder.path / "other").open("w") as other,
+        spawned(["sleep", "60"], stdout=log) as left,
+        spawned(["sleep", "60"], stdout=other) as stranger,
+    ):
         folder.remove()
+        assert left.wait(10) == -signal.SIGKILL
         assert stranger.poll() is None

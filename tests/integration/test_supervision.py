@@ -18,13 +18,12 @@ from ensue import (
 )
 from ensue.actors.partition import thread as partition_thread
 from ensue.actors.partition.loop import Partition
-from ensue.actors.supervision.orders import ROOT_HISTORY
-from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts
+from ensue.actors.supervision.orders import ROOT_HISTORY, SupervisionTimeouts
 from ensue.cluster.log.open import open_log
 
 from ..conformance.engines import Rig, Trace, ray_session, trace, until
 from .processes import alive
-from .trees import begin, child, pids, rig, shown, supervisor, watcher
+from .trees import begin, child, crash, pids, remembers, rig, shown, watcher
 
 __all__ = ["ray_session", "rig", "trace"]
 pytestmark = pytest.mark.timeout(120)
@@ -122,11 +121,6 @@ async def test_a_failed_pipeline_stays_so_when_its_engine_crashed_and_not_when_t
     await until(lambda: child(engine.tree(), "stays")["status"] == "up")
 
 
-def remembers(engine: Engine, name: str) -> bool:
-    """Whether the history of a supervisor is in the log."""
-    return name in [fact.name for fact in engine.reader().facts("supervision")]
-
-
 async def test_a_pipeline_may_be_called_as_a_part_of_the_engine_is_and_its_history_is_its_own(
     rig: Rig,
 ) -> None:
@@ -139,7 +133,7 @@ async def test_a_pipeline_may_be_called_as_a_part_of_the_engine_is_and_its_histo
 
     engine = await begin(rig, *flows)
     for step, history in (("work", "engine"), (None, ROOT_HISTORY)):
-        os.kill(supervisor(engine, "engine", step), signal.SIGKILL)
+        await crash(engine, f"engine/{step}" if step else "engine")
         await until(partial(remembers, engine, history))
     await rig.stop()
     engine = await begin(rig, *flows)

@@ -9,15 +9,14 @@ from typing import Any, cast
 import pytest
 
 from ensue import Backoff, Engine, Event, Pipeline, Supervision
-from ensue.actors.pool import supervisor_clients as branches
-from ensue.actors.supervision.pipeline_supervisor import PipelineSupervisor
-from ensue.actors.supervision.step_supervisor import StepSupervisor
-from ensue.actors.supervision.supervisor_actor import SupervisionTimeouts
+from ensue.actors.pool import keeper_client
+from ensue.actors.supervision import keeper as keeper_module
+from ensue.actors.supervision.orders import SupervisionTimeouts
 from ensue.events.errors import PipelineInvalid
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, ray_session, trace, until
 from .processes import alive
-from .trees import child, pids, shown, supervisor
+from .trees import child, keeper, pids, shown, supervised
 
 __all__ = ["ray_session", "trace"]
 pytestmark = pytest.mark.timeout(120)
@@ -68,9 +67,8 @@ async def test_a_claim_that_ray_never_grants_is_refused_when_the_engine_starts(r
         await rig.start(flow)
 
 
-@pytest.mark.parametrize("kind", [PipelineSupervisor, StepSupervisor])
-async def test_a_supervisor_that_hangs_in_its_start_is_ended_and_another_takes_its_place(
-    rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch, kind: type[PipelineSupervisor | StepSupervisor]
+async def test_a_keeper_that_hangs_in_its_start_is_ended_and_another_takes_its_place(
+    rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = Pipeline("hung-start")
 
@@ -78,24 +76,19 @@ async def test_a_supervisor_that_hangs_in_its_start_is_ended_and_another_takes_i
     def work(event: Order) -> Item:
         return Item(n=os.getpid())
 
-    class Hangs(kind):  # type: ignore[valid-type, misc]
-        def __init__(self, charter: Any) -> None:
-            trace.note(os.getpid())
-            os.kill(os.getpid(), signal.SIGSTOP)
-            super().__init__(charter)
-
-    level = "pipeline" if kind is PipelineSupervisor else "step"
-    monkeypatch.setitem(branches.SUPERVISORS, level, Hangs)  # the next one is started by another process
+    hang_first_keeper(monkeypatch, trace)
+    monkeypatch.setattr(keeper_client, "_LATE_SECONDS", 1.0)
     engine = Engine(flow, store=rig.store)
     engine._patience = SupervisionTimeouts(start_seconds=6.0, ping_seconds=1.0)
     async with engine:
         assert (await (await engine.emit(Order())).result(60)).status == "completed"
-        await until(lambda: all(part["pid"] for part in above_workers(engine.tree())))
+        await supervised(engine)
         (hung,) = (int(line) for line in trace.lines)
         await until(lambda: not alive({hung}))
+        assert child(engine.tree(), "root")["restarts"] == 1
 
 
-async def test_a_worker_that_worked_and_ends_does_not_wait_for_a_supervisor_that_is_on_its_way(
+async def test_a_worker_that_worked_and_ends_does_not_wait_for_a_keeper_that_is_on_its_way(
     rig: Rig, trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = Pipeline("early")
@@ -104,13 +97,8 @@ async def test_a_worker_that_worked_and_ends_does_not_wait_for_a_supervisor_that
     def work(event: Order) -> Item:
         return Item(n=os.getpid())
 
-    class Hangs(StepSupervisor):
-        def __init__(self, charter: Any) -> None:
-            trace.note(os.getpid())
-            os.kill(os.getpid(), signal.SIGSTOP)
-            super().__init__(charter)
-
-    monkeypatch.setitem(branches.SUPERVISORS, "step", Hangs)
+    hang_first_keeper(monkeypatch, trace)
+    monkeypatch.setattr(keeper_client, "_LATE_SECONDS", 1.0)
     engine = Engine(flow, store=rig.store)
     engine._patience = SupervisionTimeouts(start_seconds=15.0, ping_seconds=1.0)
     async with engine:
@@ -123,12 +111,19 @@ async def test_a_worker_that_worked_and_ends_does_not_wait_for_a_supervisor_that
         await until(lambda: child(engine.tree(), "early")["restarts"] == 1, 60)
         assert pids(engine, "work") == {second.n}  # type: ignore[attr-defined]
         await until(lambda: not alive({hung}), 60)
-        await until(lambda: shown(engine, "early", "work") == ("up", 1, supervisor(engine, "early", "work")))
-        assert supervisor(engine, "early", "work") is not None
+        await supervised(engine)
+        await until(lambda: shown(engine, "early", "work") == ("up", 1, keeper(engine)))
         assert pids(engine, "work") == {second.n}  # type: ignore[attr-defined]
 
 
-def above_workers(tree: Any) -> list[Any]:
-    """The pipeline, and its step."""
-    pipeline = tree["children"][-1]
-    return [pipeline, *pipeline["children"]]
+def hang_first_keeper(monkeypatch: pytest.MonkeyPatch, trace: Trace) -> None:
+    """Have the first keeper stop itself before it says anything."""
+
+    class Hangs(keeper_module.Keeper):
+        def __init__(self, spec: Any) -> None:
+            if not trace.lines:
+                trace.note(os.getpid())
+                os.kill(os.getpid(), signal.SIGSTOP)
+            super().__init__(spec)
+
+    monkeypatch.setattr(keeper_module, "Keeper", Hangs)

@@ -1,4 +1,4 @@
-"""Trees: what tests of supervision under Ray share: an engine with all its supervisors, and its parts by name."""
+"""What tests of supervision under Ray share: an engine with all its supervisors, and its parts by name."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +10,20 @@ from ensue import Engine, PartitionTakenOver, Pipeline, StepEscalated, StepResta
 
 from ..conformance.engines import Rig, Trace, by_value, make_rig, until
 
-__all__ = ["begin", "child", "parts", "pids", "rig", "shown", "supervised", "supervisor", "watcher"]
+__all__ = [
+    "begin",
+    "child",
+    "crash",
+    "keeper",
+    "parts",
+    "pids",
+    "remembers",
+    "rig",
+    "shown",
+    "supervised",
+    "supervisor",
+    "watcher",
+]
 
 
 @pytest.fixture
@@ -30,12 +43,12 @@ async def begin(rig: Rig, *pipelines: Pipeline) -> Engine:
 
 
 async def supervised(engine: Engine) -> None:
-    """Wait until all supervisors are there: they start once the workers are."""
+    """Wait until all supervisors are there: the keeper starts once the workers are up."""
     await until(lambda: all(part["pid"] for part in parts(engine.tree()) if is_supervised(part)))
 
 
 def is_supervised(part: Any) -> bool:
-    """Whether a part of the tree is a supervisor that should be there: a pipeline that was given up has none below it."""
+    """Whether a part of the tree is a supervisor that should be there: not below a pipeline that was given up."""
     return part["kind"] in ("supervisor", "pipeline", "step") and part["status"] not in ("failed", "down")
 
 
@@ -71,7 +84,7 @@ def child(tree: Any, name: str) -> Any:
 def shown(engine: Engine, *path: str) -> tuple[str, int, int | None]:
     """The status, restarts and process of a part of the tree, by the names that lead to it.
 
-    What an engine shows of a step is what its supervisor said last, and the worker's own word may be quicker: wait for it.
+    The engine shows what the supervisor of a step reported last, which may come after the worker: wait for it.
     """
     part: Any = engine.tree()
     for name in path:
@@ -86,6 +99,32 @@ def pids(engine: Engine, step: str) -> set[int]:
 
 
 def supervisor(engine: Engine, pipeline: str, step: str | None) -> Any:
-    """The process of a pipeline's supervisor, or of a step's."""
+    """The process of a pipeline's or step's supervisor: the keeper's, or None while the supervisor is not there."""
     found = child(engine.tree(), pipeline)
     return (child(found, step) if step else found)["pid"]
+
+
+def keeper(engine: Engine) -> Any:
+    """The process of the keeper; None while there is none."""
+    return child(engine.tree(), "root")["pid"]
+
+
+async def crash(engine: Engine, path: str) -> None:
+    """Have a supervisor in the keeper raise an exception: a message that it does not know is a bug.
+
+    Waits until its parent has counted that, if it is one that has a parent.
+    """
+    pipeline, _, step = path.partition("/")
+    before = engine._pool.keeper.histories.of(pipeline) if step else engine._pool.keeper.histories.root.get(pipeline)
+    assert engine._pool.keeper.order(path, "not a message")
+
+    def is_counted() -> bool:
+        histories = engine._pool.keeper.histories
+        return (histories.of(pipeline) if step else histories.root.get(pipeline)) != before
+
+    await until(is_counted)
+
+
+def remembers(engine: Engine, name: str) -> bool:
+    """Whether the history of a supervisor is in the log."""
+    return name in [fact.name for fact in engine.reader().facts("supervision")]

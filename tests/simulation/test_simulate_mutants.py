@@ -25,7 +25,8 @@ from ensue.events.decide.decision_builder import DecisionBuilder
 from ensue.events.state import keys, transitions
 from ensue.events.state.records import NewRecord, RecordKind
 from ensue.events.state.state import Delivery, State
-from ensue.events.supervision.supervisor import Child, How, Supervisor
+from ensue.events.supervision.policy import How
+from ensue.events.supervision.supervisor import Child, Supervisor
 from ensue.testing import Faults, SimulationFailed, simulate
 
 from .zoo import FRAIL, ZOO

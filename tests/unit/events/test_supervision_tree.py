@@ -7,6 +7,7 @@ import pytest
 from ensue import Supervision
 from ensue.events.policies.retry import Backoff
 from ensue.events.supervision.policy import PIPELINE_SUPERVISION, ChildTypeName, How
+from ensue.events.supervision.restart_history import ChildHistory, RestartHistory
 from ensue.events.supervision.tree import (
     FAILED_STARTS,
     Action,
@@ -159,11 +160,11 @@ def test_a_worker_that_worked_is_replaced_before_its_supervisor_is_up_if_no_othe
     policy: Supervision, replicas: int, replaced: bool
 ) -> None:
     early = StepSupervisorNode("shop", StepPolicy("charge", replicas, policy))
-    early.node.restore([[SECOND], [["0", 1, 4]], ""], 2 * SECOND)
+    early.node.restore(RestartHistory((SECOND,), (ChildHistory("0", 1, 4),)), 2 * SECOND)
     told = early.ended_early(0, "killed", 3 * SECOND)
     assert told == (Restarted("charge", "killed", 1, 0.0, expected=False) if replaced else None)
     if replaced:
-        assert early.node.history() == [[SECOND], [["0", 1, 5]], ""], "shown, and not counted"
+        assert early.node.history() == RestartHistory((SECOND,), (ChildHistory("0", 1, 5),)), "shown, and not counted"
 
 
 def test_the_tree_goes_on_with_the_histories_of_an_earlier_process() -> None:

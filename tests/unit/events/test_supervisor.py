@@ -13,6 +13,7 @@ from ensue.events.drawing.state_table import mermaid_states, rows_of
 from ensue.events.errors import EnsueError, PipelineInvalid
 from ensue.events.policies.retry import Backoff
 from ensue.events.supervision.policy import COUNTED, RESTARTED, How, StrategyName
+from ensue.events.supervision.restart_history import RestartHistory
 from ensue.events.supervision.supervisor import TRANSITIONS, Escalate, Leave, Restart, Start, Stop, Supervisor
 
 SECOND = 1_000_000
@@ -174,7 +175,7 @@ def test_a_crash_loop_that_kills_its_supervisor_too_does_not_reset_its_counter()
 
 def test_times_of_a_clock_that_was_ahead_count_as_now() -> None:
     node = Supervisor("it", replace(AT_ONCE, intensity=1), "a")
-    node.restore([[10**15], [], ""], 0)
+    node.restore(RestartHistory((10**15,)), 0)
     node.start(0)
     node.came_up("a", 0)
     assert any(isinstance(order, Escalate) for order in node.ended("a", How.CRASHED, "boom", 1))
