@@ -1,6 +1,6 @@
 """`python -m benchmarks.against REVISION`: this code side by side with an older revision.
 
-Both run the same case in turn, old, new, old, new, so that other load on the machine affects both alike. The older
+Both run the same cases in turn, old, new, old, new, so that other load on the machine affects both alike. The older
 revision is checked out into a folder of its own; the libraries and the benchmark are those of this checkout for both.
 A measurement starts after all processes are at rest, so it does not include the start of an engine.
 """
@@ -21,13 +21,19 @@ from .sections import keep
 __all__ = ["main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CASE = "w1-full"
+_CASES = ("w1-full", "start-command", "start-seconds")
 _SHOWN = {
     "W1.full.alone.p50": "one after another, p50, ms",
     "W1.full.16": "16 in flight, runs/s",
     "W1.full.256": "256 in flight, runs/s",
     "W1.full.2000": "2,000 in flight, runs/s",
     "W1.full.bulk": "submitted in bulk, runs/s",
+    "starts.outcome": "ensue run, command to outcome, s",
+    "starts.first": "W1 in the first second, share of its rate at rest",
+    "starts.least": "W1 in the slowest of the first ten seconds, share",
+    "starts.count": "processes at rest",
+    "starts.supervisors.pss": "supervisors at rest, MiB PSS",
+    "starts.all.pss": "all processes at rest, MiB PSS",
 }
 
 
@@ -55,16 +61,17 @@ def _alternate(trees: dict[str, Path], times: int) -> dict[str, dict[str, list[f
     for turn in range(times):
         for name, tree in trees.items():
             print(f"{turn + 1} of {times}: {name}", file=sys.stderr)
-            for key, value in _measure(tree).items():
-                figures[name].setdefault(key, []).append(value)
+            for case in _CASES:
+                for key, value in _measure(tree, case).items():
+                    figures[name].setdefault(key, []).append(value)
     return figures
 
 
-def _measure(tree: Path) -> dict[str, float]:
-    """The case in a process of its own, with this tree's engine."""
+def _measure(tree: Path, case: str) -> dict[str, float]:
+    """One case in a process of its own, with this tree's engine."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.cases", _CASE, folder, "full"],
+            [sys.executable, "-m", "benchmarks.cases", case, folder, "full"],
             cwd=_ROOT,
             env=os.environ | {"PYTHONPATH": str(tree / "src")},
             check=True,

@@ -50,6 +50,8 @@ class Case(NamedTuple):
 CASES = {
     "w1-full": Case("engines", "measure", (W1, "full")),
     "naive-ray": Case("naive_ray", "measure"),
+    "start-command": Case("starts", "measure_command"),
+    "start-seconds": Case("starts", "measure_first_seconds"),
     "w1-relaxed": Case("engines", "measure", (W1, "relaxed"), in_quick=False),
     "w1-memory": Case("engines", "measure", (W1, "memory")),
     "w2-full": Case("engines", "measure", (W2, "full")),

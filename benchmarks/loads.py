@@ -12,7 +12,7 @@ from ensue import Engine, RunHandle
 from .figures import Settings
 from .pipelines import Load
 
-__all__ = ["alone", "bulk", "closed_loop", "run_of"]
+__all__ = ["Run", "alone", "bulk", "closed_loop", "run_of"]
 
 _CHUNK = 1_000
 _TIMEOUT_SECONDS = 120.0

@@ -70,7 +70,7 @@ def _cpu_seconds() -> dict[int, float]:
 
 def _group(process: psutil.Process) -> str:
     title = " ".join(process.cmdline())
-    if title.startswith("ray::Keeper"):
+    if title.startswith("ray::Keeper") or title.partition(".")[0].endswith("Supervisor"):  # older: one process each
         return "supervisors"
     return "workers" if title.startswith("ray::Worker") else "ray"
 

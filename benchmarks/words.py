@@ -1,6 +1,6 @@
 """Words: the sections of the table, and what their figures mean."""
 
-__all__ = ["FLOOR", "IN_FLIGHT", "MEANINGS", "RESTART", "SMALL", "W1", "W2", "WEBHOOKS"]
+__all__ = ["FLOOR", "IN_FLIGHT", "MEANINGS", "RESTART", "SMALL", "STARTS", "W1", "W2", "WEBHOOKS"]
 
 W1 = "W1"
 W2 = "W2"
@@ -8,6 +8,7 @@ WEBHOOKS = "Signed webhooks"
 IN_FLIGHT = "Many runs in flight"
 RESTART = "Restart on a long log"
 SMALL = "Small costs"
+STARTS = "Starts"
 FLOOR = "The floor: the log alone"
 
 MEANINGS = {
@@ -33,6 +34,10 @@ MEANINGS = {
         "W1, FULL. Clients submit a hundred runs at once and the next hundred when those are finished; only the "
         "number of clients differs. *Drain*: all are submitted at once, and the time counts from when the last "
         "was accepted."
+    ),
+    STARTS: (
+        "`ensue run examples/orders.py` with one order; then W1 on FULL with 16 clients, counted second by second from "
+        "the moment at which the engine is ready, over the median of ten seconds when all processes are at rest."
     ),
     RESTART: (
         "A log of W1 runs: live runs wait for their second step, all others are finished. There is no snapshot "

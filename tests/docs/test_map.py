@@ -86,7 +86,7 @@ def _stations(heading: str) -> list[Station]:
 
 
 def _first_missed(stations: list[Station], calls: list[Station]) -> str:
-    """The first station that was not entered after those before it, and what of its file was; empty if there is none."""
+    """The first station not entered after those before it, and what was entered of its file; empty if none."""
     rest = iter(calls)
     missed = next((station for station in stations if station not in rest), None)
     if missed is None:

@@ -88,8 +88,8 @@ def void_never_begins(history: History) -> Iterator[str]:
             if at and known[at - 1][1] != RecordKind.ATTEMPT:
                 what = RecordKind(known[at - 1][1]).name
                 yield (
-                    f"attempt {seen.attempt} of {seen.step} #{seen.delivery} of run {seen.run_id.hex()} began on worker "
-                    f"{seen.worker} at {seen.at:.3f} s, after {what} at offset {known[at - 1][0]}"
+                    f"attempt {seen.attempt} of {seen.step} #{seen.delivery} of run {seen.run_id.hex()} began on "
+                    f"worker {seen.worker} at {seen.at:.3f} s, after {what} at offset {known[at - 1][0]}"
                 )
 
 

@@ -5,6 +5,7 @@ the next engine starts on it. stdout has the outcome, with --json exactly one do
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -70,7 +71,6 @@ class _Run:
 
     async def go(self) -> int:
         from ..signals import interruptible
-        from ..terminal.output import print_document, print_outcome
         from ..terminal.view import view
 
         with view(quiet=self._options.as_json) as shown:
@@ -82,12 +82,7 @@ class _Run:
         if interrupt.code is not None and self._document is None:
             self._print_interrupted()
             raise Stopped(interrupt.code)
-        document = task.result()
-        if self._options.as_json:
-            print_document(document)
-        else:
-            print_outcome(document)
-        return OK if document.status == "completed" else FAILED
+        return OK if task.result().status == "completed" else FAILED
 
     async def _work(self, shown: "View") -> "RunDetailOut":
         workers = sum(step.replicas for step in self._pipeline.steps.values())
@@ -96,8 +91,19 @@ class _Run:
             handle = await engine.emit(self._event)
             self._run_id = handle.id
             self._document = await self._watch(engine, handle, shown)
-            shown.say("stopping")
+            shown.finish()
+            self._print(self._document)
         return self._document
+
+    def _print(self, document: "RunDetailOut") -> None:
+        """Print the outcome at once: stopping Ray takes half a second more."""
+        from ..terminal.output import print_document, print_outcome
+
+        if self._options.as_json:
+            print_document(document)
+        else:
+            print_outcome(document)
+        sys.stdout.flush()
 
     @asynccontextmanager
     async def _engine(self, shown: "View") -> "AsyncGenerator[Engine]":

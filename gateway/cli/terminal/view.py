@@ -37,6 +37,9 @@ class View:
     def show(self, frame: Frame) -> None:
         """Show the current frame of the run."""
 
+    def finish(self) -> None:
+        """Show no more: the outcome is printed next. Calling it again does nothing."""
+
 
 def view(*, quiet: bool = False) -> View:
     """The view for stderr. With `quiet`, nothing is printed if stderr is not a terminal."""
@@ -63,6 +66,9 @@ class LiveView(View):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    def finish(self) -> None:
         if self._frame is None:
             self._live.transient = True
         self._message = ""
