@@ -93,9 +93,12 @@ class KeeperClient:
         """
         self._session = session
         self._soon, self._live_workers, self._take, self._lost = soon, live_workers, take, lost
-        self._sweep()
-        forget_processes(_of_store(self._prefix))
         self._start_at = time.monotonic() + _MAX_WAIT_FOR_WORKERS_SECONDS
+        try:
+            self._sweep()
+            forget_processes(_of_store(self._prefix))
+        except Exception:  # the start of the keeper sweeps again
+            logger.exception("what earlier engines on this store left could not be ended")
 
     def is_due(self, *, settled: bool) -> bool:
         """Whether the first keeper is to be started now. settled: no worker is being started."""
@@ -127,6 +130,7 @@ class KeeperClient:
         self._session = self._start_at = None
         self._rules = Supervisor("engine", PIPELINE_SUPERVISION, [_ROOT])
         self._has_been_up = False
+        self._restarts_wanted.clear()
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
@@ -144,12 +148,17 @@ class KeeperClient:
 
     def restart(self, pipeline: str) -> list[tuple[str, Any]]:
         """Have all workers of a pipeline replaced, with its history forgotten; returns the facts to record."""
-        if not self.order(orders.ROOT, orders.RestartPipeline(pipeline)) and not self.histories.failed(pipeline):
+        self.order(orders.ROOT, orders.RestartPipeline(pipeline))
+        if not self.histories.failed(pipeline):  # one that was given up has no workers to replace
             self._restarts_wanted.add(pipeline)
         spec = next(spec for spec in self._specs if spec.name == pipeline)
         return self.histories.forget(
             pipeline, [pipeline, *(orders.step_path(pipeline, step.name) for step in spec.steps)]
         )
+
+    def confirm_restart(self, pipeline: str) -> None:
+        """The keeper has the order to restart this pipeline."""
+        self._restarts_wanted.discard(pipeline)
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -229,7 +238,6 @@ class KeeperClient:
         self.order(orders.ROOT, orders.Adopt(self._specs, by_path, by_pipeline, tuple(self._live_workers())))
         for pipeline in self._restarts_wanted:
             self.order(orders.ROOT, orders.RestartPipeline(pipeline))
-        self._restarts_wanted.clear()
 
     def _poll(self) -> None:
         self._asked_at = self.clock.now()

@@ -40,6 +40,10 @@ class RestartHistories:
         """Why this pipeline was given up; empty if it was not."""
         return self.root.get(pipeline, NO_HISTORY).gave_up or self.of(pipeline).gave_up
 
+    def facts(self) -> list[tuple[str, Any]]:
+        """The facts of all supervisors but the partition's."""
+        return [*self.by_path.items(), *([(ROOT_HISTORY, self.root)] if self.root else [])]
+
     def change(self, path: str, history: RestartHistory) -> list[tuple[str, Any]]:
         """Keep the history of a pipeline's or a step's supervisor."""
         if self.of(path) == history:

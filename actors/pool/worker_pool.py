@@ -112,8 +112,9 @@ class WorkerPool:
         )
 
     def introduce_all(self) -> None:
-        """Tell a restarted partition of the workers that are up."""
+        """Tell a restarted partition of the workers that are up, and of the histories: it recorded none meanwhile."""
         self._soon(self._processes.introduce_all)
+        self._soon(self._record_all)
 
     def restart(self, pipeline: str) -> None:
         """Replace all workers of a pipeline, also if it was given up, and forget its history."""
@@ -220,6 +221,8 @@ class WorkerPool:
             case orders.StandingChanged(path, standing):
                 self.keeper.standings[path] = standing
                 self.table.note_progress()
+            case orders.RestartConfirmed(pipeline):
+                self.keeper.confirm_restart(pipeline)
             case orders.SupervisorStarted(path):
                 self.keeper.missing.pop(path, None)
                 self.table.note_progress()
@@ -241,6 +244,9 @@ class WorkerPool:
     def _record(self, facts: Iterable[tuple[str, Any]]) -> None:
         for name, body in facts:
             self._post(Fact("supervision", name, pack(body)))
+
+    def _record_all(self) -> None:
+        self._record(self.keeper.histories.facts())
 
     def _give_up_if_failed(self, pipeline: str) -> bool:
         failed = self.keeper.histories.failed(pipeline)
@@ -351,5 +357,7 @@ class WorkerPool:
 
     def _kill_all(self) -> None:
         self._is_over = True
-        self.keeper.end()
-        self._processes.kill(self.table.entries)
+        try:
+            self.keeper.end()
+        finally:
+            self._processes.kill(self.table.entries)

@@ -104,11 +104,13 @@ class WorkerProcesses:
 
     def kill(self, entries: Iterable[WorkerEntry]) -> None:
         """Kill these from here, without the keeper."""
-        for entry in entries:
+        killed = list(entries)
+        for entry in killed:
             entry.mark_ending()
             entry.is_killed_here = True
             kill(entry.process)
-            if self._has_ray:
+        if self._has_ray:  # last, since Ray may not answer
+            for entry in killed:
                 ray_module().kill(entry.actor, no_restart=True)
 
     @property

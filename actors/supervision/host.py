@@ -50,6 +50,12 @@ class HostedSupervisor(ABC):
     def next_check_seconds(self) -> float:
         """How long it can wait until the next check."""
 
+    def seconds_until(self, due_us: int | None) -> float:
+        """The seconds until a start at this time of day; a minute if none is planned, or the engine stops."""
+        if due_us is None or self._host.is_stopping:
+            return 60.0
+        return max(0.0, (due_us - self._host.now_us()) / 1e6)
+
 
 class SupervisorHost:
     """Delivers messages, runs timers, and tells a parent when its child crashes. `report` tells the engine."""
@@ -76,10 +82,15 @@ class SupervisorHost:
     # -- for supervisors -----------------------------------------------------------------------------------------------
 
     def start(self, supervisor: HostedSupervisor) -> None:
-        """Start a supervisor, also in the place of one that crashed."""
+        """Start a supervisor, also in the place of one that crashed.
+
+        It starts all that it has, so orders to start or stop that its predecessor did not get to are dropped.
+        """
         self._supervisors[supervisor.path] = supervisor
         self._due[supervisor.path] = self.now
-        self._mailboxes.setdefault(supervisor.path, deque()).appendleft(orders.Begin())
+        mail = self._mailboxes.get(supervisor.path, ())
+        kept = (message for message in mail if not isinstance(message, orders.StartStep | orders.StopStep))
+        self._mailboxes[supervisor.path] = deque([orders.Begin(), *kept])
         if supervisor.path != orders.ROOT:
             self.report(orders.SupervisorStarted(supervisor.path))
 

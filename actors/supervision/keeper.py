@@ -29,6 +29,7 @@ _MAIL = "mail"
 """Orders have a thread of their own, so that none overtakes another."""
 _IDLE_SECONDS = 1.0
 _GONE_SECONDS = 10.0
+_MAX_STANDSTILLS = 3
 
 
 class Keeper:
@@ -43,6 +44,9 @@ class Keeper:
         self._checked_at = 0.0
         self._engine_is_gone = False
         self._must_leave = False
+        self._turns = 0
+        self._standstills = 0
+        """Calls for reports in a row during which the thread did not turn."""
         self._host = SupervisorHost(spec, self._report)
         self._thread = threading.Thread(target=self._serve, name="ensue-keeper", daemon=True)
         self._thread.start()
@@ -54,12 +58,17 @@ class Keeper:
         return os.getpid()
 
     def reports(self, upto: int, wait_seconds: float) -> Reports:
-        """The reports after `upto`; waits until there are some. The call also shows that the engine is alive."""
+        """The reports after `upto`; waits until there are some. The call also shows that the engine is alive.
+
+        Raises: `RuntimeError` if the thread of the supervisors stands still, so that the engine replaces this keeper.
+        """
         self._heard_at = time.monotonic()
+        turns = self._turns
         with self._news:
             del self._reports[: max(0, len(self._reports) - (self._reported - upto))]
             self._news.wait_for(lambda: self._reports, wait_seconds)
             self._heard_at = time.monotonic()
+            self._check_turning(turns, wait_seconds)
             return Reports(self._reported, list(self._reports))
 
     def tell(self, path: str, message: Any) -> None:
@@ -83,6 +92,7 @@ class Keeper:
         try:
             while not self._must_leave:
                 now = time.monotonic()
+                self._turns += 1
                 self._host.run(now)
                 self._check_engine(now)
                 self._host.watcher.wait(self._host.next_check_seconds(time.monotonic(), _IDLE_SECONDS))
@@ -90,8 +100,10 @@ class Keeper:
             logger.exception("the root supervisor crashed; the engine starts another keeper")
             self._exit()
             return
-        self._end_workers()
-        self._exit()
+        try:
+            self._end_workers()
+        finally:
+            self._exit()
 
     def _engine_ended(self) -> None:
         self._engine_is_gone = True
@@ -104,6 +116,13 @@ class Keeper:
         if self._engine_is_gone or now - self._heard_at > silence_seconds:
             self._must_leave = True
 
+    def _check_turning(self, turns: int, waited_seconds: float) -> None:
+        """One standstill may be that of the whole process; a thread that waits for Ray forever has several."""
+        stood_still = not self._reports and self._turns == turns and waited_seconds > _IDLE_SECONDS
+        self._standstills = self._standstills + 1 if stood_still else 0
+        if self._standstills >= _MAX_STANDSTILLS:
+            raise RuntimeError("the thread of its supervisors stands still")
+
     def _end_workers(self) -> None:
         """Kill all workers, and wait until they are gone: they would keep what they claim."""
         self._host.is_stopping = True
@@ -111,11 +130,14 @@ class Keeper:
         wait_until_gone([self._end_worker(worker) for worker in workers], _GONE_SECONDS)
 
     def _end_worker(self, worker: SupervisedWorker) -> ProcessHandle:
-        if worker.worker and not worker.process.pid:
-            location = find_process(process_key(self._spec.actor_prefix, worker.worker))
-            if location is not None and location[0] == self._spec.node:
-                worker.process = handle_of(location[1])
-        worker.kill()
+        try:
+            if worker.worker and not worker.process.pid:
+                location = find_process(process_key(self._spec.actor_prefix, worker.worker))
+                if location is not None and location[0] == self._spec.node:
+                    worker.process = handle_of(location[1])
+            worker.kill()
+        except Exception:  # Ray may be gone with the engine; the others are to be ended all the same
+            logger.exception("worker %d could not be ended", worker.worker)
         return worker.process
 
     def _exit(self) -> None:

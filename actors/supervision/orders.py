@@ -35,6 +35,7 @@ __all__ = [
     "ProcessEnded",
     "Report",
     "Reports",
+    "RestartConfirmed",
     "RestartPipeline",
     "ResumeStep",
     "RootHistoryChanged",
@@ -315,6 +316,12 @@ class SupervisorStarted(NamedTuple):
     path: str
 
 
+class RestartConfirmed(NamedTuple):
+    """The root has the order to restart a pipeline; the engine repeats it to the next keeper until it hears this."""
+
+    pipeline: str
+
+
 class SupervisorRestarts(NamedTuple):
     """A supervisor crashed; another takes its place after this wait."""
 
@@ -333,6 +340,7 @@ Report = (
     | StandingChanged
     | SupervisorStarted
     | SupervisorRestarts
+    | RestartConfirmed
 )
 
 

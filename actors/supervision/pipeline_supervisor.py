@@ -15,7 +15,7 @@ from . import orders
 from .host import HostedSupervisor, SupervisorHost
 from .step_supervisor import StepSupervisor
 
-__all__ = ["PipelineSupervisor", "seconds_until"]
+__all__ = ["PipelineSupervisor"]
 
 
 class PipelineSupervisor(HostedSupervisor):
@@ -49,7 +49,7 @@ class PipelineSupervisor(HostedSupervisor):
 
     def next_check_seconds(self) -> float:
         """Until the first restart is due."""
-        return seconds_until(self._node.due_us, self._host.now_us())
+        return self.seconds_until(self._node.due_us)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -60,9 +60,16 @@ class PipelineSupervisor(HostedSupervisor):
         for step in self._steps:
             self._post(step, orders.ResumeStep(runs=not self._node.gave_up))
         if self._node.gave_up:
+            self._end_unsupervised()
             return
         decisions = self._node.start(self._host.now_us())
         self._do(order for order in decisions if not (isinstance(order, Start) and self._is_running(order.child)))
+
+    def _end_unsupervised(self) -> None:
+        """End workers that the keeper before this one had still to end when it died."""
+        for step in self._steps:
+            if not self._is_running(step) and self._host.workers.get(orders.step_path(self.path, step)):
+                self._end_workers(step)
 
     def _restart(self) -> None:
         decisions = self._node.stop(self._host.now_us())
@@ -75,10 +82,12 @@ class PipelineSupervisor(HostedSupervisor):
     def _crashed(self, step: str, reason: str) -> None:
         if self._host.is_stopping:
             return
+        child = self._node.children[step]
+        was_stopping = child.status is ChildStatus.STOPPING
         decisions = self._node.ended(step, How.CRASHED, f"its supervisor ended: {reason}", self._host.now_us())
         alone = self._node.policy.strategy == "one_for_one"
-        if not alone or self._node.children[step].status is not ChildStatus.RESTARTING:
-            self._end_workers(step)  # they are restarted with it, as those of its siblings are
+        if was_stopping or not alone or child.status is not ChildStatus.RESTARTING:
+            self._end_workers(step)  # they had to stop, or are restarted with it, as those of its siblings are
         for order in decisions:
             if isinstance(order, Restart):
                 path = orders.step_path(self.path, step)
@@ -133,8 +142,3 @@ class PipelineSupervisor(HostedSupervisor):
     ) -> None:
         if self._is_running(step):
             self._host.post(orders.step_path(self.path, step), message)
-
-
-def seconds_until(due_us: int | None, now_us: int) -> float:
-    """The seconds until a time of day; a minute if there is nothing to wait for."""
-    return 60.0 if due_us is None else max(0.0, (due_us - now_us) / 1e6)

@@ -13,7 +13,7 @@ from ...events.supervision.supervisor import Escalate, Leave, Order, Restart, St
 from ...events.supervision.tree import Escalated
 from . import orders
 from .host import HostedSupervisor, SupervisorHost
-from .pipeline_supervisor import PipelineSupervisor, seconds_until
+from .pipeline_supervisor import PipelineSupervisor
 from .supervised_worker import adopted_worker
 
 __all__ = ["RootSupervisor"]
@@ -52,7 +52,7 @@ class RootSupervisor(HostedSupervisor):
 
     def next_check_seconds(self) -> float:
         """Until the first restart is due."""
-        return min((seconds_until(node.due_us, self._host.now_us()) for node in self._nodes.values()), default=60.0)
+        return min((self.seconds_until(node.due_us) for node in self._nodes.values()), default=60.0)
 
     def _adopt(self, order: orders.Adopt) -> None:
         self._host.histories.update(order.histories)
@@ -67,6 +67,8 @@ class RootSupervisor(HostedSupervisor):
 
     def _restart(self, pipeline: str) -> None:
         node = self._nodes[pipeline]
+        node.forget()
+        self._host.report(orders.RestartConfirmed(pipeline))
         if not node.gave_up:
             self._host.post(pipeline, orders.RestartPipeline(pipeline))
             return

@@ -120,9 +120,7 @@ class StepSupervisor(HostedSupervisor):
     def next_check_seconds(self) -> float:
         """Until the next ping, the next start, or the end of the wait for Ray's reason."""
         now = self._host.now
-        waits = [self._pinged_at + self._host.spec.timeouts.ping_seconds - now]
-        if self._node.due_us is not None:
-            waits.append((self._node.due_us - self._host.now_us()) / 1e6)
+        waits = [self._pinged_at + self._host.spec.timeouts.ping_seconds - now, self.seconds_until(self._node.due_us)]
         waits += [w.gone_since + _REASON_SECONDS - now for w in self._workers.values() if w.gone_since]
         return max(0.0, min(waits))
 

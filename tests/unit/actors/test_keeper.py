@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ensue import Supervision
+from ensue.actors.supervision import keeper as keeper_module
 from ensue.actors.supervision.host import RootCrashed
 from ensue.actors.supervision.keeper import Keeper
 from ensue.actors.supervision.orders import (
@@ -18,6 +19,7 @@ from ensue.actors.supervision.orders import (
     PipelineSpec,
     RestartPipeline,
     RootHistoryChanged,
+    StandingChanged,
     StepQuiet,
     StopStep,
     SupervisionTimeouts,
@@ -28,6 +30,7 @@ from ensue.actors.supervision.orders import (
 )
 from ensue.events.supervision.policy import StrategyName
 from ensue.events.supervision.restart_history import ChildHistory, RestartHistory
+from ensue.events.supervision.supervisor import ChildStatus
 from ensue.events.supervision.tree import Escalated, Restarted, StepPolicy
 
 from .stand_in_ray import QUICK, SECONDS, Actor, Kept, Ray, a_pipeline, a_worker, keeper_spec, ray
@@ -220,6 +223,49 @@ def test_nothing_is_replaced_once_the_engine_stops(ray: Ray) -> None:
     assert len(two.kept.all(SupervisorStarted)) == 3
 
 
+def test_a_restart_that_is_due_while_the_engine_stops_does_not_keep_the_thread_awake(ray: Ray) -> None:
+    two = Two()
+    two.actors[0].answers["attend"].set_exception(RuntimeError("its worker crashed"))
+    two.kept.crash("flow")
+    two.kept.crash("flow/s1")
+    assert two.kept.host.next_check_seconds(two.kept.now, 1.0) < 0.1
+    two.kept.host.is_stopping = True
+    two.kept.passes(1.0)
+    assert two.kept.host.next_check_seconds(two.kept.now, 1.0) == 1.0
+    assert two.kept.all(WorkerWanted) == []
+
+
+def test_an_old_order_to_stop_does_not_stop_the_next_supervisor_of_a_step(ray: Ray) -> None:
+    two = Two()
+    kept = two.kept
+    kept.host.post("flow/s0", "boom")
+    kept.tell(ROOT, RestartPipeline("flow"))
+    two.actors[1].answers["attend"].set_exception(RuntimeError("killed"))
+    kept.passes(1.0)
+    kept.passes(1.0)
+    assert {wanted.path for wanted in kept.all(WorkerWanted)} == {"flow/s0", "flow/s1"}
+    standing = next(each.standing for each in reversed(kept.all(StandingChanged)) if each.path == "flow/s0")
+    assert [slot.status for slot in standing.slots] == [ChildStatus.STARTING]
+
+
+def test_the_workers_of_a_pipeline_that_was_given_up_are_ended_by_the_next_keeper(ray: Ray) -> None:
+    given_up = {"flow": RestartHistory(gave_up="more than 0 restarts")}
+    kept = Kept(a_pipeline("s0", "s1"), a_worker("flow/s1", 0, 1, Actor(), is_up=True), histories=given_up)
+    assert kept.all(EndWorkers) == [EndWorkers("flow/s1")]
+    kept.tell(ROOT, RestartPipeline("flow"))
+    assert {wanted.path for wanted in kept.all(WorkerWanted)} == {"flow/s0", "flow/s1"}
+
+
+def test_a_restart_forgets_also_how_often_the_supervisor_of_the_pipeline_crashed(ray: Ray) -> None:
+    kept = Two(policy=Supervision(intensity=1, backoff=QUICK.backoff)).kept
+    for _ in range(2):
+        kept.crash("flow")
+        kept.passes(0.02)
+        kept.tell(ROOT, RestartPipeline("flow"))
+    assert kept.events(Escalated) == []
+    assert kept.host.is_running("flow")
+
+
 def test_a_root_that_crashes_ends_the_keeper(ray: Ray) -> None:
     kept = Two().kept
     with pytest.raises(RootCrashed):
@@ -297,3 +343,44 @@ def test_a_keeper_whose_root_crashes_ends_itself_and_no_worker(
     keeper.tell(ROOT, "boom")
     end_of(keeper)
     assert ray.killed == ["the keeper itself"]
+
+
+def test_a_keeper_ends_itself_and_all_other_workers_if_one_cannot_be_killed(
+    ray: Ray, started: Callable[[SupervisionTimeouts], Keeper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = Actor(), Actor()
+    kill = ray.kill
+
+    def refuses(actor: Any, *, no_restart: bool) -> None:
+        if actor is stuck:
+            raise RuntimeError("the control store does not answer")
+        kill(actor, no_restart=no_restart)
+
+    monkeypatch.setattr(ray, "kill", refuses)
+    keeper = started(SupervisionTimeouts())
+    workers = tuple(a_worker("flow/s0", slot, slot + 1, actor, is_up=True) for slot, actor in enumerate((stuck, other)))
+    keeper.tell(ROOT, Adopt((a_pipeline("s0", replicas=2),), {}, {}, workers))
+    keeper.reports(0, SECONDS)
+    keeper.leave()
+    end_of(keeper)
+    assert ray.killed == [other, "the keeper itself"]
+
+
+def test_a_keeper_whose_thread_stands_still_says_so_when_it_is_asked_for_reports(
+    ray: Ray, started: Callable[[SupervisionTimeouts], Keeper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, begun = threading.Event(), threading.Event()
+
+    def hangs(*_: Any) -> None:
+        begun.set()
+        held.wait(SECONDS)
+
+    monkeypatch.setattr(keeper_module, "_IDLE_SECONDS", 0.001)
+    keeper = started(SupervisionTimeouts())
+    monkeypatch.setattr(keeper._host, "run", hangs)
+    assert begun.wait(SECONDS)
+    assert keeper.reports(0, 0.01).items == []
+    assert keeper.reports(0, 0.01).items == []
+    with pytest.raises(RuntimeError, match="stands still"):
+        keeper.reports(0, 0.01)
+    held.set()

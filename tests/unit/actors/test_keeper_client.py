@@ -11,10 +11,11 @@ from unittest.mock import Mock
 import pytest
 
 from ensue import Pipeline
-from ensue.actors.pool import keeper_client, liveness_clock
+from ensue.actors.pool import keeper_client, liveness_clock, worker_processes
 from ensue.actors.pool.keeper_client import KeeperClient
 from ensue.actors.pool.restart_histories import RestartHistories
 from ensue.actors.pool.worker_pool import WorkerPool
+from ensue.actors.pool.worker_table import WorkerEntry
 from ensue.actors.supervision.orders import (
     PARTITION_HISTORY,
     ROOT,
@@ -29,6 +30,7 @@ from ensue.actors.supervision.orders import (
     WorkerOpened,
     WorkerWanted,
 )
+from ensue.cluster.processes import NO_PROCESS, handle_of
 from ensue.events.model.codec import pack, unpack
 from ensue.events.supervision.restart_history import ChildHistory, RestartHistory
 from ensue.events.supervision.tree import Broken
@@ -144,6 +146,29 @@ def test_a_keeper_is_told_of_everything_once_it_is_there_and_until_then_it_gets_
     )
     assert restart == (ROOT, RestartPipeline("one"))
     assert engine.client.order("one/work", WorkerOpened(7))
+
+
+def test_a_restart_that_a_keeper_did_not_confirm_is_told_to_the_next_one(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(ray, monkeypatch)
+    engine.comes_up()
+    engine.client.restart("one")
+    engine.client.restart("two")
+    engine.client.confirm_restart("two")
+    engine.keeper.answers["reports"].set_exception(RuntimeError("boom"))
+    engine.passes(2.0)
+    assert engine.orders(engine.comes_up())[1:] == [(ROOT, RestartPipeline("one"))]
+
+
+def test_a_sweep_that_fails_at_the_start_does_not_keep_the_keeper_from_being_started(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Mock(side_effect=[RuntimeError("the control store does not answer"), []])
+    monkeypatch.setattr(ray, "list_named_actors", answers)
+    engine = Engine(ray, monkeypatch)
+    engine.client.check(settled=True)
+    assert engine.names == ["ensue-0-2.keeper.1"]
 
 
 def test_a_keeper_that_is_on_its_way_is_told_too_that_the_engine_stops(
@@ -336,3 +361,30 @@ def test_a_pool_that_waits_for_a_lost_ray_has_another_thread_see_to_the_loss() -
     stuck.join(SECONDS)
     assert not stuck.is_alive()
     pool.stop(0.0)
+
+
+def test_a_partition_that_recovered_is_told_the_histories_again() -> None:
+    posted: list[Any] = []
+    pool = a_pool(posted.append)
+    history = RestartHistory((1,), (ChildHistory("0", 1, 1),))
+    pool.keeper.histories.change("flow/work", history)
+    pool.keeper.histories.change_root("flow", history)
+    pool.start(Mock())
+    pool.introduce_all()
+    pool.stop(0.0)
+    assert [(each.name, unpack(each.body)) for each in posted] == [
+        ("flow/work", [[1], [["0", 1, 1]], ""]),
+        (ROOT_HISTORY, {"flow": [[1], [["0", 1, 1]], ""]}),
+    ]
+
+
+def test_all_workers_are_killed_at_the_stop_if_ray_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, sleeper: Any
+) -> None:
+    pool = a_pool(Mock(), **{"end.side_effect": RuntimeError("Ray is gone"), "is_due.return_value": False})
+    pool._processes.begin(Mock())
+    monkeypatch.setattr(worker_processes, "ray_module", Mock(side_effect=RuntimeError("Ray is gone")))
+    for number, process in enumerate((NO_PROCESS, handle_of(sleeper.pid))):
+        pool.table.add(WorkerEntry(number, "flow", "work", number, Actor(), process))
+    pool._try(pool._kill_all)
+    assert sleeper.wait(SECONDS) == -signal.SIGKILL
