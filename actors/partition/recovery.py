@@ -11,11 +11,11 @@ from ...cluster.log.protocol import Batch, Log, RunChange, RunRow
 from ...events.decide.breakers import BREAKER_FACT
 from ...events.decide.core import Decider, Limits
 from ...events.decide.decision_builder import DecisionBuilder
-from ...events.errors import CodecError, LogCorrupt
+from ...events.errors import CodecError, LogCorrupt, LogNewer
 from ...events.model.codec import unpack
 from ...events.pipelines.plan import Plan
 from ...events.state import transitions
-from ...events.state.records import Record, unpack_records
+from ...events.state.records import unpack_records
 from ...events.state.replay import fold
 from ...events.state.run_status import Status
 from ...events.state.snapshot import load
@@ -40,15 +40,13 @@ class Recovered(NamedTuple):
 def recover(log: Log, epoch: int, plans: Mapping[str, Plan], limits: Limits | None = None) -> Recovered:
     """Rebuild the decider from the log, which the caller owns under this epoch.
 
-    Raises `LogCorrupt` if an entry cannot be read, `LogUnavailable`.
+    Raises `LogCorrupt` if an entry cannot be read, `LogNewer` if a newer version wrote it, `LogUnavailable`.
     """
     state, runs, after, stranded = _start(log, plans)
     for offset, number, _, body in log.live(after):
         if number in stranded:
             continue
-        if (after and number < after and number not in runs) or not fold(
-            state, plans, runs, number, _records(body, offset)
-        ):
+        if (after and number < after and number not in runs) or not _fold(state, plans, runs, number, offset, body):
             stranded.add(number)
     _update_index(log, epoch, plans, runs, stranded)
     builder = DecisionBuilder(log.next_offset())
@@ -83,11 +81,15 @@ def _forget_ended(state: State, runs: dict[int, Run], live: Container[int]) -> N
         transitions.finish(state, runs.pop(number), Status.COMPLETED)
 
 
-def _records(body: bytes, offset: int) -> list[Record]:
+def _fold(state: State, plans: Mapping[str, Plan], runs: dict[int, Run], number: int, offset: int, body: bytes) -> bool:  # noqa: PLR0917 - as `fold`, and the entry
     try:
-        return unpack_records(body)
+        records = unpack_records(body)
     except CodecError as error:
         raise LogCorrupt(f"the entry at offset {offset} cannot be read: {error}") from None
+    try:
+        return fold(state, plans, runs, number, records)
+    except CodecError as error:
+        raise LogNewer(f"the entry at offset {offset} cannot be read: {error}") from None
 
 
 def _update_index(log: Log, epoch: int, plans: Mapping[str, Plan], runs: dict[int, Run], stranded: set[int]) -> None:

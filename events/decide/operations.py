@@ -6,7 +6,7 @@ from its records in a scratch state, so that the decision is made on the log's s
 
 from collections.abc import Callable, Collection, Mapping
 
-from ..errors import EnsueError, RunFinished, RunPastPivot, RunUnknown
+from ..errors import CodecError, EnsueError, RunFinished, RunPastPivot, RunUnknown
 from ..ids import format_id
 from ..pipelines.plan import Plan
 from ..state.new_records import cancelling_record, redriven_record, revived_record, settled_record
@@ -56,7 +56,7 @@ class OperatorDecisions:
         elif run.pivoted:
             error = RunPastPivot(f"run {format_id(entry.run_id)} is past its pivot: it only goes forward")
         elif run.phase is RunPhase.COMPENSATING:
-            error = RunFinished(f"run {format_id(entry.run_id)} is being undone already")
+            error = RunFinished(f"run {format_id(entry.run_id)} is being compensated already")
         else:
             self._end(run, entry)
         self._answer(entry.reply, error)
@@ -162,20 +162,26 @@ class OperatorDecisions:
         if self._busy(entry.run_id):
             return RunFinished(f"run {format_id(entry.run_id)} is still being stopped: try it again in a moment")
         scratch = State(order=builder.state.order)
-        runs: dict[int, Run] = {}
-        for records in entry.entries:
-            fold(scratch, self._plans, runs, entry.number, records)
-        run = runs.get(entry.number)
-        if run is None:
-            return EnsueError(
-                "the run is of a version of its pipeline that is not loaded here: start the engine with that code"
-            )
+        run = self._replayed(entry, scratch)
+        if isinstance(run, EnsueError):
+            return run
         if run.status.live:
             return RunFinished(f"run {format_id(entry.run_id)} has only just ended: try it again")
         if run.status is Status.COMPENSATED:
-            return RunFinished(f"run {format_id(entry.run_id)} was undone: start a new one")
+            return RunFinished(f"run {format_id(entry.run_id)} was compensated: start a new one")
         builder.state.order = scratch.order
         return run
+
+    def _replayed(self, entry: Revive | Redrive, state: State) -> Run | EnsueError:
+        runs: dict[int, Run] = {}
+        try:
+            for records in entry.entries:
+                fold(state, self._plans, runs, entry.number, records)
+        except CodecError as error:
+            return error
+        return runs.get(entry.number) or EnsueError(
+            "the run is of a version of its pipeline that is not loaded here: start the engine with that code"
+        )
 
     def _bring_back(self, run: Run) -> None:
         """Refuse later decisions that were made on an older state of the run."""

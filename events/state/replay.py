@@ -6,6 +6,7 @@ is left out, and the caller is told.
 
 from collections.abc import Mapping
 
+from ..errors import CodecError
 from ..pipelines.plan import Plan
 from .apply import APPLY, begin_run
 from .records import Record, RunRecord
@@ -20,6 +21,8 @@ def fold(state: State, plans: Mapping[str, Plan], runs: Runs, number: int, recor
     """Apply the records of one entry to the run of this number; False if its pipeline version is not loaded.
 
     `runs` maps run numbers to runs, also to those that have ended; a run that begins is added to it.
+
+    Raises: `CodecError` if this version does not know the kind of a record.
     """
     for record in records:
         if isinstance(record, RunRecord):
@@ -32,5 +35,9 @@ def fold(state: State, plans: Mapping[str, Plan], runs: Runs, number: int, recor
         run = runs.get(number)
         if run is None:
             return False
-        APPLY[record.kind](state, run, record)
+        try:
+            apply = APPLY[record.kind]
+        except IndexError:
+            raise CodecError(f"kind {record.kind} of a record is of a newer version of ensue") from None
+        apply(state, run, record)
     return True

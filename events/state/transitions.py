@@ -290,10 +290,10 @@ def _compensate_next(state: State, run: Run) -> None:
     """Begin the newest compensation that is left, if there is one."""
     if not run.compensations:
         return
-    _, undo = run.compensations.popitem()
+    _, newest = run.compensations.popitem()
     run.serial += 1
     state.order += 1
-    run.compensating = Delivery(run, run.serial, state.order, undo.step, undo.inputs, None, None)
+    run.compensating = Delivery(run, run.serial, state.order, newest.step, newest.inputs, None, None)
     run.deliveries[run.serial] = run.compensating
     ready(state, run.compensating)
 

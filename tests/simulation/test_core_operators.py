@@ -10,8 +10,8 @@ from ensue import Pipeline, StepFailed
 from ensue.events.decide.commands import Decision
 from ensue.events.decide.dead_letters import letter_id
 from ensue.events.decide.inputs import Cancel, CompletionKind, Redrive, Revive, StepBroken, WorkerDown
-from ensue.events.errors import RunFinished, RunPastPivot
-from ensue.events.state.records import AttemptRecord, DoneRecord
+from ensue.events.errors import CodecError, RunFinished, RunPastPivot
+from ensue.events.state.records import AttemptRecord, DoneRecord, Record, UnknownRecord
 
 from .answers import TRANSIENT, Excused, Item, Order, Paid, ends, fails, held, one, returns
 from .core_driver import CoreDriver, picture
@@ -201,6 +201,15 @@ def test_a_retry_settles_only_the_letters_that_the_store_has() -> None:
     assert answer(decision) is None
     assert settled(decision) == [(letter_id(run_id, 2), "redriven")]
     assert (len(held(driver, "first")), len(held(driver, "second"))) == (1, 1)
+
+
+def test_a_retry_of_a_run_that_a_newer_version_wrote_is_refused() -> None:
+    driver, run_id = two_letters()
+    newer: list[Record] = [UnknownRecord(99, ())]
+    entries = [*driver.entries_of(run_id), newer]
+    decision = driver.tell(Revive(run_id, driver.number_of(run_id), entries, object()))
+    assert isinstance(answer(decision), CodecError)
+    assert decision.entries == []
 
 
 def test_a_letter_is_not_run_again_while_its_run_is_coming_to_its_end() -> None:
