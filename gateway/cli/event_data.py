@@ -1,6 +1,6 @@
 """The options --event and --data: the event that they describe, validated against its model.
 
-Rules: only an event that a step hears can start a run. Data is strict JSON. An error names the field, what was
+Rules: only an event that a step takes can start a run. It is named by its type, or by its class if no other has that name. Data is strict JSON. An error names the field, what was
 expected and what was given, or the line and the column if the text is not JSON.
 """
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ...events.pipelines.pipeline import Pipeline
 
 __all__ = ["read_event", "read_object"]
-
 
 _KINDS = {"list": "a list", "str": "a string", "bool": "true or false", "NoneType": "null"}
 
@@ -43,20 +42,23 @@ def _model(pipeline: "Pipeline", name: str | None) -> "type[Event]":
 
     known = _triggers(pipeline)
     if name is None:
-        raise EventTypeUnknown(f"--event is missing: pipeline {pipeline.name} hears {', '.join(known) or 'nothing'}")
+        raise EventTypeUnknown(f"--event is missing: pipeline {pipeline.name} takes {', '.join(known) or 'nothing'}")
+    by_class = [type_ for type_ in known if pipeline.registry[type_].__name__ == name]
     if name in known:
         return pipeline.registry[name]
+    if len(by_class) == 1 and name not in pipeline.registry:
+        return pipeline.registry[by_class[0]]
     close = get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     if name in pipeline.registry:
-        message = f"--event {name}: no step of pipeline {pipeline.name} hears it"
+        message = f"--event {name}: no step of pipeline {pipeline.name} takes it"
     else:
         message = f"--event {name[:80]}: pipeline {pipeline.name} has no such event type"
-    raise EventTypeUnknown(f"{message}{hint}; it hears {', '.join(known) or 'nothing'}")
+    raise EventTypeUnknown(f"{message}{hint}; it takes {', '.join(known) or 'nothing'}")
 
 
 def _triggers(pipeline: "Pipeline") -> list[str]:
-    """The event types that can start a run: those that steps hear; first those that no step emits."""
+    """The event types that can start a run: those that steps take; first those that no step emits."""
     from ...events.model.failure import StepFailed
 
     steps = pipeline.steps.values()

@@ -82,7 +82,7 @@ def _ensue(
 def run(  # noqa: PLR0917 - options, which are given by name
     target: Target,
     event: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="The type of the event that starts the run.")
+        str | None, typer.Option(metavar="TYPE", help="The event that starts the run: its type or its class.")
     ] = None,
     data: Annotated[
         str | None,

@@ -155,20 +155,20 @@ def test_debug_shows_the_traceback_wherever_it_stands(ensue: Ensue) -> None:
 # The event.
 
 
-def test_an_unknown_event_type_shows_those_that_are_heard(ensue: Ensue) -> None:
-    assert "no such event type; it hears Placed, Paid" in _run(ensue, "--event", "Arrived")
+def test_an_unknown_event_type_shows_those_that_steps_take(ensue: Ensue) -> None:
+    assert "no such event type; it takes Placed, Paid" in _run(ensue, "--event", "Arrived")
 
 
 def test_a_typing_error_gets_a_suggestion(ensue: Ensue) -> None:
     assert "did you mean Placed?" in _run(ensue, "--event", "Plaecd")
 
 
-def test_an_event_that_no_step_hears_starts_no_run(ensue: Ensue) -> None:
-    assert "no step of pipeline shop hears it" in _run(ensue, "--event", "Refused", "--data", '{"order_id": "a"}')
+def test_an_event_that_no_step_takes_starts_no_run(ensue: Ensue) -> None:
+    assert "no step of pipeline shop takes it" in _run(ensue, "--event", "Refused", "--data", '{"order_id": "a"}')
 
 
-def test_a_missing_event_shows_those_that_are_heard(ensue: Ensue) -> None:
-    assert "--event is missing: pipeline shop hears Placed" in _run(ensue)
+def test_a_missing_event_shows_those_that_steps_take(ensue: Ensue) -> None:
+    assert "--event is missing: pipeline shop takes Placed" in _run(ensue)
 
 
 @pytest.mark.parametrize(
