@@ -77,7 +77,7 @@ class Engine(EngineApi):
         self._limits = limits
         self._exits = ExitStack()
         self._grace_seconds = 0.0
-        self._patience = SupervisionTimeouts()
+        self._supervision_timeouts = SupervisionTimeouts()
         self._runner: PartitionRunner | None = None
         self._failed_restarts = 0
 
@@ -108,7 +108,7 @@ class Engine(EngineApi):
         if self._runner is not None:
             self._runner.drain()
         await asyncio.to_thread(self._shut, grace_seconds)
-        self._fail_pending(EnsueError("the engine has stopped; the run goes on when it starts again"), runs=True)
+        self._fail_pending(EnsueError("the engine has stopped; the run continues when it starts again"), runs=True)
         self._lifecycle.phase = Phase.STOPPED
 
     @property
@@ -176,7 +176,7 @@ class Engine(EngineApi):
         log = self._log.log
         store = self.store if log.durability != "memory" else f"{self.store}{os.getpid()}-{id(log)}"
         prefix = actor_prefix(store, self._log.epoch)
-        keeper = KeeperClient(pipelines, prefix, histories, self._patience)
+        keeper = KeeperClient(pipelines, prefix, histories, self._supervision_timeouts)
         return WorkerPool(self._links, keeper, WorkerFactory(codes, prefix), pipelines, self._callers.post)
 
     def _histories(self, *, after_crash: bool) -> RestartHistories:
@@ -223,7 +223,7 @@ class Engine(EngineApi):
         if not await asyncio.to_thread(self._pool.wait_ready, _READY_SECONDS):
             for (pipeline, step), message in self._pool.table.lacking().items():
                 logger.error(
-                    "step %s of pipeline %s lacks workers, and goes on without them: %s", step, pipeline, message
+                    "step %s of pipeline %s lacks workers; the engine starts without them: %s", step, pipeline, message
                 )
         await asyncio.to_thread(ray_session.check_listeners, self._session)
 
@@ -238,7 +238,7 @@ class Engine(EngineApi):
             self._links.send(worker, answer(self._log.reader, self._served.plans, body))
 
     def _void_workers(self) -> None:
-        """End the workers of a partition that failed: what it had told them is void, and their work is leased anew."""
+        """End the workers of a partition that failed; the next partition leases their deliveries again."""
         self._pool.end_all("the partition restarts from the log")
         if not self._pool.wait_ended(_JOIN_SECONDS):
             raise EnsueError("workers of the partition that failed have not ended yet: it is not restarted beside them")
@@ -259,7 +259,7 @@ class Engine(EngineApi):
         self._callers.call_soon(self._fail_callers, error)
 
     def _fail_callers(self, error: Exception) -> None:
-        """Fail those that wait for an answer; results are still to come, unless this engine goes on no more."""
+        """Fail callers that wait for an answer; those that wait for a result only if this engine will not recover."""
         ends = self._lifecycle.phase in (Phase.DRAINING, Phase.STOPPED) or isinstance(error, StaleEpoch)
         self._fail_pending(error, runs=ends)
 
@@ -321,7 +321,7 @@ class Engine(EngineApi):
     # -- stop --------------------------------------------------------------------------------------------------------
 
     def _shut(self, grace_seconds: float) -> None:
-        """Undo what `start` did, in reverse, as far as it came."""
+        """Reverse the steps of `start` that were done, the last one first."""
         self._grace_seconds = grace_seconds
         self._exits.close()
 

@@ -87,7 +87,7 @@ class LocalEngine(EngineApi):
         self._runtime.start(list(self.pipelines.values()))
 
     async def stop(self) -> None:
-        """Let what is running come to its end, and close the log."""
+        """Wait until running attempts have ended, and close the log."""
         if self._lifecycle.phase is Phase.FAILED:
             self._close()
         if self._lifecycle.phase is not Phase.READY:
@@ -101,15 +101,15 @@ class LocalEngine(EngineApi):
             self._close()
 
     def crash(self) -> None:
-        """End as `kill -9` would: nothing is finished, nothing is said; the log is all that is left."""
+        """End as after `kill -9`: attempts do not finish, callers get no answer, and only the log remains."""
         self._runtime.abandon()
         self._close()
 
     def advance(self, seconds: float) -> None:
-        """Turn the clock, and let happen what is then due. Raises `EnsueError` if the clock is not a `ManualClock`."""
+        """Move the clock forward, and do what is due. Raises `EnsueError` if the clock is not a `ManualClock`."""
         clock = self._clock
         if not isinstance(clock, ManualClock):
-            raise EnsueError("only a ManualClock can be turned: LocalEngine(pipeline, clock=ManualClock())")
+            raise EnsueError("only a ManualClock can be moved: LocalEngine(pipeline, clock=ManualClock())")
         clock.advance(seconds)
         self._runtime.wake()
 
@@ -150,7 +150,7 @@ class LocalEngine(EngineApi):
         return any(handle.is_awaited for handle in self._handles.all())
 
     def _on_failure(self, error: Exception) -> None:
-        """A turn of the partition failed: nothing can be told of any run any more."""
+        """A turn of the partition failed: fail all callers, since no run continues."""
         self._lifecycle.fail(error)
         self._fail_pending(error, runs=True)
 

@@ -158,7 +158,7 @@ class EngineApi(ABC):
         return self._handles.get(raw) or self._handles.new(raw, duplicate=True)
 
     async def finished_outcome(self, raw_id: bytes) -> Outcome | None:
-        """The outcome of a run from the log, or None while it goes on. Raises `RunUnknown`."""
+        """The outcome of a run from the log, or None while it is live. Raises `RunUnknown`."""
         found = await self._backend.read(finished_run, self._log.reader, self._served.plans, raw_id)
         return None if found is None else outcome_of(*found, self.registry_of(found[0].plan.pipeline))
 

@@ -21,7 +21,7 @@ class HandleSource(Protocol):
     """An engine as the handle of a run needs it."""
 
     async def finished_outcome(self, raw_id: bytes) -> "Outcome | None":
-        """The outcome of a run from the log, or None while it goes on."""
+        """The outcome of a run from the log, or None while it is live."""
         ...
 
     def registry_of(self, pipeline: str) -> Registry:
@@ -82,7 +82,7 @@ class RunHandle:
         return f"<Run {self.id}>"
 
     async def result(self, timeout: float | None = None) -> Outcome:  # noqa: ASYNC109 - the public interface
-        """The outcome, once the run is over. Raises `TimeoutError` after `timeout` seconds; the run goes on."""
+        """The outcome, once the run is over. Raises `TimeoutError` after `timeout` seconds; the run continues."""
         if self._outcome is None:
             logged = await self._engine.finished_outcome(self.raw_id) if self.duplicate else None
             if logged is not None:
@@ -111,7 +111,7 @@ class RunHandle:
 
     def _time_out(self, waiting: asyncio.Future[None], timeout_seconds: float) -> None:
         if not waiting.done():
-            waiting.set_exception(TimeoutError(f"run {self.id} is not over after {timeout_seconds:g} s; it goes on"))
+            waiting.set_exception(TimeoutError(f"run {self.id} is not over after {timeout_seconds:g} s; it continues"))
 
     @property
     def is_over(self) -> bool:

@@ -1,6 +1,7 @@
 """Lifecycle: the state that an engine is in, and whether it takes events.
 
-Rules: any thread may read it. An engine that failed goes on if its partition recovers; one that drains never fails.
+Rules: any thread may read it. An engine that failed is ready again if its partition recovers; one that
+drains never fails.
 """
 
 from enum import StrEnum
@@ -33,13 +34,13 @@ class Lifecycle:
         self._failure = ""
 
     def fail(self, error: Exception) -> None:
-        """The engine cannot go on, for now or for good; an engine that drains goes on draining."""
+        """The engine cannot work, temporarily or permanently; an engine that drains stays draining."""
         if self.phase is not Phase.DRAINING:
             self._failure = str(error)
             self.phase = Phase.FAILED
 
     def recover(self) -> None:
-        """What had failed goes on."""
+        """The failure is over."""
         if self.phase is Phase.FAILED:
             self.phase = Phase.READY
 

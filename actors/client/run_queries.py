@@ -20,7 +20,7 @@ _PAGE = 200
 
 
 def finished_run(reader: Reader, plans: Mapping[str, Plan], run_id: bytes) -> tuple[Run, Status] | None:
-    """A run that has ended, rebuilt from its records, with its status; None while it goes on.
+    """A run that has ended, rebuilt from its records, with its status; None while it is live.
 
     Raises `RunUnknown` if no run has the id or its pipeline version is not loaded here.
     """
@@ -67,7 +67,7 @@ def redrive_input(reader: Reader, letter: DeadLetter) -> Redrive:
 
 
 def all_letters(reader: Reader, wanted: DeadFilter, limit: int | None = None) -> list[DeadLetter]:
-    """These dead letters, newest first, all read before any is decided on: one that fails again is not listed twice."""
+    """These dead letters, newest first. All are read first, so one that fails again is not listed twice."""
     found: list[DeadLetter] = []
     while limit is None or len(found) < limit:
         page = reader.dead(wanted, after=found[-1].letter_id if found else None, limit=_PAGE)

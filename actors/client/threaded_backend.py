@@ -37,7 +37,7 @@ class ThreadedBackend:
         self._outgoing, self._early = [], []
 
     def connect(self, partition: Partition) -> None:
-        """From now on inputs go to this partition, first those that were kept; from any thread."""
+        """Send inputs to this partition from now on, those that were kept first; from any thread."""
         with self._gate:
             early, self._early = self._early, []
             partition.post_all(early)

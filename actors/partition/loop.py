@@ -47,7 +47,7 @@ class Links(Protocol):
         ...
 
     def kill(self, worker: int, reason: str) -> None:
-        """Kill a worker's process; its death is reported as `WorkerDown`."""
+        """Kill a worker's process; its end is reported as `WorkerDown`."""
         ...
 
     def wait(self, timeout_seconds: float | None) -> None:
@@ -140,7 +140,7 @@ class Partition:
         while not until():
             self.sleep()
             self.turn()
-        self.turn()  # what workers said last
+        self.turn()  # for the last messages of workers
 
     def sleep(self) -> None:
         """Wait until there is something to do."""
@@ -247,7 +247,7 @@ class Partition:
             logger.exception("a message of worker %d (tag %d) could not be handled; it is ignored", worker, tag)
 
     def _report_progress(self, worker: int, token: int, done: float, total: float) -> None:
-        """Only of a live run: a step may go on, and report, after its run has ended."""
+        """Only for a live run: a step may still run, and report, after its run has ended."""
         known = self._decider.workers.get(worker)
         delivery = known[0].leases.get(token) if known is not None else None
         if delivery is not None and delivery.run.run_id in self._decider.state.runs:

@@ -28,6 +28,6 @@ class PublishedViews:
         self.due_us = now_us + _EVERY_US
 
     def publish(self) -> None:
-        """Replace the views by what is true now."""
+        """Replace the views by the current state."""
         self.breakers = self._decider.breaker_snapshots()
         self.due_us = None

@@ -1,4 +1,4 @@
-"""Recovery: rebuilds from the log a decider that goes on where the last owner ended.
+"""Recovery: rebuilds the decider from the log, so that it continues where the last owner ended.
 
 Rules: the newest good snapshot and what the log has after it, or the log alone: both lead to the same state. Runs of a
 pipeline version that is not loaded stay in the log as `needs_migration`, and are counted.
@@ -32,7 +32,7 @@ class Recovered(NamedTuple):
     decider: Decider
     """Holds the state of the log."""
     live: int
-    """How many runs go on."""
+    """How many runs are live."""
     stranded: int
     """How many runs need a migration, since their pipeline version is not loaded."""
 

@@ -1,7 +1,7 @@
 """PartitionRunner: the partition of an engine from its recovery to its end.
 
-Rules: a partition that failed is replaced only after everything that it had told workers is void. A partition whose
-thread hangs keeps its log: it may still wake up in there.
+Rules: a partition that failed is replaced only after all of its workers have ended. A partition whose thread
+hangs keeps its log open, since the thread may still use it.
 """
 
 import logging

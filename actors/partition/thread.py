@@ -30,7 +30,7 @@ class PartitionThread:
 
     recover: makes the next partition from the log, once everything of the failed one has ended.
     on_failure: is told of each failure.
-    on_recovery: is told that a partition goes on after a failure, with the history of restarts to remember.
+    on_recovery: is told that a partition has recovered, with the history of restarts to keep.
     history: what the supervisor of the partition remembers of earlier restarts.
     """
 
@@ -60,7 +60,7 @@ class PartitionThread:
         self._thread.start()
 
     def stop(self, timeout_seconds: float, wake: Callable[[], None]) -> bool:
-        """Take what workers said last, and end the thread; False if it hangs."""
+        """Take the last messages of workers, and end the thread; False if it hangs."""
         self._stopping.set()
         if self._thread.is_alive():
             wake()

@@ -1,8 +1,8 @@
 """KeeperClient: the engine's end of the keeper: it starts it, sends it orders, fetches its reports, and replaces it.
 
-Rules: the keeper is started once the workers are there, so that it takes no CPU from their start. One that dies or is
-silent takes no worker along: its successor is given the histories and the workers that run. It is replaced without
-limit, since the engine is above it and nothing is above the engine. Only the pool's thread calls these methods.
+Rules: the keeper is started once the workers are there, so that it takes no CPU from their start. Workers survive a
+keeper that dies or is silent; its successor gets the histories and the workers that run. A keeper is replaced without
+limit, since nothing is above the engine that could decide otherwise. Only the pool's thread calls these methods.
 """
 
 import logging
@@ -62,10 +62,10 @@ class KeeperClient:
         self._prefix = prefix
         self._timeouts = timeouts
         self._now_us = SystemClock().now_us
-        self._soon: Callable[..., None] = _nowhere
+        self._soon: Callable[..., None] = _ignore
         self._live_workers: Callable[[], list[orders.LiveWorker]] = list
-        self._take: Callable[[list[orders.Report]], None] = _nowhere
-        self._lost: Callable[[], None] = _nowhere
+        self._take: Callable[[list[orders.Report]], None] = _ignore
+        self._lost: Callable[[], None] = _ignore
         self._session: Session | None = None
         self._start_at: float | None = None
         self._rules = Supervisor("engine", PIPELINE_SUPERVISION, [_ROOT])
@@ -228,7 +228,7 @@ class KeeperClient:
 
     def _came_up(self, error: BaseException | None, pid: int) -> None:
         """The keeper is up: it is given the workers as they are now, and no orders came before that."""
-        if error is not None:  # the call for reports fails too, and sees to it
+        if error is not None:  # the call for reports fails too, and its callback replaces the keeper
             return
         self.clock.heard()
         self._process = handle_of(pid)
@@ -283,7 +283,7 @@ class KeeperClient:
         self.missing.clear()
 
     def _ask(self, answered: Callable[[BaseException | None, Any], None], reference: Any) -> None:
-        """Have the pool's thread hear the outcome of a call, unless another keeper is there by then."""
+        """Pass the outcome of a call to the pool's thread, unless another keeper is there by then."""
         incarnation = self._incarnation
 
         def told(outcome: Any) -> None:
@@ -320,7 +320,7 @@ class KeeperClient:
 
 
 def _end_left_over(actor: Any, *, is_keeper_of_other: bool) -> None:
-    """The keeper of an engine that was stopped, or hangs, has to end workers that would keep what they claim."""
+    """The keeper of an engine that was stopped, or hangs, has to end its workers, which would keep their resources."""
     if is_keeper_of_other:
         actor.leave.remote()
     else:
@@ -345,5 +345,5 @@ def _spec(pipeline: Pipeline) -> orders.PipelineSpec:
     return orders.PipelineSpec(pipeline.name, pipeline.supervision, tuple(steps))
 
 
-def _nowhere(*_: object) -> None:
-    """Nobody is told before the start."""
+def _ignore(*_: object) -> None:
+    """The callbacks before the start."""

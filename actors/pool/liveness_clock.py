@@ -1,8 +1,8 @@
 """LivenessClock: the clock that measures how long the keeper has been silent.
 
-Rules: a keeper that is silent while workers are heard is at fault. If nothing at all is heard, the machine is busy or
-this process stood still, and the clock stands. It stands for at most a minute, so a keeper that really has stopped is
-replaced.
+Rules: if workers send messages and the keeper does not answer, the keeper is at fault. If no message arrives at all,
+the machine is busy or this process was paused, and the clock stops; for at most a minute, so that a keeper that has
+really stopped is replaced.
 """
 
 import time
@@ -15,7 +15,7 @@ _MAX_STANDING_SECONDS = 60.0
 
 
 class LivenessClock:
-    """Seconds, like `time.monotonic`, without those in which nothing was heard."""
+    """Seconds, like `time.monotonic`, without those in which no message arrived."""
 
     def __init__(self) -> None:
         self._heard_at = time.monotonic()

@@ -104,7 +104,7 @@ class WorkerPool:
         self._soon(self._end_everyone, reason)
 
     def wait_ended(self, timeout_seconds: float) -> bool:
-        """Wait until those that were to end are seen to be gone; False if one is not in time."""
+        """Wait until the processes of all workers that were told to end are gone; False if one is not in time."""
         done = threading.Event()
         self._soon(done.set)
         return done.wait(timeout_seconds) and self.table.wait_for(
@@ -149,7 +149,7 @@ class WorkerPool:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _start_thread(self) -> None:
-        """Start the pool's thread, also in place of one that hangs: without its control store, calls to Ray do."""
+        """Start the pool's thread, also in place of one that hangs in a call to a Ray without a control store."""
         self._thread = threading.Thread(target=self._serve, name="ensue-pool", daemon=True)
         self._thread.start()
 
@@ -163,7 +163,7 @@ class WorkerPool:
                 self._try(each)
 
     def _try(self, work: Callable[..., None], *arguments: Any) -> None:
-        """One bad message neither ends the loop nor takes others along."""
+        """Log an exception, so that one bad message does not end the loop."""
         try:
             work(*arguments)
         except Exception:
@@ -288,7 +288,7 @@ class WorkerPool:
                 self._replace(entry)
 
     def _replace(self, entry: WorkerEntry) -> None:
-        """The supervisor will find the history as if it had restarted the worker itself."""
+        """Restart a worker, with the history that its supervisor would have recorded."""
         path, step, now_us = orders.step_path(*entry.place), self.table.steps[entry.place], self._clock.now_us()
         rules = StepSupervisorNode(entry.pipeline, StepPolicy(entry.step, step.replicas, step.supervision))
         rules.node.restore(self.keeper.histories.of(path), now_us)
@@ -331,7 +331,7 @@ class WorkerPool:
             self._end(entry.worker, reason)
 
     def _comes_up(self, entry: WorkerEntry) -> None:
-        """If it ends from now on that is no failed start, even if its supervisor has not yet heard of it."""
+        """Tell its supervisor: if the worker ends from now on, that is not a failed start."""
         self.keeper.order(orders.step_path(*entry.place), orders.WorkerOpened(entry.worker))
 
     def _worked(self, worker: int) -> None:

@@ -126,18 +126,18 @@ class WorkerProcesses:
 
     @property
     def crashed(self) -> list[WorkerEntry]:
-        """Workers whose process has ended though nothing told it to."""
+        """Workers whose process has ended without an order."""
         return [e for e in self._table.entries if e.process.pid and not e.is_ending and is_gone(e.process)]
 
     def silent(self) -> Iterator[tuple[int, str, bool]]:
-        """Workers that say nothing: number, reason, and whether what they run is to blame."""
+        """Workers that do not answer: number, reason, and whether the step is to blame."""
         now = time.monotonic()
-        listened = self._links.last_receive_at  # while the partition itself was busy, nobody was silent
+        listened = self._links.last_receive_at  # the time in which the partition itself was busy does not count
         self._links.wake()
         for entry in self._table.entries:
             silence = listened - self._links.last_message_at.get(entry.worker, listened)
             if entry.is_ending and not entry.is_killed_here and now - entry.ended_at > _MAX_SILENCE_SECONDS:
-                self.kill([entry])  # the keeper was told to, and has not
+                self.kill([entry])  # the keeper has not carried out the order
             if entry.is_ending or not entry.is_ready:
                 continue
             if entry.is_up and silence > _MAX_SILENCE_SECONDS:
@@ -146,7 +146,7 @@ class WorkerProcesses:
                 yield entry.worker, "its lane did not open", False
 
     def stop(self) -> None:
-        """Have each finish what it runs, and then end it."""
+        """Have each worker finish its running attempts and end."""
         for entry in self._table.entries:
             if not entry.is_up:
                 continue
@@ -167,7 +167,7 @@ class WorkerProcesses:
         self._post(WorkerUp(entry.worker, entry.pipeline, step.name, step.concurrency))
 
     def _ready(self, worker: int, outcome: Any) -> None:
-        """A worker is ready to talk; its supervisor hears of one that failed."""
+        """Connect a worker that has started. Its supervisor gets the same answer, and handles a failed start."""
         entry = self._table.get(worker)
         if outcome.exception() is not None:
             self._starting.discard(worker)

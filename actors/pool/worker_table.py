@@ -30,7 +30,7 @@ class WorkerEntry:
     actor: Any
     process: ProcessHandle = NO_PROCESS
     since: float = 0.0
-    """When it said that it is ready to talk, in monotonic seconds; 0 before."""
+    """When it answered that it has started, in monotonic seconds; 0 before."""
     is_local: bool = True
     """It runs on the engine's node."""
     is_up: bool = False
@@ -55,7 +55,7 @@ class WorkerEntry:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has said that it is ready to talk."""
+        """Whether it has answered that it has started."""
         return self.since > 0
 
     @property
@@ -72,7 +72,7 @@ class WorkerTable:
         self.broken: dict[Place, str] = {}
         """Why the last start of a step's worker failed."""
         self.given_up: set[Place] = set()
-        """Steps whose workers nobody has to wait for."""
+        """Steps for whose workers `wait_ready` does not wait."""
         self._entries: dict[int, WorkerEntry] = {}
         self._changed = threading.Condition()
 
@@ -105,7 +105,7 @@ class WorkerTable:
             self._changed.notify_all()
 
     def give_up(self, places: Iterable[Place], reason: str) -> None:
-        """Have nobody wait for the workers of these steps, for this reason."""
+        """Do not wait for the workers of these steps, for this reason."""
         with self._changed:
             for place in places:
                 self.given_up.add(place)

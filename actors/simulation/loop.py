@@ -1,6 +1,6 @@
 """VirtualLoop: the event loop of a simulation: asyncio whose clock is a number, so that an hour of sleep takes no time.
 
-Rules: nothing here reads a clock, waits or starts a thread. Time goes on only when nothing is left to do at this
+Rules: nothing here reads a clock, waits or starts a thread. Time advances only when nothing is left to do at this
 moment, and then straight to the next timer. The loop stops by itself if no timer is ahead, if its time is over, or if
 it has turned so often that it must be in an endless loop.
 """
@@ -92,7 +92,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 class WallClock:
-    """The time of day of a simulated machine: it goes on with the loop, and `jump` sets it."""
+    """The time of day of a simulated machine: it advances with the loop, and `jump` sets it."""
 
     def __init__(self, loop: VirtualLoop, start_us: int) -> None:
         self._loop = loop

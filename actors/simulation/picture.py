@@ -42,7 +42,7 @@ def pending(state: State) -> list[str]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    undos = [[number, undo.step.name] for number, undo in (run.compensations or {}).items()]
+    left = [[number, registered.step.name] for number, registered in (run.compensations or {}).items()]
     return {
         "number": run.number,
         "serial": run.serial,
@@ -52,9 +52,9 @@ def _run(run: Run) -> dict[str, Any]:
         "deliveries": {number: _delivery(d) for number, d in sorted(run.deliveries.items())},
         "joins": {index: [_side(side) for side in join] for index, join in (run.joins or {}).items()},
         "results": [ref.event_id.hex() for ref in run.results or ()],
-        "errors": [[fault.step, fault.failure.error, fault.delivery, fault.handled] for fault in run.errors or ()],
-        "undos": undos,
-        "undoing": run.compensating.number if run.compensating else None,
+        "errors": [[error.step, error.failure.error, error.delivery, error.handled] for error in run.errors or ()],
+        "compensations": left,
+        "compensating": run.compensating.number if run.compensating else None,
     }
 
 

@@ -63,7 +63,7 @@ class SimWorker:
             self._watch_soon()
 
     def die(self) -> None:
-        """The process is gone: nothing it was doing goes on, and nothing is said."""
+        """The process is gone: its attempts stop, and no message is sent."""
         self.is_dead = True
         self._core.abandon()
 

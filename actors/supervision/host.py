@@ -28,7 +28,7 @@ logger = logging.getLogger("ensue.supervisor")
 
 
 class RootCrashed(Exception):
-    """The root supervisor raised an exception; the keeper has nobody left to restart it."""
+    """The root supervisor raised an exception; nothing in the keeper is above it."""
 
 
 class HostedSupervisor(ABC):

@@ -1,9 +1,9 @@
 """Keeper: the detached Ray actor that holds all supervisors of one store: root, pipelines and steps.
 
 Rules: one thread runs the supervisors; the methods that Ray calls only put messages into its inbox. Reports are kept
-until the engine confirms them, so a lost answer loses none. The keeper takes no worker along when it dies, and its
-successor adopts those that run. If the engine is gone, or silent for too long, it ends the workers and then itself:
-as a detached actor it would be ended by nobody else.
+until the engine confirms them, so a lost answer loses none. Workers survive the death of the keeper, and its successor
+adopts them. If the engine is gone, or silent for too long, the keeper ends the workers and then itself: nothing else
+ends a detached actor.
 """
 
 import logging
@@ -124,7 +124,7 @@ class Keeper:
             raise RuntimeError("the thread of its supervisors stands still")
 
     def _end_workers(self) -> None:
-        """Kill all workers, and wait until they are gone: they would keep what they claim."""
+        """Kill all workers, and wait until they are gone, so that their resources are free."""
         self._host.is_stopping = True
         workers = [worker for by_slot in self._host.workers.values() for worker in by_slot.values()]
         wait_until_gone([self._end_worker(worker) for worker in workers], _GONE_SECONDS)
@@ -141,7 +141,7 @@ class Keeper:
         return worker.process
 
     def _exit(self) -> None:
-        """End this process: nobody else ends a detached actor."""
+        """End this process: nothing else ends a detached actor."""
         ray_module().kill(ray_module().get_runtime_context().current_actor, no_restart=True)
 
     def _report(self, report: Report) -> None:

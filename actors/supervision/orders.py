@@ -1,7 +1,7 @@
 """Orders and reports: what supervisors are told, and what they report to the engine.
 
-Rules: closed unions of frozen data, each handled by one `match`. Nothing of the user's is in them, since a keeper never
-unpickles a step's code. Histories are kept by the engine, in the log, and given to the next keeper.
+Rules: closed unions of frozen data, each handled by one `match`. They hold no objects of the user, since a keeper never
+unpickles the code of a step. Histories are kept by the engine, in the log, and given to the next keeper.
 """
 
 from collections.abc import Mapping
@@ -159,7 +159,7 @@ class WorkerWorked(NamedTuple):
 
 
 class EndWorker(NamedTuple):
-    """Kill a worker. is_blamed: what it runs is to blame, so this counts as a crash."""
+    """Kill a worker. is_blamed: the step is to blame, so this counts as a crash."""
 
     worker: int
     reason: str
@@ -269,7 +269,7 @@ class WorkerGone(NamedTuple):
     worker: int
     message: str
     is_blamed: bool
-    """Nobody had ordered it, so what it ran counts as crashed."""
+    """It had no order to end, so its running attempts count as crashed."""
     was_up: bool
     """It had come up, as far as its supervisor knows."""
 
@@ -283,7 +283,7 @@ class EndWorkers(NamedTuple):
 
 
 class PipelineReport(NamedTuple):
-    """What the supervisors of a pipeline did, for whoever listens to notices."""
+    """What the supervisors of a pipeline did, as a notice."""
 
     pipeline: str
     event: Restarted | Escalated | Broken

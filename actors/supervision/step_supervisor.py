@@ -33,7 +33,7 @@ __all__ = ["StepSupervisor"]
 
 _MAX_MISSED_PINGS = 3
 _REASON_SECONDS = 1.0
-"""How long Ray may take to tell why a process ended. Under torture it tells one in ten seconds later."""
+"""How long Ray may take to report why a process ended. Under torture, one report in ten comes seconds later."""
 
 
 class StepSupervisor(HostedSupervisor):
@@ -232,7 +232,7 @@ class StepSupervisor(HostedSupervisor):
                 worker.gone_since = worker.gone_since or self._host.now
 
     def _check_gone(self, worker: SupervisedWorker) -> None:
-        """Its process has ended. Ray knows why, and tells at once or late; it is not waited for."""
+        """Forget a worker whose process has ended: once Ray has reported why, or after a second without."""
         if worker.end_reason is None and self._host.now - worker.gone_since >= _REASON_SECONDS:
             self._end(worker, "its process was gone", How.CRASHED if worker.is_up else How.UNSTARTED)
         if worker.is_ending:

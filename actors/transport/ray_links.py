@@ -25,7 +25,7 @@ class RayLinks:
         self.last_message_at: dict[int, float] = {}
         """When each worker last sent a message (monotonic seconds)."""
         self.last_receive_at = time.monotonic()
-        """When the partition last took messages (monotonic seconds): nobody was silent while it was busy."""
+        """When the partition last took messages (monotonic seconds); silence before that does not count."""
         self.kill_worker: Callable[[int, str], None] | None = None
         """Kills the process of a worker, for a reason."""
         self.on_first_completion: Callable[[int], None] | None = None

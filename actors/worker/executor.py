@@ -41,7 +41,7 @@ class Running:
     started: float
     """Monotonic seconds."""
     touched: float
-    """When the step last showed that it goes on (monotonic seconds)."""
+    """When the step last made progress (monotonic seconds)."""
     task: Any = None
     """The task of an async step."""
     credit: int = 0

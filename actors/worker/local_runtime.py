@@ -74,7 +74,7 @@ class LocalRuntime:
         self._is_connected = True
 
     def start(self, pipelines: Sequence[Pipeline]) -> None:
-        """Start the workers, and go on where the log ends."""
+        """Start the workers, and continue where the log ends."""
         for pipeline in pipelines:
             for step in pipeline.steps.values():
                 for _ in range(step.replicas):

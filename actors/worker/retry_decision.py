@@ -49,7 +49,7 @@ class UndeclaredEvent(GiveUp):
 
 
 class Verdict(NamedTuple):
-    """What becomes of a failed attempt."""
+    """The decision about a failed attempt."""
 
     failure: Failure
     wait_seconds: float | None

@@ -77,7 +77,7 @@ class Decider:
         self._builder = builder
         self._limits = limits or Limits()
         self._breakers = Breakers(plans.values(), self.queues, builder, facts or {})
-        self._starting = Admission(self.plans, builder, self._limits)
+        self._admission = Admission(self.plans, builder, self._limits)
         self._operators = OperatorDecisions(self.plans, builder, self._stop_leases, self._is_busy)
         self._leasing = Leasing(builder, self.queues, self._limits)
         self._uncredited: dict[tuple[int, int], int] = {}
@@ -95,17 +95,17 @@ class Decider:
     @property
     def draining(self) -> bool:
         """Whether new events are refused and nothing more is leased."""
-        return self._starting.draining
+        return self._admission.draining
 
     @draining.setter
     def draining(self, value: bool) -> None:
-        self._starting.draining = value
+        self._admission.draining = value
 
     def decide(self, inputs: Iterable[Input], now_us: int) -> Decision:
         """Decide on these inputs at this time (microseconds since the epoch)."""
         builder = self._builder
         builder.open(now_us)
-        self._starting.open()
+        self._admission.open()
         builder.expire()
         self._breakers.expire()
         for entry in inputs:
@@ -147,7 +147,7 @@ class Decider:
         if isinstance(entry, Completed):
             self._completed(entry)
         elif isinstance(entry, Emit):
-            self._starting.emit(entry)
+            self._admission.emit(entry)
         elif isinstance(entry, WorkerUp):
             self._worker_up(entry)
         elif isinstance(entry, WorkerDown):
@@ -155,7 +155,7 @@ class Decider:
         elif isinstance(entry, Missing):
             self._missing(entry)
         elif isinstance(entry, Announce):
-            self._starting.announce(entry)
+            self._admission.announce(entry)
         elif isinstance(entry, Fact):
             self._builder.decision.facts.append(entry._replace(time_us=self._builder.now_us))
         elif isinstance(entry, StepBroken):
@@ -383,7 +383,7 @@ class Decider:
             while builder.announced:
                 announced, builder.announced = builder.announced, []
                 for notice in announced:
-                    self._starting.announce(notice)
+                    self._admission.announce(notice)
             self._leasing.enqueue()
             if self.draining:
                 return

@@ -1,7 +1,8 @@
 """The options --event and --data: the event that they describe, validated against its model.
 
-Rules: only an event that a step takes can start a run. It is named by its type, or by its class if no other has that name. Data is strict JSON. An error names the field, what was
-expected and what was given, or the line and the column if the text is not JSON.
+Rules: only an event that a step takes can start a run. It is named by its type, or by its class if no other has that
+name. Data is strict JSON. An error names the field, what was expected and what was given, or the line and the column
+if the text is not JSON.
 """
 
 import json

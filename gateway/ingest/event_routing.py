@@ -1,6 +1,6 @@
 """The event router: the pipeline of an event from outside, by its type.
 
-Rules: an event may start a run if a step hears its type, or if a webhook may emit it. If that is so in several
+Rules: an event may start a run if a step takes its type, or if a webhook may emit it. If that is so in several
 pipelines, the sender must name one. `StepFailed` comes from the engine only.
 """
 
@@ -70,7 +70,7 @@ class EventRouter:
         hint = f"did you mean {close[0]!r}?" if close else f"known event types: {', '.join(known) or 'none'}"
         fault = {"field": "type", "expected": _one_of(known), "got": type_name}
         where = "" if wanted is None else f" of pipeline {wanted}"
-        return EventTypeUnknown(f"no step{where} hears {type_name!r}; {hint}", [fault])
+        return EventTypeUnknown(f"no step{where} takes {type_name!r}; {hint}", [fault])
 
 
 def _one_of(names: Iterable[str]) -> str:

@@ -109,7 +109,7 @@ class EventsOut(Out):
 
 
 class ErrorOut(Out):
-    """The error of a step that gave up. If it is `handled`, another step hears it and the run continues."""
+    """The error of a step that gave up. If it is `handled`, another step handles it and the run continues."""
 
     step: str
     event_id: str | None

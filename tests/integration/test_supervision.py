@@ -182,7 +182,7 @@ async def test_a_constructor_that_never_returns_is_a_start_that_failed(rig: Rig,
             return Item(n=os.getpid())
 
     engine = Engine(flow, store=rig.store)
-    engine._patience = SupervisionTimeouts(start_seconds=8.0, ping_seconds=1.0)
+    engine._supervision_timeouts = SupervisionTimeouts(start_seconds=8.0, ping_seconds=1.0)
     async with engine:
         outcome = await (await engine.emit(Order())).result(60)
     first, second = (int(line) for line in trace.lines)

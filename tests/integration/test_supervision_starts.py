@@ -79,7 +79,7 @@ async def test_a_keeper_that_hangs_in_its_start_is_ended_and_another_takes_its_p
     hang_first_keeper(monkeypatch, trace)
     monkeypatch.setattr(keeper_client, "_LATE_SECONDS", 1.0)
     engine = Engine(flow, store=rig.store)
-    engine._patience = SupervisionTimeouts(start_seconds=6.0, ping_seconds=1.0)
+    engine._supervision_timeouts = SupervisionTimeouts(start_seconds=6.0, ping_seconds=1.0)
     async with engine:
         assert (await (await engine.emit(Order())).result(60)).status == "completed"
         await supervised(engine)
@@ -100,7 +100,7 @@ async def test_a_worker_that_worked_and_ends_does_not_wait_for_a_keeper_that_is_
     hang_first_keeper(monkeypatch, trace)
     monkeypatch.setattr(keeper_client, "_LATE_SECONDS", 1.0)
     engine = Engine(flow, store=rig.store)
-    engine._patience = SupervisionTimeouts(start_seconds=15.0, ping_seconds=1.0)
+    engine._supervision_timeouts = SupervisionTimeouts(start_seconds=15.0, ping_seconds=1.0)
     async with engine:
         first = (await (await engine.emit(Order())).result(60)).events[0]
         await until(lambda: bool(trace.lines))

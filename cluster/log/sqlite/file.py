@@ -67,7 +67,7 @@ def connect_reader(path: str) -> apsw.Connection:
     """
     _refuse_folder(Path(path))
     if not Path(path).exists():
-        raise LogUnavailable(f"There is no store at {path}. Start the engine on it first, or mend the path.")
+        raise LogUnavailable(f"There is no store at {path}. Start the engine on it first, or correct the path.")
     with translating(path):
         connection = apsw.Connection(path, apsw.SQLITE_OPEN_READONLY)
         try:

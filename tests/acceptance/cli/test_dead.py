@@ -93,7 +93,7 @@ def test_no_dead_letters_is_printed_on_stderr(ensue: Ensue, url: str) -> None:
     ("words", "said"),
     [
         (["show", UNKNOWN], f"there is no dead letter with the id {UNKNOWN}"),
-        (["show", "abc"], "'abc' is no id"),
+        (["show", "abc"], "'abc' is not an id"),
         (["redrive", "../runs"], "'../runs' is not the id of a dead letter"),
         (["list", "--cursor", "xyz"], "next_cursor from the previous page"),
         (["list", "--since", "soon"], "invalid --since 'soon': write a duration such as 2h"),

@@ -182,7 +182,7 @@ def test_a_store_is_only_read(store: str, fill: Fill, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["show", "abc"], 2, "'abc' is no id"),
+        (["show", "abc"], 2, "'abc' is not an id"),
         (["show", "01890a5d-ac96-774b-bcce-b302099a8057"], 2, "there is no run with the id"),
         (["list", "--cursor", "xyz"], 2, "pass next_cursor from the previous page"),
     ],

@@ -135,7 +135,7 @@ async def test_the_outcome_of_a_run_that_is_over_can_be_asked_for_again(rig: Rig
     assert await (await engine.run(outcome.run_id)).result(20) == outcome
     with pytest.raises(RunUnknown):
         await engine.run("01890a5d-ac96-774b-bcce-b302099a8057")
-    with pytest.raises(EnsueError, match="'what' is no id"):
+    with pytest.raises(EnsueError, match="'what' is not an id"):
         await engine.run("what")
 
 
@@ -149,7 +149,7 @@ async def test_a_result_that_is_late_is_a_timeout_and_the_run_goes_on(rig: Rig, 
 
     engine = await rig.start(flow)
     run = await engine.emit(Order())
-    with pytest.raises(TimeoutError, match=f"run {run.id} is not over after 0.05 s; it goes on"):
+    with pytest.raises(TimeoutError, match=f"run {run.id} is not over after 0.05 s; it continues"):
         await run.result(0.05)
     trace.note("go on")
     assert (await run.result(20)).events == [Item(n=1)]

@@ -57,7 +57,7 @@ def test_the_text_is_the_usual_one_and_reads_back(identifier: bytes) -> None:
     ],
 )
 def test_text_that_is_not_an_id_is_refused(text: str) -> None:
-    with pytest.raises(EnsueError, match="is no id: expected 36 characters") as caught:
+    with pytest.raises(EnsueError, match="is not an id: expected 36 characters") as caught:
         parse_id(text)
     assert len(str(caught.value)) < 200
 
