@@ -155,7 +155,8 @@ class EngineApi(ABC):
         """The handle of a run that was started before. Raises `RunUnknown`."""
         raw = raw_id(run_id)
         await self._operators.known_run(raw)
-        return self._handles.get(raw) or self._handles.new(raw, duplicate=True)
+        handle = self._handles.get(raw)
+        return self._handles.new(raw, duplicate=True) if handle is None or handle.has_failed else handle
 
     async def finished_outcome(self, raw_id: bytes) -> Outcome | None:
         """The outcome of a run from the log, or None while it is live. Raises `RunUnknown`."""

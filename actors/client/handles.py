@@ -119,6 +119,11 @@ class RunHandle:
         return self._outcome is not None
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the engine ended before the run did; only a new handle learns what follows after the next start."""
+        return self._error is not None
+
+    @property
     def is_awaited(self) -> bool:
         """Whether a caller waits for the result."""
         return any(not waiting.done() for waiting in self._waiting)

@@ -202,7 +202,7 @@ class OperatorApi:
 
     async def _revive(self, raw: bytes, entry: Revive | Redrive) -> RunHandle:
         handle = self._handles.get(raw)
-        if handle is None or handle.is_over:
+        if handle is None or handle.is_over or handle.has_failed:
             handle = self._handles.new(raw)
         await self._post(lambda reply: _with_reply(entry, reply))
         return handle
