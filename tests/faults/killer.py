@@ -23,17 +23,17 @@ from .waiting import came
 
 __all__ = ["KINDS", "Kill", "Killer", "Kind"]
 
-Kind = Literal["worker", "stopped worker", "partition", "supervisor", "raylet", "gcs", "everything", "drain"]
+Kind = Literal["worker", "stopped worker", "partition", "keeper", "raylet", "gcs", "everything", "drain"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MARKS: Mapping[Kind, tuple[str, ...]] = {
     "worker": ("ray::Worker",),
     "stopped worker": ("ray::Worker",),
-    "supervisor": ("ray::Keeper",),
+    "keeper": ("ray::Keeper",),
     "raylet": ("/raylet/raylet",),
     "gcs": ("/gcs/gcs_server",),
 }
 """How the title of a process begins, or what its path has in it."""
-_REPLACED: frozenset[Kind] = frozenset(("supervisor", "raylet", "gcs"))
+_REPLACED: frozenset[Kind] = frozenset(("keeper", "raylet", "gcs"))
 _STUCK_SECONDS = 75.0
 """Ray itself ends a driver 60 s after its GCS is gone."""
 _RESTART_SECONDS = 120.0
@@ -69,7 +69,7 @@ class Killer:
     async def strike(self, kind: Kind) -> None:
         """One kill, and the wait until work goes on."""
         began = time.monotonic()
-        if kind == "supervisor":  # the keeper is started after the workers
+        if kind == "keeper":  # the keeper is started after the workers
             await came(lambda: bool(self._victims(kind)), _SUPERVISED_SECONDS, _POLL_SECONDS)
         before = set(self._victims(kind))
         if not await self._end(kind):

@@ -16,7 +16,7 @@ PLAN = Plan(
         "worker": 26,
         "stopped worker": 2,
         "partition": 4,
-        "supervisor": 2,
+        "keeper": 2,
         "everything": 2,
         "drain": 2,
         "raylet": 1,
@@ -57,8 +57,8 @@ def test_after_every_kill_work_goes_on_without_anybodys_help(
 def test_enough_was_acknowledged_and_enough_was_killed_to_mean_something(report: Report) -> None:
     assert len(report.acknowledged.runs) >= PLAN.events
     assert report.findings.runs >= PLAN.events
-    assert len(report.kills) + report.skipped.get("supervisor", 0) == sum(PLAN.kills.values())
-    assert {kill.kind for kill in report.kills} >= set(PLAN.kills) - {"supervisor"}
+    assert len(report.kills) + report.skipped.get("keeper", 0) == sum(PLAN.kills.values())
+    assert {kill.kind for kill in report.kills} >= set(PLAN.kills) - {"keeper"}
     assert report.findings.crashed > 0
     assert report.findings.outside_repeated > 0
     assert report.acknowledged.duplicates > 0

@@ -28,7 +28,7 @@ _SHARES: dict[Kind, float] = {
     "worker": 0.92,
     "stopped worker": 0.01,
     "partition": 0.03,
-    "supervisor": 0.01,
+    "keeper": 0.01,
     "everything": 0.01,
     "drain": 0.01,
     "raylet": 0.005,
