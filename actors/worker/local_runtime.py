@@ -101,6 +101,7 @@ class LocalRuntime:
         self._is_open = self._may_turn = False
         if self._watch_timer is not None:
             self._watch_timer.cancel()
+            self._watch_timer = None
 
     @property
     def is_busy(self) -> bool:

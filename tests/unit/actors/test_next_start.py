@@ -1,5 +1,6 @@
-"""Handles of runs over more than one start of the same engine."""
+"""The same engine started again: handles of runs, time-outs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -69,3 +70,22 @@ async def test_a_retry_at_the_next_start_has_a_result_although_the_handle_of_the
     shop.answers = True
     again = await engine.retry(before.id)
     assert (await again.result(SECONDS)).event == Shipped()
+
+
+async def test_an_attempt_that_hangs_after_the_next_start_still_times_out(tmp_path: Path) -> None:
+    hangs = False
+    flow = Pipeline("flow")
+
+    @flow.step(retry=Retry(attempts=1), timeout=0.05)
+    async def ship(order: Order) -> Shipped:
+        if hangs:
+            await asyncio.Event().wait()
+        return Shipped()
+
+    engine = LocalEngine(flow, store=f"sqlite:///{tmp_path}/ensue.db")
+    async with engine:
+        assert (await (await engine.emit(Order())).result(SECONDS)).ok
+    hangs = True
+    async with engine:
+        (error,) = (await (await engine.emit(Order())).result(SECONDS)).errors
+    assert error.error == "TimeoutError"
