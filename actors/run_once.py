@@ -20,7 +20,7 @@ def run(
 ) -> Outcome:
     """Run a pipeline on one event and return the outcome; blocks. For code without an event loop.
 
-    `timeout` is in seconds. Raises what `Engine` raises, and `TimeoutError`; the run then goes on at the next start.
+    `timeout` is in seconds. Raises what `Engine` raises, and `TimeoutError`; the run then continues at the next start.
     """
 
     async def go() -> Outcome:

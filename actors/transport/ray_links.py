@@ -72,7 +72,9 @@ class RayLinks:
 
     def move(self, folder: str) -> None:
         """Listen in another folder: the old one is gone, and all workers with it; from any thread."""
-        self._next = PartitionSocket(folder)
+        unused, self._next = self._next, PartitionSocket(folder)
+        if unused is not None:
+            unused.close()
         self.socket.wake()
 
     def _switch_socket(self) -> None:
@@ -120,4 +122,6 @@ class RayLinks:
         """Close every lane."""
         for lane in self._remote.values():
             lane.close()
-        self.socket.close()
+        for socket in (self.socket, self._next):
+            if socket is not None:
+                socket.close()

@@ -46,7 +46,7 @@ class LocalRuntime:
         self._is_open = False
         """Whether turns are scheduled."""
         self._may_turn = False
-        """Whether those that were scheduled take place."""
+        """Whether scheduled turns take place."""
         self._is_scheduled = False
         self._watch_timer: asyncio.TimerHandle | None = None
         self.has_failed = False
@@ -84,7 +84,7 @@ class LocalRuntime:
         self.wake()
 
     async def drain(self) -> None:
-        """Refuse new events, let what runs come to its end, and turn a last time."""
+        """Refuse new events, wait for running attempts, and turn a last time."""
         self._partition.drain()
         self._is_open = False
         for worker in self._workers.values():
@@ -92,12 +92,12 @@ class LocalRuntime:
         self._turn()
 
     def abandon(self) -> None:
-        """End as `kill -9` would: no worker says anything any more."""
+        """End as after `kill -9`: workers send no more messages."""
         for worker in self._workers.values():
             worker.abandon()
 
     def close(self) -> None:
-        """Turn no more."""
+        """End the turns."""
         self._is_open = self._may_turn = False
         if self._watch_timer is not None:
             self._watch_timer.cancel()
@@ -187,7 +187,7 @@ class LocalRuntime:
         self.wake()
 
     def take(self, worker: int, messages: list[bytes]) -> None:
-        """A worker has something to say."""
+        """Take messages of a worker."""
         self._arrived.extend((worker, message) for message in messages)
         self.wake()
 

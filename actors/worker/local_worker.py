@@ -27,7 +27,7 @@ _STOP_GRACE_SECONDS = 30.0
 class LocalWorker:
     """One worker of one step.
 
-    send: takes what the worker says. query: earlier events of a run. wall: the time, in seconds since the epoch.
+    send: takes the messages of the worker. query: earlier events of a run. wall: the time, in seconds since the epoch.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class LocalWorker:
         return bool(executor.queue or executor.running or self._outbox.is_waiting)
 
     def watch(self) -> None:
-        """Deal with attempts that are over their time."""
+        """Cancel attempts that have run out of time."""
         self._executor.watch()
 
     async def wind_down(self) -> None:
-        """Hand back what is queued, wait for what runs, and close the step."""
+        """Hand back what is queued, wait for running attempts, and close the step."""
         executor = self._executor
         executor.stopping = True
         executor.hand_back()
@@ -74,7 +74,7 @@ class LocalWorker:
         self._flush()
 
     def abandon(self) -> None:
-        """Say nothing any more."""
+        """Send no more messages."""
         self._abandoned = True
         self._core.abandon()
 

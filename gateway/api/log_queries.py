@@ -13,7 +13,7 @@ from ...events.views.run_history import RunHistory, read_history
 from ...events.views.views import RunView
 from ..engine_port import EnginePort
 from ..http.problems import Refused, refuse
-from ..ingest.event_routing import heard_types
+from ..ingest.event_routing import subscribed_types
 from ..schemas.dead_letters import LetterDetailOut
 from .dead_letter_detail import find_letter, letter_detail
 
@@ -82,4 +82,4 @@ class LogQueries:
         pipeline = self._engine.pipelines.get(row.pipeline)
         if pipeline is None or self._engine.versions().get(row.pipeline) != row.version:
             return self.history(row).view()
-        return self.history(row).view(heard_types(pipeline).__contains__)
+        return self.history(row).view(subscribed_types(pipeline).__contains__)

@@ -13,11 +13,11 @@ from ...events.model.failure import StepFailed
 from ...events.pipelines.pipeline import Pipeline
 from ..http.problems import refuse
 
-__all__ = ["EventRouter", "heard_types"]
+__all__ = ["EventRouter", "subscribed_types"]
 
 
-def heard_types(pipeline: Pipeline) -> frozenset[str]:
-    """The wire names of all event types that the steps of a pipeline hear."""
+def subscribed_types(pipeline: Pipeline) -> frozenset[str]:
+    """The wire names of all event types that the steps of a pipeline take."""
     models = [model for step in pipeline.steps.values() for part in step.parameters for model in part.models]
     return frozenset(model.__event_type__ for model in models)
 
@@ -34,7 +34,7 @@ class EventRouter:
         self._pipelines = pipelines
         self._names_by_type: dict[str, list[str]] = {}
         for name, pipeline in pipelines.items():
-            triggers = heard_types(pipeline) | _emitted_by_webhooks(pipeline)
+            triggers = subscribed_types(pipeline) | _emitted_by_webhooks(pipeline)
             for type_name in triggers - {StepFailed.__event_type__}:
                 self._names_by_type.setdefault(type_name, []).append(name)
 
@@ -59,7 +59,7 @@ class EventRouter:
             fault = {"field": "pipeline", "expected": _one_of(names), "got": "nothing"}
             raise refuse(
                 "pipeline-ambiguous",
-                f"Several pipelines hear {type_name}: name one of {', '.join(names)} in `pipeline`.",
+                f"Several pipelines take {type_name}: name one of {', '.join(names)} in `pipeline`.",
                 fault,
             )
         return names[0]

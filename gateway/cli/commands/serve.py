@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...api.server import Served, ServerPhase, serve
-from ...ingest.event_routing import heard_types
+from ...ingest.event_routing import subscribed_types
 from ...settings import GatewaySettings
 from ..exit_codes import OK
 from ..store_lock import hold
@@ -125,8 +125,8 @@ class _Reporter:
 
     def _describe(self, table: Table, pipeline: "Pipeline") -> None:
         steps = f"{len(pipeline.steps)} step{'' if len(pipeline.steps) == 1 else 's'}"
-        hears = ", ".join(sorted(heard_types(pipeline) - {"ensue.step_failed"}))
-        table.add_row("  pipeline", Text(pipeline.name, style="bold"), f"{steps}, hears {hears}")
+        types = ", ".join(sorted(subscribed_types(pipeline) - {"ensue.step_failed"}))
+        table.add_row("  pipeline", Text(pipeline.name, style="bold"), f"{steps}, takes {types}")
         for endpoint in pipeline.endpoints.values():
             scheme = endpoint.verify.scheme
             style = "bold red" if scheme == "insecure" else "green"
