@@ -90,8 +90,8 @@ class Engine(EngineApi):
         self._runner = None
         self._callers.open(asyncio.get_running_loop())
         try:
-            await asyncio.to_thread(self._open)
-            await asyncio.to_thread(self._connect)
+            await _complete(self._open)
+            await _complete(self._connect)
             await self._await_workers()
         except BaseException:
             await asyncio.shield(asyncio.to_thread(self._shut, 0.0))
@@ -333,3 +333,14 @@ class Engine(EngineApi):
         """Close what the partition's thread uses, unless that thread hangs: it may still wake up in there."""
         if self._runner is None or not self._runner.is_hung:
             close()
+
+
+async def _complete(work: Callable[[], None]) -> None:
+    """Run this in a thread. A cancel waits for its end, since only then is all known that has to be closed."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        running.exception()  # it is not reported: the caller has cancelled
+        raise

@@ -131,6 +131,7 @@ class WorkerPool:
         if self._is_over:
             return
         self._is_stopping = True
+        self.table.close()
         self._soon(self._stop_workers)
         deadline = time.monotonic() + grace_seconds
         self.table.wait_for(lambda: not any(entry.is_up for entry in self.table.entries), grace_seconds)

@@ -75,6 +75,7 @@ class WorkerTable:
         """Steps for whose workers `wait_ready` does not wait."""
         self._entries: dict[int, WorkerEntry] = {}
         self._changed = threading.Condition()
+        self._is_closed = False
 
     @property
     def entries(self) -> list[WorkerEntry]:
@@ -110,6 +111,12 @@ class WorkerTable:
             for place in places:
                 self.given_up.add(place)
                 self.broken[place] = reason
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End `wait_ready`: no worker will come up any more."""
+        with self._changed:
+            self._is_closed = True
             self._changed.notify_all()
 
     def note_progress(self) -> None:
@@ -151,4 +158,6 @@ class WorkerTable:
     def _awaited(self) -> bool:
         """Whether a worker is missing that may still come up."""
         up = self._up()
-        return any(up[place] < step.replicas and place not in self.given_up for place, step in self.steps.items())
+        return not self._is_closed and any(
+            up[place] < step.replicas and place not in self.given_up for place, step in self.steps.items()
+        )

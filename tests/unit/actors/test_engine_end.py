@@ -1,5 +1,8 @@
 """An engine that ends its partition leaves the log in order, and closes nothing that a running thread still uses."""
 
+import asyncio
+import threading
+
 import pytest
 
 from ensue import Engine, Event, Pipeline
@@ -11,6 +14,8 @@ from ensue.events.errors import EnsueError
 from ensue.events.ids import uuid7
 
 from ...conformance.desk import Desk
+
+SECONDS = 10.0
 
 
 class Order(Event):
@@ -106,3 +111,34 @@ def test_no_partition_restarts_beside_workers_of_the_one_before(monkeypatch: pyt
         runner.restart(engine._void_workers)
     assert pool.told == ["the partition restarts from the log"]
     assert runner.partition is before
+
+
+async def test_a_start_that_is_cancelled_closes_also_what_its_thread_opens_after_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flow = Pipeline("ends")
+
+    @flow.step
+    def work(event: Order) -> None:
+        return None
+
+    engine = Engine(flow, store="memory://")
+    begun, held = threading.Event(), threading.Event()
+    closed: list[str] = []
+
+    def connect() -> None:
+        begun.set()
+        held.wait(SECONDS)
+        engine._exits.callback(closed.append, "Ray")
+
+    monkeypatch.setattr(engine, "_connect", connect)
+    starting = asyncio.ensure_future(engine.start())
+    assert await asyncio.to_thread(begun.wait, SECONDS)
+    starting.cancel()
+    done, _ = await asyncio.wait({starting}, timeout=0.2)
+    held.set()
+    assert not done
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert closed == ["Ray"]
+    assert engine.state() == "stopped"
