@@ -2,10 +2,13 @@
 
 Rules: the head (the request line and the headers) is limited in bytes and in time. Over the byte limit the answer is
 431 and the connection is closed; over the time limit, also on an idle new connection, it is closed without an answer.
+A header value has no white space around it. Trailers count towards the byte limit and are never headers. Every offer to
+upgrade is declined, as HTTP allows: the request is answered as HTTP/1.1, with its body.
 """
 
 import asyncio
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .problems import MEDIA_TYPE, PROBLEMS, Problem
@@ -15,6 +18,7 @@ __all__ = ["HEAD_LIMIT_BYTES", "HEAD_TIMEOUT_SECONDS", "BoundedProtocol"]
 HEAD_LIMIT_BYTES = 64 * 1024
 HEAD_TIMEOUT_SECONDS = 10.0
 _AROUND_HEADER_BYTES = len(": \r\n")
+_WHITE_SPACE = b" \t"
 _MALFORMED = Problem(PROBLEMS["request-invalid"], "The bytes are not an HTTP request.")
 _TOO_LARGE = Problem(
     PROBLEMS["head-too-large"], f"The request line and the headers are larger than {HEAD_LIMIT_BYTES:,} bytes."
@@ -30,6 +34,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _waiting_bytes = 0
     """Bytes that arrived while the head was incomplete."""
     _head_timer: asyncio.TimerHandle | None = None
+    _offers_upgrade = False
+    """Whether the parser stopped after this head, because it offers an upgrade."""
+
+    _has_ended_message = False
+    """Whether a message ended in the bytes that arrived last: then they are not all of the head that is incomplete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -40,9 +49,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._has_ended_message = False
+        try:
+            self._feed(data)
+        except HttpParserError:
+            self.send_400_response("")
+            return
         if self._in_head and not self.transport.is_closing():
-            self._wait(len(data))
+            self._wait(0 if self._has_ended_message else len(data))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -55,13 +70,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + _AROUND_HEADER_BYTES)
-        super().on_header(name, value)
+        if self._in_head:  # otherwise it is a trailer
+            super().on_header(name, value.rstrip(_WHITE_SPACE))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self.parser.should_upgrade():
+            self._note_offer()
+            return
         if self._head_timer is not None:
             self._disarm()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._has_ended_message = True
+        if not self._offers_upgrade:
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Answer a request that cannot be parsed or whose head is over the limit."""
@@ -69,6 +93,30 @@ class BoundedProtocol(HttpToolsProtocol):
         over = max(self._head_bytes, self._waiting_bytes) > HEAD_LIMIT_BYTES
         self.transport.write(_render(_TOO_LARGE if over else _MALFORMED))
         self.transport.close()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as offer:
+                data = memoryview(data)[offer.args[0] :]
+                self._decline_upgrade()
+            else:
+                return
+
+    def _note_offer(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError  # a tunnel, which is no offer: refused like bytes that are not HTTP
+        self._offers_upgrade = True
+
+    def _decline_upgrade(self) -> None:
+        """Parse the head again without the offer: the parser skips the body of a request that offers an upgrade."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self._offers_upgrade = False
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self.parser.feed_data(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def _wait(self, size: int) -> None:
         """Count bytes of a head that is not complete."""
