@@ -20,11 +20,12 @@ from starlette.responses import Response
 
 from ...events.errors import EnsueError
 from ..engine_port import EnginePort
-from ..http.asgi import Receive, Scope, Send, send_problem
-from ..http.csrf import check_csrf
+from ..http.asgi import Receive, Scope, Send, replay, send_problem
+from ..http.body import parse_json
+from ..http.csrf import SAFE_METHODS, check_csrf
 from ..http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused, problem_of, refuse
 from ..http.trusted_hosts import TrustedHosts
-from ..ingest.admission import HttpAdmission
+from ..ingest.admission import HttpAdmission, media_type
 from ..ingest.events import EventsEndpoint
 from ..ingest.webhooks import WebhooksEndpoint
 from ..settings import GatewaySettings
@@ -58,9 +59,11 @@ class Gateway(FastAPI):
         events: EventsEndpoint,
         trusted_hosts: TrustedHosts,
         queries: LogQueries,
+        admission: HttpAdmission,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._admission = admission
         self._webhooks = webhooks
         self._events = events
         self._trusted_hosts = trusted_hosts
@@ -86,12 +89,21 @@ class Gateway(FastAPI):
     async def _framework(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             check_csrf(scope["method"], scope["headers"])
+            if scope["method"] not in SAFE_METHODS:
+                receive = await self._read(scope, receive)
         except Refused as error:
             await send_problem(send, error.problem)
             return
         # FastAPI answers an unexpected error through `_any_error`, which logs it, and then raises it again.
         with suppress(Exception):
             await super().__call__(scope, receive, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the body, within the limits and as strictly as an event; returns a `receive` that gives it to FastAPI."""
+        headers, body = await self._admission.read(scope, receive, self._admission.settings.body_limit_bytes)
+        if body and ("content-type" not in headers or media_type(headers).endswith("json")):
+            parse_json(body)
+        return replay(body, receive)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, with /hooks and /events."""
@@ -116,6 +128,7 @@ def create_app(
         EventsEndpoint(admission),
         TrustedHosts(settings.allowed_hosts),
         queries,
+        admission,
         title="ensue",
         description=_DESCRIPTION,
         version=version,

@@ -9,7 +9,7 @@ from typing import Any
 
 from .problems import MEDIA_TYPE, UNAUTHORIZED, Problem
 
-__all__ = ["HeaderView", "Headers", "Receive", "Scope", "Send", "read_headers", "send_json", "send_problem"]
+__all__ = ["HeaderView", "Headers", "Receive", "Scope", "Send", "read_headers", "replay", "send_json", "send_problem"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -52,6 +52,18 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
         else:
             headers[name] = [value.decode("latin-1")]
     return headers
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body that was read before, and then what follows it."""
+    waiting = [body]
+
+    async def receive_again() -> MutableMapping[str, Any]:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return receive_again
 
 
 async def send_json(send: Send, status: int, body: bytes) -> None:

@@ -10,16 +10,16 @@ from collections.abc import Iterable
 
 from .problems import refuse
 
-__all__ = ["check_csrf"]
+__all__ = ["SAFE_METHODS", "check_csrf"]
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME_SITE = frozenset({b"same-origin", b"none"})
 _HEADERS = frozenset({b"sec-fetch-site", b"origin", b"host"})
 
 
 def check_csrf(method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Refuse a request that may change something and comes from a page of another site (`cross-site`)."""
-    if method in _SAFE:
+    if method in SAFE_METHODS:
         return
     sent = {name: value.strip().lower() for name, value in headers if name in _HEADERS}
     site, origin = sent.get(b"sec-fetch-site"), sent.get(b"origin")

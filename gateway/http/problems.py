@@ -66,10 +66,11 @@ class Problem:
             "type": self.kind.uri,
             "title": self.kind.title,
             "status": self.kind.status,
-            "detail": self.detail,
+            "detail": _writable(self.detail),
         }
         if self.errors:
-            content["errors"] = [dict(error) for error in self.errors]
+            faults = [error.items() for error in self.errors]
+            content["errors"] = [{name: _writable(text) for name, text in fault} for fault in faults]
         return to_json(content)
 
 
@@ -169,6 +170,11 @@ def _problem(name: str, detail: str, faults: Sequence[Mapping[str, str]], retry_
         seconds = _RETRY_SECONDS if retry_after_seconds is None else retry_after_seconds
         return Problem(kind, detail, faults, ((b"retry-after", b"%d" % max(1, math.ceil(seconds))),))
     return Problem(kind, detail, faults)
+
+
+def _writable(text: str) -> str:
+    """A text without lone surrogates, which JSON in UTF-8 cannot hold: they are written as escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _faults(error: BaseException) -> Sequence[Mapping[str, str]]:

@@ -47,6 +47,15 @@ class CheckedWebhook(Webhook):
         return self.parsed
 
 
+@dataclass(frozen=True, slots=True)
+class OtherWebhook(Webhook):
+    """A webhook whose content type is not JSON."""
+
+    def json(self) -> Any:
+        """The body as JSON, if it is. Refuses with `body-unreadable` or `body-too-deep`."""
+        return parse_json(self.body)
+
+
 class WebhookRoute:
     """An endpoint, with everything that can be computed before a delivery arrives."""
 
@@ -140,7 +149,7 @@ def _webhook(route: WebhookRoute, headers: Headers, body: bytes, sent_id: str | 
     view = HeaderView(headers)
     if content_type.endswith("json"):
         return CheckedWebhook(endpoint.name, body, view, sent_id, parse_json(body))
-    return Webhook(endpoint.name, body, view, sent_id)
+    return OtherWebhook(endpoint.name, body, view, sent_id)
 
 
 async def _event(route: WebhookRoute, webhook: Webhook) -> Event | None:
@@ -149,7 +158,7 @@ async def _event(route: WebhookRoute, webhook: Webhook) -> Event | None:
         event = route.endpoint.function(webhook)
         if route.is_async:
             event = await event
-    except (EventInvalid, ValidationError):
+    except (EventInvalid, ValidationError, Refused):
         raise
     except Exception:  # noqa: BLE001 - users' code
         _log.exception(
