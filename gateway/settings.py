@@ -19,5 +19,7 @@ class GatewaySettings:
     """The largest body, except at webhooks: their signature scheme sets the limit."""
     read_timeout_seconds: float = 10.0
     """The time in which a body must arrive; after it the answer is 408."""
+    webhook_timeout_seconds: float = 4.0
+    """The time for the async function of a webhook; after it the answer is 503. The drain waits a second longer."""
     commit_timeout_seconds: float = 2.5
     """The time from the last byte of the body to the commit; after it the answer is 503."""

@@ -7,6 +7,7 @@ in the OpenAPI document all the same. Every error is a problem (RFC 9457). There
 from another site.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -17,10 +18,11 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 
 from ...events.errors import EnsueError
 from ..engine_port import EnginePort
-from ..http.asgi import Receive, Scope, Send, replay, send_problem
+from ..http.asgi import Receive, Scope, Send, replay, send_problem, without_body
 from ..http.body import parse_json
 from ..http.csrf import SAFE_METHODS, check_csrf
 from ..http.problems import INTERNAL, MEDIA_TYPE, Problem, Refused, problem_of, refuse
@@ -43,6 +45,8 @@ __all__ = ["Gateway", "create_app"]
 
 _log = logging.getLogger("ensue.gateway")
 _WEBHOOK_PREFIX = "/hooks/"
+_WRONG_METHOD = 405
+_STOPPING = refuse("not-ready", "The server stops.").problem
 _DESCRIPTION = "Webhooks and events in; runs, dead letters, circuit breakers and pipelines for operators."
 _PROBLEM_BY_STATUS = {
     404: ("not-found", "There is no such path; /openapi.json lists all paths."),
@@ -68,6 +72,7 @@ class Gateway(FastAPI):
         self._events = events
         self._trusted_hosts = trusted_hosts
         self.queries = queries
+        self.operator_routes: list[BaseRoute] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,6 +83,12 @@ class Gateway(FastAPI):
         except Refused as error:
             await send_problem(send, error.problem)
             return
+        try:
+            await self._dispatch(scope, receive, send)
+        except asyncio.CancelledError:  # the server stops and has waited long enough for this request
+            await send_problem(send, _STOPPING)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         if path.startswith(_WEBHOOK_PREFIX):
             await self._webhooks(path[len(_WEBHOOK_PREFIX) :], scope, receive, send)
@@ -94,12 +105,14 @@ class Gateway(FastAPI):
         except Refused as error:
             await send_problem(send, error.problem)
             return
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, without_body(send)
         # FastAPI answers an unexpected error through `_any_error`, which logs it, and then raises it again.
         with suppress(Exception):
             await super().__call__(scope, receive, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> Receive:
-        """Read the body, within the limits and as strictly as an event; returns a `receive` that gives it to FastAPI."""
+        """Read the body, within the limits and as strictly as an event. Returns a `receive` that gives it again."""
         headers, body = await self._admission.read(scope, receive, self._admission.settings.body_limit_bytes)
         if body and ("content-type" not in headers or media_type(headers).endswith("json")):
             parse_json(body)
@@ -138,6 +151,7 @@ def create_app(
     )
     for router in _routers(engine, queries, admission):
         app.include_router(router)
+        app.operator_routes += router.routes
     app.add_exception_handler(HTTPException, _framework_error)
     app.add_exception_handler(RequestValidationError, _invalid_parameters)
     app.add_exception_handler(Exception, _any_error)
@@ -165,11 +179,20 @@ async def _any_error(_request: Request, error: Exception) -> Response:
     return _response(problem or INTERNAL)
 
 
-async def _framework_error(_request: Request, error: Exception) -> Response:
+async def _framework_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _response(INTERNAL)
     name, detail = _PROBLEM_BY_STATUS.get(error.status_code, ("request-invalid", str(error.detail)))
-    return _response(refuse(name, detail).problem, error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == _WRONG_METHOD else error.headers
+    return _response(refuse(name, detail).problem, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of a path. HEAD goes with GET."""
+    routes: list[BaseRoute] = [*request.app.operator_routes, *request.app.routes]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in matching for method in getattr(route, "methods", None) or ()}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 async def _invalid_parameters(_request: Request, error: Exception) -> Response:

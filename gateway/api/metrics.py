@@ -45,7 +45,14 @@ def metrics_router(engine: EnginePort, queries: LogQueries, admission: HttpAdmis
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
-        scrape = Scrape(engine.state(), engine.tree(), breakers_of(engine), dict(admission.accepted), queries)
+        scrape = Scrape(
+            engine.state(),
+            engine.tree(),
+            breakers_of(engine),
+            dict(admission.accepted),
+            dict(admission.refusals.numbers),
+            queries,
+        )
         return Response(await run_in_threadpool(scrape.text), media_type=_CONTENT_TYPE)
 
     return router
@@ -59,6 +66,7 @@ class Scrape(Collector):
     tree: Mapping[str, Any]
     breakers: Sequence[BreakerView]
     accepted: Mapping[str, int]
+    refused: Mapping[tuple[str, str], int]
     queries: LogQueries
 
     def text(self) -> bytes:
@@ -75,6 +83,7 @@ class Scrape(Collector):
         """All metrics."""
         yield self._engine()
         yield self._accepted()
+        yield self._refused()
         yield from self._breakers()
         yield from self._steps()
         yield from self._log()
@@ -93,6 +102,13 @@ class Scrape(Collector):
         metric = CounterMetricFamily("ensue_events_accepted", help_, labels=["pipeline"])
         for pipeline, number in self.accepted.items():
             metric.add_metric([pipeline], number)
+        return metric
+
+    def _refused(self) -> Metric:
+        help_ = "Deliveries and events refused since the start of this process"
+        metric = CounterMetricFamily("ensue_deliveries_refused", help_, labels=["endpoint", "reason"])
+        for names, number in self.refused.items():
+            metric.add_metric(list(names), number)
         return metric
 
     def _breakers(self) -> Iterable[Metric]:

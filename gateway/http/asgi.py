@@ -9,7 +9,18 @@ from typing import Any
 
 from .problems import MEDIA_TYPE, UNAUTHORIZED, Problem
 
-__all__ = ["HeaderView", "Headers", "Receive", "Scope", "Send", "read_headers", "replay", "send_json", "send_problem"]
+__all__ = [
+    "HeaderView",
+    "Headers",
+    "Receive",
+    "Scope",
+    "Send",
+    "read_headers",
+    "replay",
+    "send_json",
+    "send_problem",
+    "without_body",
+]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,6 +75,15 @@ def replay(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return receive_again
+
+
+def without_body(send: Send) -> Send:
+    """A `send` that leaves the body out: the answer to HEAD is the head of the answer to GET."""
+
+    async def send_head(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
 async def send_json(send: Send, status: int, body: bytes) -> None:

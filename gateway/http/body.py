@@ -1,8 +1,8 @@
 """Request bodies: read raw, within limits of size and time, and parsed as strict JSON.
 
 Rules: bytes are counted as they arrive; Content-Length may refuse a body earlier, but never allows more. JSON is UTF-8
-without NaN, Infinity, lone surrogates or numbers that overflow (1e400), and at most 64 levels deep. The last value of a repeated name counts; since
-the body is parsed once, all readers see the same value. Bodies are never decompressed.
+without NaN, Infinity, lone surrogates or numbers that overflow (1e400), and at most 64 levels deep. The last value of
+a repeated name counts; since the body is parsed once, all readers see the same value. Bodies are never decompressed.
 """
 
 import asyncio

@@ -10,11 +10,17 @@ from collections.abc import Iterable
 
 from .problems import refuse
 
-__all__ = ["SAFE_METHODS", "check_csrf"]
+__all__ = ["SAFE_METHODS", "check_csrf", "is_sent_without_asking"]
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_CONTENT_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 _SAME_SITE = frozenset({b"same-origin", b"none"})
 _HEADERS = frozenset({b"sec-fetch-site", b"origin", b"host"})
+
+
+def is_sent_without_asking(content_types: Iterable[str]) -> bool:
+    """Whether a browser sends one of these content types for a page of another site without asking the server."""
+    return any(name.partition(";")[0].strip().lower() in _CONTENT_TYPES for name in content_types)
 
 
 def check_csrf(method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:

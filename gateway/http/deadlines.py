@@ -54,6 +54,11 @@ class Deadline:
         self._task: asyncio.Task[object] | None = None
         self.due = 0.0
 
+    @property
+    def expired(self) -> bool:
+        """Whether the time was over before the block ended."""
+        return self._expired
+
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
         self._task = task = asyncio.current_task(loop)

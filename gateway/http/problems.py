@@ -117,6 +117,7 @@ PROBLEMS = _kinds(
     ("not-ready", "The engine is not ready", 503),
     ("overloaded", "The engine is overloaded", 503),
     ("log-unavailable", "The log is not available", 503),
+    ("webhook-timeout", "The function of the webhook took too long", 503),
     ("deadline", "The commit took too long", 503),
 )
 

@@ -19,6 +19,7 @@ from ..http.body import read_body
 from ..http.deadlines import Deadlines
 from ..http.problems import refuse
 from ..settings import GatewaySettings
+from .refusals import Refusals
 
 __all__ = ["LONGEST_ID", "HttpAdmission", "ValidatedEvent", "check_id", "media_type", "render"]
 
@@ -44,7 +45,8 @@ class HttpAdmission:
         self.settings = settings
         self.accepted: Counter[str] = Counter()
         """The number of events accepted for each pipeline by this process, without duplicates."""
-        self._deadlines = Deadlines()
+        self.refusals = Refusals()
+        self.deadlines = Deadlines()
 
     def check_ready(self) -> None:
         """Refuse with `not-ready` while the engine accepts no events."""
@@ -59,7 +61,7 @@ class HttpAdmission:
         if encoding is not None and encoding != ["identity"]:
             raise refuse("content-encoding", "Send the body uncompressed.")
         length = headers.get("content-length")
-        within = self._deadlines.within(self.settings.read_timeout_seconds)
+        within = self.deadlines.within(self.settings.read_timeout_seconds)
         announced = None if length is None else length[0]
         return headers, await read_body(receive, announced, limit_bytes, within)
 
@@ -67,7 +69,7 @@ class HttpAdmission:
         """Commit an event, within the commit timeout. Raises what `EnginePort.accept` raises, and TimeoutError."""
         pipeline, event, key, source, sender_id, digest = validated
         try:
-            with self._deadlines.within(self.settings.commit_timeout_seconds):
+            with self.deadlines.within(self.settings.commit_timeout_seconds):
                 accepted = await self.engine.accept(
                     pipeline, event, key=key, source=source, sender_id=sender_id, digest=digest
                 )

@@ -42,6 +42,7 @@ class EventsEndpoint:
             problem = problem_of(error)
             if problem is None:
                 _log.exception("POST /events failed with an unexpected error")
+            self._admission.refusals.add("events", (problem or INTERNAL).kind.name)
             await send_problem(send, problem or INTERNAL)
         else:
             await send_json(send, 202, answer)

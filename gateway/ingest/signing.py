@@ -99,6 +99,9 @@ class _Signed:
         if not secret.strip():
             msg = f"The environment variable {name} is not set or empty, and a webhook ({self.scheme}) needs its secret"
             raise SecretMissing(f"{msg}: set the variable and start again.")
+        if not secret.isprintable() or secret != secret.strip() or _is_quoted(secret):
+            msg = f"The environment variable {name} has a line break, white space around it or quotes around it"
+            raise SecretMissing(f"{msg}: set it to the secret alone, and start again.")
         try:
             key = self._scheme.key(secret)
         except ValueError:
@@ -178,6 +181,10 @@ def _single(headers: Headers, name: str) -> str | None:
     if values is None or len(values) != 1 or not values[0].isascii():
         return None
     return values[0]
+
+
+def _is_quoted(secret: str) -> bool:
+    return len(secret) > 1 and secret[0] == secret[-1] and secret[0] in "'\"`"
 
 
 def _hex(mac: bytes) -> bytes:

@@ -27,6 +27,8 @@ from ...events.model.webhook import Endpoint, Webhook
 from ...events.pipelines.pipeline import Pipeline
 from ..http.asgi import Headers, HeaderView, Receive, Scope, Send, send_json, send_problem
 from ..http.body import parse_json
+from ..http.csrf import check_csrf, is_sent_without_asking
+from ..http.deadlines import Deadline
 from ..http.problems import INTERNAL, UNAUTHORIZED, Refused, problem_of, refuse
 from .admission import HttpAdmission, ValidatedEvent, check_id, media_type, render
 from .signing import GitHub, id_is_signed, load_secrets
@@ -35,6 +37,7 @@ __all__ = ["WebhooksEndpoint", "endpoints_of"]
 
 _log = logging.getLogger("ensue.gateway")
 _DECOY_ENV = "decoy"
+_UNKNOWN = "hooks/(unknown)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,14 @@ class OtherWebhook(Webhook):
 class WebhookRoute:
     """An endpoint, with everything that can be computed before a delivery arrives."""
 
-    __slots__ = ("endpoint", "id_is_signed", "is_async", "limit_bytes", "source", "verify")
+    __slots__ = ("checks_csrf", "endpoint", "id_is_signed", "is_async", "limit_bytes", "source", "verify")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.verify = endpoint.verify.verify
         self.limit_bytes = endpoint.verify.body_limit_bytes
         self.id_is_signed = id_is_signed(endpoint.verify)
+        self.checks_csrf = is_sent_without_asking(endpoint.content_types)
         self.is_async = inspect.iscoroutinefunction(endpoint.function)
         self.source = f"hooks/{endpoint.name}"
 
@@ -95,6 +99,8 @@ class WebhooksEndpoint:
             problem = problem_of(error)
             if problem is None:
                 _log.exception("POST /hooks/%s failed with an unexpected error", name[:100])
+            endpoint = self._routes[name].source if name in self._routes else _UNKNOWN
+            self._admission.refusals.add(endpoint, (problem or INTERNAL).kind.name)
             await send_problem(send, problem or INTERNAL)
         else:
             await send_json(send, 202, render(accepted))
@@ -108,9 +114,14 @@ class WebhooksEndpoint:
         sent_id = _verify(route, headers, body, self._clock())
         if sent_id is not None:
             check_id(sent_id, "delivery id")
-        event = await _event(route, _webhook(route, headers, body, sent_id))
+        if route.checks_csrf:
+            check_csrf("POST", scope["headers"])
+        deadline = self._admission.deadlines.within(self._admission.settings.webhook_timeout_seconds)
+        event = await _event(route, _webhook(route, headers, body, sent_id), deadline)
         if event is None:
             return None
+        if route.is_async:
+            self._admission.check_ready()  # the engine may have stopped meanwhile
         digest = blake2b(body, digest_size=16).digest()
         sender_id = sent_id if sent_id is None or route.id_is_signed else f"{sent_id}.{digest.hex()}"
         validated = ValidatedEvent(route.endpoint.pipeline, event, None, route.source, sender_id, digest)
@@ -152,15 +163,19 @@ def _webhook(route: WebhookRoute, headers: Headers, body: bytes, sent_id: str | 
     return OtherWebhook(endpoint.name, body, view, sent_id)
 
 
-async def _event(route: WebhookRoute, webhook: Webhook) -> Event | None:
+async def _event(route: WebhookRoute, webhook: Webhook, deadline: Deadline) -> Event | None:
     """The event that the function of the pipeline returns for a webhook; None if it ignores the webhook."""
     try:
         event = route.endpoint.function(webhook)
         if route.is_async:
-            event = await event
+            with deadline:
+                event = await event
     except (EventInvalid, ValidationError, Refused):
         raise
     except Exception:  # noqa: BLE001 - users' code
+        if deadline.expired:
+            _log.error("the function of webhook %s took too long; the answer was 503", webhook.endpoint)
+            raise refuse("webhook-timeout", "The function of this webhook did not end in time.") from None
         _log.exception(
             "the function of webhook %s failed; the answer was 500, so the sender may try again", webhook.endpoint
         )

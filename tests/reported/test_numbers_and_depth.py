@@ -83,7 +83,7 @@ async def test_a_function_can_handle_a_body_that_is_not_json(client: httpx.Async
 async def test_an_event_with_a_number_that_overflows_is_refused(
     client: httpx.AsyncClient, engine: StandInEngine, number: str
 ) -> None:
-    body = '{"type": "Measured", "data": {"value": %s}}' % number
+    body = f'{{"type": "Measured", "data": {{"value": {number}}}}}'
     response = await client.post("/events", content=body, headers={"content-type": "application/json"})
     assert (response.status_code, engine.accepted) == (400, [])
 

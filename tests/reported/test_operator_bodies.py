@@ -1,4 +1,4 @@
-"""Reported: the routes of operators have neither a body limit nor a timeout: 400 MiB to /dead/redrive fill the memory."""
+"""Reported: the routes of operators have neither a body limit nor a timeout: 400 MiB to /dead/redrive are read."""
 
 import pytest
 

@@ -297,7 +297,7 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(client: httpx.Asy
     _problem(await client.get("/nope"), 404, "not-found")
     response = await client.delete("/runs")
     _problem(response, 405, "method-not-allowed")
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD"
 
 
 async def test_there_are_no_pages_and_no_cors(client: httpx.AsyncClient) -> None:

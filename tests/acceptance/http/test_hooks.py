@@ -174,7 +174,7 @@ async def test_a_signed_id_is_a_duplicate_whatever_its_time_and_a_conflict_with_
     assert (first.status_code, again.json()) == (202, {**first.json(), "duplicate": True})
     other = await client.post("/hooks/standard", content=b"[]", headers=_standard(b"[]", "msg_1", now))
     _problem(other, 422, "delivery-conflict")
-    assert [record.name for record in caplog.records] == ["ensue.audit"]
+    assert [record.name for record in caplog.records] == ["ensue.audit", "ensue.gateway"]
     stale = await client.post("/hooks/standard", content=b"{}", headers=_standard(b"{}", "msg_2", now - 301))
     _problem(stale, 401, "unauthorized")
     assert len(engine.accepted) == 1
