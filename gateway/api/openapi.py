@@ -65,12 +65,17 @@ def _events_operation() -> dict[str, Any]:
         BATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
     }
     answer = {"oneOf": [_ACCEPTED, {"type": "array", "items": _ACCEPTED}]}
+    verdicts = {"type": "array", "items": {"oneOf": [_ACCEPTED, {"$ref": f"{_REF}ProblemOut"}]}}
+    mixed = {"description": "A verdict for each event of a batch, in order: some were refused"}
     return {
         "tags": ["events"],
         "summary": "Send one event, or a batch of CloudEvents",
         "operationId": "emit_event",
         "requestBody": {"required": True, "content": content},
-        "responses": _responses(answer, set(_CODES) - {401}),
+        "responses": {
+            **_responses(answer, set(_CODES) - {401}),
+            "207": {**mixed, "content": {"application/json": {"schema": verdicts}}},
+        },
     }
 
 

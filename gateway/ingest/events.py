@@ -1,29 +1,33 @@
 """The endpoint `POST /events`: one CloudEvent (binary or structured), ensue's own JSON, or a batch of CloudEvents.
 
-Rules: the whole request is validated before any event of it is accepted; one invalid event refuses a batch. A batch is
-accepted in its order. If the log fails in the middle, the answer is a problem, and some events may be committed; every
-CloudEvent has an id, so sending the batch again commits the others once. An id counts within its source and pipeline;
-contents are compared as JSON, so white space makes no difference.
+Rules: the whole request is validated before any event of it is accepted; one invalid event refuses a batch, and so does
+an id that the batch gives to two contents. Then the events are accepted in their order, and each has its verdict: what
+was accepted, or a problem. The answer is 202 if all were accepted and 207 if some were. If none was, for one reason,
+the answer is that problem. An id counts within its source and pipeline; contents are compared as JSON, so white space
+makes no difference.
 """
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
 from pydantic_core import to_json
 
+from ...events.decide.inputs import Accepted
 from ...events.errors import EventInvalid
 from ...events.model.event import parse_event
 from ..http.asgi import Headers, Receive, Scope, Send, send_json, send_problem
 from ..http.body import parse_json
-from ..http.problems import INTERNAL, problem_of, refuse
+from ..http.problems import INTERNAL, Problem, problem_of, refuse
 from .admission import HttpAdmission, ValidatedEvent, media_type, render
 from .cloudevents import BATCH, STRUCTURED, IncomingEvent, is_binary, read_binary, read_plain, read_structured
 from .event_routing import EventRouter
 
 __all__ = ["EventsEndpoint"]
 
+_ACCEPTED, _MIXED = 202, 207
 _log = logging.getLogger("ensue.gateway")
 
 
@@ -37,17 +41,22 @@ class EventsEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to /events."""
         try:
-            answer = await self._answer(scope, receive)
+            status, answer = await self._answer(scope, receive)
         except Exception as error:  # noqa: BLE001 - every error gets an answer
-            problem = problem_of(error)
-            if problem is None:
-                _log.exception("POST /events failed with an unexpected error")
-            self._admission.refusals.add("events", (problem or INTERNAL).kind.name)
-            await send_problem(send, problem or INTERNAL)
+            await send_problem(send, self._note(error))
         else:
-            await send_json(send, 202, answer)
+            await send_json(send, status, answer)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    def _note(self, error: Exception) -> Problem:
+        """Count a refusal; returns its problem."""
+        problem = problem_of(error)
+        if problem is None:
+            _log.error("POST /events failed with an unexpected error", exc_info=error)
+        problem = problem or INTERNAL
+        self._admission.refusals.add("events", problem.kind.name)
+        return problem
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         if scope["method"] != "POST":
             raise refuse("method-not-allowed", "Send events with POST.")
         self._admission.check_ready()
@@ -56,21 +65,28 @@ class EventsEndpoint:
         if content_type == BATCH:
             return await self._batch(parse_json(body))
         event = self._validate(_read(content_type, headers, body))
-        return render(await self._admission.commit(event))
+        return _ACCEPTED, render(await self._admission.commit(event))
 
-    async def _batch(self, values: Any) -> bytes:
+    async def _batch(self, values: Any) -> tuple[int, bytes]:
         kind: Any = values.__class__
         if kind is not list:
             raise EventInvalid("A batch must be a JSON list of CloudEvents.")
         events = [self._batch_item(index, value) for index, value in enumerate(values)]
+        _check_ids(events)
         commits = [asyncio.ensure_future(self._admission.commit(event)) for event in events]
         results = await asyncio.gather(*commits, return_exceptions=True)
-        answers: list[bytes] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            answers.append(render(result))
-        return b"[%b]" % b",".join(answers)
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures and len(failures) == len(results) and len({_reason(failure) for failure in failures}) == 1:
+            raise failures[0]
+        verdicts = b",".join(map(self._verdict, results))
+        return (_MIXED if failures else _ACCEPTED), b"[%b]" % verdicts
+
+    def _verdict(self, result: Accepted | BaseException) -> bytes:
+        if isinstance(result, Exception):
+            return self._note(result).body()
+        if isinstance(result, BaseException):
+            raise result
+        return render(result)
 
     def _batch_item(self, index: int, value: Any) -> ValidatedEvent:
         try:
@@ -92,6 +108,25 @@ class EventsEndpoint:
         return ValidatedEvent(
             pipeline, event, incoming.key, f"events/{pipeline}/{incoming.source}", incoming.id, digest
         )
+
+
+def _check_ids(events: Sequence[ValidatedEvent]) -> None:
+    """Refuse (`delivery-conflict`) if two events of a batch have the same id and different contents."""
+    first: dict[tuple[str, str | None], tuple[int, bytes]] = {}
+    for index, event in enumerate(events):
+        before, content = first.setdefault((event.source, event.sender_id), (index, event.digest))
+        if content != event.digest:
+            detail = f"Events {before} and {index} of the batch have the id {event.sender_id!r} and different contents."
+            fault = {
+                "field": f"[{index}].id",
+                "expected": "another id, or the same content",
+                "got": str(event.sender_id),
+            }
+            raise refuse("delivery-conflict", detail, fault)
+
+
+def _reason(failure: Exception) -> str:
+    return (problem_of(failure) or INTERNAL).kind.name
 
 
 def _read(content_type: str, headers: Headers, body: bytes) -> IncomingEvent:
