@@ -1,8 +1,9 @@
 """CloudEvents 1.0 over HTTP (binary, structured and batched), and ensue's own JSON form.
 
-Rules: `id`, `source` and `type` are required and not empty; data is JSON; unknown attributes are allowed, as the
-specification demands. The extension attribute `partitionkey` is the key; the extension attribute `pipeline` names the
-pipeline if several hear the type.
+Rules: `id`, `source` and `type` are required and not empty. Data is JSON, also in binary mode without a content type;
+an event without data, or whose data is null, has no fields. Unknown attributes are allowed, as the specification
+demands. The extension attribute `partitionkey` is the key; the extension attribute `pipeline` names the pipeline if
+several hear the type.
 """
 
 from base64 import b64decode
@@ -60,7 +61,7 @@ def read_structured(value: Any) -> IncomingEvent:
         raise _invalid("datacontenttype", "JSON", content_type)
     if "data_base64" in attributes:
         return _cloud_event(attributes, _decoded_data(attributes))
-    return _cloud_event(attributes, attributes.get("data", {}))
+    return _cloud_event(attributes, attributes.get("data"))
 
 
 def read_plain(value: Any) -> IncomingEvent:
@@ -85,7 +86,7 @@ def _cloud_event(attributes: Mapping[str, Any], data: Any) -> IncomingEvent:
         raise _invalid("specversion", "'1.0'", repr(version))
     return IncomingEvent(
         _required(attributes, "type"),
-        data,
+        {} if data is None else data,
         _required(attributes, "id"),
         _required(attributes, "source"),
         _text(attributes, "partitionkey"),

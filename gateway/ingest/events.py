@@ -125,6 +125,12 @@ def _check_ids(events: Sequence[ValidatedEvent]) -> None:
             raise refuse("delivery-conflict", detail, fault)
 
 
+def _is_json_or_absent(content_type: str, headers: Headers) -> bool:
+    """Whether the data of a binary CloudEvent is JSON: the SDKs send no content type if the sender names none."""
+    is_json = content_type == "application/json" or content_type.endswith("+json")
+    return is_json or "content-type" not in headers
+
+
 def _reason(failure: Exception) -> str:
     return (problem_of(failure) or INTERNAL).kind.name
 
@@ -132,7 +138,8 @@ def _reason(failure: Exception) -> str:
 def _read(content_type: str, headers: Headers, body: bytes) -> IncomingEvent:
     if content_type == STRUCTURED:
         return read_structured(parse_json(body))
-    if content_type == "application/json" or (is_binary(headers) and content_type.endswith("+json")):
-        value = parse_json(body)
-        return read_binary(headers, value) if is_binary(headers) else read_plain(value)
+    if is_binary(headers) and _is_json_or_absent(content_type, headers):
+        return read_binary(headers, parse_json(body) if body else None)
+    if content_type == "application/json":
+        return read_plain(parse_json(body))
     raise refuse("content-type", f"The content type must be application/json, {STRUCTURED} or {BATCH}.")
