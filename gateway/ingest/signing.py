@@ -122,10 +122,16 @@ class GitHub(_Signed):
 
 
 class StandardWebhooks(_Signed):
-    """The scheme of Standard Webhooks: HMAC-SHA256 of id, time and body. `headers="svix"` is for Svix's older names."""
+    """The scheme of Standard Webhooks: HMAC-SHA256 of id, time and body. `headers="svix"` is for Svix's older names.
 
-    def __init__(self, *, secret_env: str | Sequence[str], headers: str = "webhook") -> None:
+    With `id_is_enough` the same id is the same delivery whatever its body, for senders that change it at each try.
+    """
+
+    def __init__(
+        self, *, secret_env: str | Sequence[str], headers: str = "webhook", id_is_enough: bool = False
+    ) -> None:
         super().__init__(_standard(headers), secret_env)
+        self.id_is_enough = id_is_enough
 
 
 class Insecure:
@@ -156,6 +162,11 @@ def load_secrets(verifiers: Sequence[Verifier], environment: Mapping[str, str]) 
 def id_is_signed(verifier: Verifier) -> bool:
     """Whether the signature covers the id that the verifier returns; false if the verifier does not say so."""
     return bool(getattr(verifier, "id_is_signed", False))
+
+
+def id_is_enough(verifier: Verifier) -> bool:
+    """Whether the id alone identifies a delivery, whatever its body; only an id that is signed can."""
+    return id_is_signed(verifier) and bool(getattr(verifier, "id_is_enough", False))
 
 
 def _matches(scheme: Scheme, keys: tuple[bytes, ...], claim: Claim, body: bytes) -> bool:

@@ -3,7 +3,8 @@
 Rules: the order of the checks is fixed: readiness, raw read within the limits, signature over the raw bytes, content
 type, JSON, the function of the pipeline, commit, 202. Before the signature nothing but the body limit depends on the
 name of the endpoint, and an unknown endpoint is verified against a decoy, so its answer equals that of a wrong
-signature. A signed id identifies a delivery; the same id with another body is a conflict (422). An unsigned id
+signature. A signed id identifies a delivery; the same id with another body is a conflict (422), unless the verifier
+says that the id is enough. JSON bodies are compared as JSON, so white space makes no difference. An unsigned id
 (GitHub's) counts only together with the digest of the body: then nobody can block a delivery by replaying an old body
 under its id, and a redelivery (same id, same body) is still a duplicate.
 """
@@ -19,6 +20,7 @@ from hashlib import blake2b
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from ...events.decide.inputs import Accepted
 from ...events.errors import EventInvalid, PipelineInvalid, SignatureInvalid
@@ -31,7 +33,7 @@ from ..http.csrf import check_csrf, is_sent_without_asking
 from ..http.deadlines import Deadline
 from ..http.problems import INTERNAL, UNAUTHORIZED, Refused, problem_of, refuse
 from .admission import HttpAdmission, ValidatedEvent, check_id, media_type, render
-from .signing import GitHub, id_is_signed, load_secrets
+from .signing import GitHub, id_is_enough, id_is_signed, load_secrets
 
 __all__ = ["WebhooksEndpoint", "endpoints_of"]
 
@@ -62,13 +64,23 @@ class OtherWebhook(Webhook):
 class WebhookRoute:
     """An endpoint, with everything that can be computed before a delivery arrives."""
 
-    __slots__ = ("checks_csrf", "endpoint", "id_is_signed", "is_async", "limit_bytes", "source", "verify")
+    __slots__ = (
+        "checks_csrf",
+        "endpoint",
+        "id_is_enough",
+        "id_is_signed",
+        "is_async",
+        "limit_bytes",
+        "source",
+        "verify",
+    )
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.verify = endpoint.verify.verify
         self.limit_bytes = endpoint.verify.body_limit_bytes
         self.id_is_signed = id_is_signed(endpoint.verify)
+        self.id_is_enough = id_is_enough(endpoint.verify)
         self.checks_csrf = is_sent_without_asking(endpoint.content_types)
         self.is_async = inspect.iscoroutinefunction(endpoint.function)
         self.source = f"hooks/{endpoint.name}"
@@ -117,12 +129,13 @@ class WebhooksEndpoint:
         if route.checks_csrf:
             check_csrf("POST", scope["headers"])
         deadline = self._admission.deadlines.within(self._admission.settings.webhook_timeout_seconds)
-        event = await _event(route, _webhook(route, headers, body, sent_id), deadline)
+        webhook = _webhook(route, headers, body, sent_id)
+        event = await _event(route, webhook, deadline)
         if event is None:
             return None
         if route.is_async:
             self._admission.check_ready()  # the engine may have stopped meanwhile
-        digest = blake2b(body, digest_size=16).digest()
+        digest = b"" if route.id_is_enough else _digest(webhook)
         sender_id = sent_id if sent_id is None or route.id_is_signed else f"{sent_id}.{digest.hex()}"
         validated = ValidatedEvent(route.endpoint.pipeline, event, None, route.source, sender_id, digest)
         return await self._admission.commit(validated)
@@ -161,6 +174,12 @@ def _webhook(route: WebhookRoute, headers: Headers, body: bytes, sent_id: str | 
     if content_type.endswith("json"):
         return CheckedWebhook(endpoint.name, body, view, sent_id, parse_json(body))
     return OtherWebhook(endpoint.name, body, view, sent_id)
+
+
+def _digest(webhook: Webhook) -> bytes:
+    """The digest of the content: JSON with other white space has the same."""
+    content = to_json(webhook.parsed) if isinstance(webhook, CheckedWebhook) else webhook.body
+    return blake2b(content, digest_size=16).digest()
 
 
 async def _event(route: WebhookRoute, webhook: Webhook, deadline: Deadline) -> Event | None:
