@@ -52,7 +52,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._has_ended_message = False
         try:
-            self._feed(data)
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as offer:
+                self._feed_declined(memoryview(data)[offer.args[0] :])
         except HttpParserError:
             self.send_400_response("")
             return
@@ -65,13 +68,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._waiting_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url))
+        self._head_bytes += len(url)
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            raise ValueError
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + _AROUND_HEADER_BYTES)
+        self._head_bytes += len(name) + len(value) + _AROUND_HEADER_BYTES
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            raise ValueError  # the parser turns it into its own error, which is answered by send_400_response
         if self._in_head:  # otherwise it is a trailer
-            super().on_header(name, value.rstrip(_WHITE_SPACE))
+            # As uvicorn's own, without the cost of a call for each header.
+            name, value = name.lower(), value.rstrip(_WHITE_SPACE)
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -94,13 +105,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(_render(_TOO_LARGE if over else _MALFORMED))
         self.transport.close()
 
-    def _feed(self, data: bytes | memoryview) -> None:
+    def _feed_declined(self, rest: memoryview) -> None:
+        """Feed what follows the head of a request that offers an upgrade."""
         while True:
+            self._decline_upgrade()
             try:
-                self.parser.feed_data(data)
+                self.parser.feed_data(rest)
             except HttpParserUpgrade as offer:
-                data = memoryview(data)[offer.args[0] :]
-                self._decline_upgrade()
+                rest = rest[offer.args[0] :]
             else:
                 return
 
@@ -125,11 +137,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("")
         elif self._head_timer is None:
             self._arm()
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_LIMIT_BYTES:
-            raise ValueError  # the parser turns it into its own error, and uvicorn calls send_400_response
 
     def _arm(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._expire)

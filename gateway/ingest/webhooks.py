@@ -128,9 +128,8 @@ class WebhooksEndpoint:
             check_id(sent_id, "delivery id")
         if route.checks_csrf:
             check_csrf("POST", scope["headers"])
-        deadline = self._admission.deadlines.within(self._admission.settings.webhook_timeout_seconds)
         webhook = _webhook(route, headers, body, sent_id)
-        event = await _event(route, webhook, deadline)
+        event = await _event(route, webhook, self._deadline() if route.is_async else None)
         if event is None:
             return None
         if route.is_async:
@@ -139,6 +138,9 @@ class WebhooksEndpoint:
         sender_id = sent_id if sent_id is None or route.id_is_signed else f"{sent_id}.{digest.hex()}"
         validated = ValidatedEvent(route.endpoint.pipeline, event, None, route.source, sender_id, digest)
         return await self._admission.commit(validated)
+
+    def _deadline(self) -> Deadline:
+        return self._admission.deadlines.within(self._admission.settings.webhook_timeout_seconds)
 
 
 def endpoints_of(pipelines: Iterable[Pipeline]) -> dict[str, Endpoint]:
@@ -182,17 +184,20 @@ def _digest(webhook: Webhook) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-async def _event(route: WebhookRoute, webhook: Webhook, deadline: Deadline) -> Event | None:
-    """The event that the function of the pipeline returns for a webhook; None if it ignores the webhook."""
+async def _event(route: WebhookRoute, webhook: Webhook, deadline: Deadline | None) -> Event | None:
+    """The event that the function of the pipeline returns for a webhook; None if it ignores the webhook.
+
+    deadline: the time limit of an async function.
+    """
     try:
         event = route.endpoint.function(webhook)
-        if route.is_async:
+        if deadline is not None:
             with deadline:
                 event = await event
     except (EventInvalid, ValidationError, Refused):
         raise
     except Exception:  # noqa: BLE001 - users' code
-        if deadline.expired:
+        if deadline is not None and deadline.expired:
             _log.error("the function of webhook %s took too long; the answer was 503", webhook.endpoint)
             raise refuse("webhook-timeout", "The function of this webhook did not end in time.") from None
         _log.exception(
