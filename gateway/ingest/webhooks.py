@@ -4,7 +4,7 @@ Rules: the order of the checks is fixed: readiness, raw read within the limits, 
 type, JSON, the function of the pipeline, commit, 202. Before the signature nothing but the body limit depends on the
 name of the endpoint, and an unknown endpoint is verified against a decoy, so its answer equals that of a wrong
 signature. A signed id identifies a delivery; the same id with another body is a conflict (422), unless the verifier
-says that the id is enough. JSON bodies are compared as JSON, so white space makes no difference. An unsigned id
+says that the id is enough. JSON bodies are then compared as JSON: white space makes no difference. An unsigned id
 (GitHub's) counts only together with the digest of the body: then nobody can block a delivery by replaying an old body
 under its id, and a redelivery (same id, same body) is still a duplicate.
 """
@@ -134,7 +134,7 @@ class WebhooksEndpoint:
             return None
         if route.is_async:
             self._admission.check_ready()  # the engine may have stopped meanwhile
-        digest = b"" if route.id_is_enough else _digest(webhook)
+        digest = b"" if route.id_is_enough else _digest(webhook, parsed=route.id_is_signed)
         sender_id = sent_id if sent_id is None or route.id_is_signed else f"{sent_id}.{digest.hex()}"
         validated = ValidatedEvent(route.endpoint.pipeline, event, None, route.source, sender_id, digest)
         return await self._admission.commit(validated)
@@ -178,9 +178,9 @@ def _webhook(route: WebhookRoute, headers: Headers, body: bytes, sent_id: str | 
     return OtherWebhook(endpoint.name, body, view, sent_id)
 
 
-def _digest(webhook: Webhook) -> bytes:
-    """The digest of the content: JSON with other white space has the same."""
-    content = to_json(webhook.parsed) if isinstance(webhook, CheckedWebhook) else webhook.body
+def _digest(webhook: Webhook, *, parsed: bool) -> bytes:
+    """The digest of the body, or of its content: then JSON with other white space has the same."""
+    content = to_json(webhook.parsed) if parsed and isinstance(webhook, CheckedWebhook) else webhook.body
     return blake2b(content, digest_size=16).digest()
 
 
