@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .actors.client.handles import Outcome, RunHandle
     from .actors.engine import Engine
-    from .actors.run_once import run
+    from .actors.run_once import arun, run
     from .events.errors import EnsueError, GiveUp
     from .events.model.context import Context
     from .events.model.event import Event
@@ -56,6 +56,7 @@ __all__ = [
     "Supervision",
     "Webhook",
     "__version__",
+    "arun",
     "hooks",
     "run",
 ]
@@ -83,6 +84,7 @@ _LATER = {
     "StepRestarted": (".events.model.notices", "StepRestarted"),
     "Supervision": (".events.supervision.policy", "Supervision"),
     "Webhook": (".events.model.webhook", "Webhook"),
+    "arun": (".actors.run_once", "arun"),
     "run": (".actors.run_once", "run"),
     "hooks": (".gateway.ingest.signing", None),
 }

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from os import PathLike
 from typing import Any
 
 from ..cluster.clock import SystemClock
@@ -54,7 +55,8 @@ _RAY_RESTARTS = 3
 class Engine(EngineApi):
     """Runs pipelines on Ray, durably.
 
-    store: a URL as in SQLAlchemy (`sqlite:///ensue.db`, four slashes for an absolute path, `memory://`).
+    store: a URL as in SQLAlchemy (`sqlite:///ensue.db`, four slashes for an absolute path, `memory://`), or the path of
+        a SQLite file.
     address: an existing Ray ("auto", "host:port"); None starts an embedded one that only this machine can reach.
 
     `async with Engine(pipeline) as engine:` resumes what the store holds, starts all workers, and stops them at the
@@ -64,7 +66,7 @@ class Engine(EngineApi):
     def __init__(
         self,
         *pipelines: Pipeline,
-        store: str = "sqlite:///ensue.db",
+        store: str | PathLike[str] = "sqlite:///ensue.db",
         address: str | None = None,
         num_cpus: float | None = None,
         limits: Limits | None = None,
@@ -88,7 +90,8 @@ class Engine(EngineApi):
         """
         self._lifecycle.phase = Phase.STARTING
         self._runner = None
-        self._callers.open(asyncio.get_running_loop())
+        self._lifecycle.loop = asyncio.get_running_loop()
+        self._callers.open(self._lifecycle.loop)
         try:
             await _complete(self._open)
             await _complete(self._connect)

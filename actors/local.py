@@ -7,6 +7,7 @@ here. Messages between partition and workers are packed as they are between proc
 
 import asyncio
 import os
+from os import PathLike
 from typing import Any
 
 from ..cluster.clock import Clock
@@ -47,15 +48,17 @@ class ManualClock:
 class LocalEngine(EngineApi):
     """An engine in this process, for tests: `async with LocalEngine(pipeline) as engine:`.
 
-    store: `memory://` or a SQLite URL. clock: by default one that stands still; `advance` turns it and lets happen
-    what is then due. While a caller waits for a result and nothing but a timer is ahead, the clock jumps to it, unless
-    `skip_time` is False. `log_lines` collects what steps said to `ctx.log`.
+    store: `memory://`, a SQLite URL, or the path of a SQLite file.
+    clock: by default one that stands still; `advance` turns it and lets happen what is then due.
+    skip_time: while a caller waits for a result and nothing but a timer is ahead, the clock jumps to it.
+
+    `log_lines` collects what steps said to `ctx.log`.
     """
 
     def __init__(
         self,
         *pipelines: Pipeline,
-        store: str = "memory://",
+        store: str | PathLike[str] = "memory://",
         clock: Clock | None = None,
         skip_time: bool = True,
         limits: Limits | None = None,
@@ -83,6 +86,7 @@ class LocalEngine(EngineApi):
         self._runtime.connect(
             partition, query=self._earlier_events, is_awaited=self._is_awaited, on_failure=self._on_failure
         )
+        self._lifecycle.loop = asyncio.get_running_loop()
         self._lifecycle.phase = Phase.READY
         self._runtime.start(list(self.pipelines.values()))
 

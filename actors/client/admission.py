@@ -41,13 +41,15 @@ class EngineAdmission:
         Raises `EventTypeUnknown` if no pipeline subscribes to it, `EventInvalid` if several do and none is named.
         """
         model = type(event)
+        if pipeline is None:
+            pipeline = self.pipeline_for(model)
+        else:
+            self._check_served(pipeline, model)
         if sender_id is not None:
             check_id(sender_id, "sender_id", _MAX_SENDER_ID_CHARACTERS)
-        if pipeline is not None:
-            self._check_served(pipeline, model)
         run_id, event_id = self._ids.pair()
         return Emit(
-            pipeline or self.pipeline_for(model),
+            pipeline,
             run_id,
             event_id,
             model.__event_type__,
@@ -62,32 +64,49 @@ class EngineAdmission:
         )
 
     def _check_served(self, pipeline: str, model: type[Event]) -> None:
+        _check_is_event(model)
         served = self._pipelines.get(pipeline)
         if served is None:
             raise EnsueError(f"no pipeline is named {pipeline!r} here; served are {', '.join(self._pipelines)}")
-        if served.registry[model.__event_type__] is not model:
-            name = model.__event_type__
-            raise EventInvalid(f"pipeline {pipeline} knows another class by the name of {name!r}: emit that one")
+        known = served.registry[model.__event_type__]
+        if known is not model:
+            raise _another_class(pipeline, known, model)
 
     def pipeline_for(self, model: type[Event]) -> str:
         """The one pipeline that subscribes to events of this type. Raises as `emit` does."""
-        names = self._subscribers.get(model.__event_type__, ())
+        names = self._subscribers.get(model, ())
         if len(names) == 1:
             return names[0]
         if not names:
-            known = ", ".join(sorted(self._subscribers)) or "none"
+            _check_is_event(model)
+            for other, (pipeline, *_) in self._subscribers.items():
+                if other.__event_type__ == model.__event_type__:
+                    raise _another_class(pipeline, other, model)
+            known = ", ".join(sorted({other.__event_type__ for other in self._subscribers})) or "none"
             raise EventTypeUnknown(f"no pipeline subscribes to {model.__event_type__!r}; known event types: {known}")
         raise EventInvalid(
             f"several pipelines subscribe to {model.__event_type__} ({', '.join(names)}): name one with pipeline="
         )
 
 
-def _subscribers(pipelines: Mapping[str, Pipeline]) -> dict[str, tuple[str, ...]]:
+def _check_is_event(model: type) -> None:
+    if not issubclass(model, Event):
+        raise EventInvalid(f"emit takes an event, not a {model.__name__}: e.g. emit(OrderPlaced(...))")
+
+
+def _another_class(pipeline: str, known: type[Event], given: type[Event]) -> EventInvalid:
+    """Two classes of one wire name are two types, also if one was made by importing a module twice."""
+    places = f"{known.__module__}.{known.__qualname__}, not {given.__module__}.{given.__qualname__}"
+    name = known.__event_type__
+    return EventInvalid(f"pipeline {pipeline} knows another class by the name of {name!r}: emit {places}")
+
+
+def _subscribers(pipelines: Mapping[str, Pipeline]) -> dict[type[Event], tuple[str, ...]]:
     """The names of the pipelines that take each event type."""
-    table: dict[str, tuple[str, ...]] = {}
+    table: dict[type[Event], tuple[str, ...]] = {}
     for pipeline in pipelines.values():
-        types = {m.__event_type__ for s in pipeline.steps.values() for p in s.parameters for m in p.models}
-        types |= {m.__event_type__ for e in pipeline.endpoints.values() for m in e.models}
-        for name in types:
-            table[name] = (*table.get(name, ()), pipeline.name)
+        types = {m for s in pipeline.steps.values() for p in s.parameters for m in p.models}
+        types |= {m for e in pipeline.endpoints.values() for m in e.models}
+        for model in types:
+            table[model] = (*table.get(model, ()), pipeline.name)
     return table

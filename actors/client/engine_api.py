@@ -6,10 +6,12 @@ does it, and the parts know each other only as far as they were given to each ot
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self
 
 from ...cluster.clock import Clock, IdSource
+from ...cluster.log.open import store_url
 from ...cluster.log.protocol import DeadFilter, Reader
 from ...events.decide.inputs import Accepted
 from ...events.model.event import Event
@@ -43,19 +45,19 @@ class EngineApi(ABC):
     def __init__(
         self,
         pipelines: Sequence[Pipeline],
-        store: str,
+        store: str | PathLike[str],
         clock: Clock,
         *,
         backend: Backend,
         on_message: Callable[[int, int, Any], None],
     ) -> None:
-        self.store = store
+        self.store = store_url(store)
         self.on_ray_started: Callable[[], None] = lambda: None
         self._served = ServedPipelines(tuple(pipelines))
         self._clock = clock
         self._backend = backend
         self._lifecycle = Lifecycle()
-        self._log = OwnedLog(store)
+        self._log = OwnedLog(self.store)
         ids = IdSource(clock)
         self._handles = HandleTable(self)
         self._replies = PendingReplies(backend, self._lifecycle)

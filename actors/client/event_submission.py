@@ -32,10 +32,11 @@ class EventSubmission:
 
     async def emit(self, event: Event, pipeline: str | None, key: str | None) -> RunHandle:
         """Start a run."""
+        loop = self._lifecycle.callers_loop()
         entry = self._admission.emit(event, pipeline, key=key)
         handle = self._handles.new(entry.run_id)
         while True:
-            entry.reply = future = asyncio.get_running_loop().create_future()
+            entry.reply = future = loop.create_future()
             self._replies.post(entry, future)
             try:
                 await future
@@ -46,6 +47,7 @@ class EventSubmission:
 
     async def emit_many(self, events: Iterable[Event], pipeline: str | None) -> list[RunHandle]:
         """Start a run for each event."""
+        self._lifecycle.callers_loop()
         entries = [self._admission.emit(event, pipeline) for event in events]
         handles = [self._handles.new(entry.run_id) for entry in entries]
         while entries:
@@ -58,7 +60,7 @@ class EventSubmission:
         self, pipeline: str, event: Event, *, key: str | None, source: str, sender_id: str | None, digest: bytes
     ) -> Accepted:
         """Accept an event for a gateway."""
-        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Accepted] = self._lifecycle.callers_loop().create_future()
         entry = self._admission.emit(
             event, pipeline, key=key, source=source, sender_id=sender_id, digest=digest, reply=future
         )

@@ -4,9 +4,10 @@ Rules: any thread may read it. An engine that failed is ready again if its parti
 drains never fails.
 """
 
+import asyncio
 from enum import StrEnum
 
-from ...events.errors import Overloaded
+from ...events.errors import EnsueError, Overloaded
 
 __all__ = ["Lifecycle", "Phase"]
 
@@ -32,6 +33,18 @@ class Lifecycle:
         self.recovering = ""
         """What a ready engine recovers from; empty if all is well."""
         self._failure = ""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop of the callers; None before the first start."""
+
+    def callers_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that this is called in.
+
+        Raises: `EnsueError` if the engine was never started, or if its callers are in another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self.loop:
+            raise _not_here(started=self.loop is not None)
+        return loop
 
     def fail(self, error: Exception) -> None:
         """The engine cannot work, temporarily or permanently; an engine that drains stays draining."""
@@ -57,3 +70,14 @@ class Lifecycle:
         if self.phase is Phase.READY and self.recovering:
             return f"recovering: {self.recovering}"
         return str(self.phase)
+
+
+def _not_here(*, started: bool) -> EnsueError:
+    if not started:
+        return EnsueError(
+            "the engine has not been started: write `async with Engine(...) as engine`, or await engine.start()"
+        )
+    return EnsueError(
+        "this engine was started in another event loop, and nothing was done: call it there, from elsewhere with "
+        "asyncio.run_coroutine_threadsafe(engine.emit(...), loop)"
+    )

@@ -208,7 +208,7 @@ class OperatorApi:
         return handle
 
     async def _post(self, make: Callable[[asyncio.Future[None]], Input]) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._replies.future()
         self._replies.post(make(future), future)
         await future
 

@@ -24,6 +24,10 @@ class PendingReplies:
         self._lifecycle = lifecycle
         self._pending: set[asyncio.Future[Any]] = set()
 
+    def future(self) -> asyncio.Future[Any]:
+        """A future in the callers' event loop. Raises `EnsueError` if this is another one, or before the start."""
+        return self._lifecycle.callers_loop().create_future()
+
     def post(self, entry: Input, future: asyncio.Future[Any]) -> None:
         """Post an input whose reply this future is. Raises `Overloaded` if the engine takes nothing now."""
         self._lifecycle.check_takes_events()

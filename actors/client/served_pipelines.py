@@ -41,6 +41,7 @@ class ServedPipelines:
 def _checked(pipelines: tuple[Pipeline, ...]) -> dict[str, Pipeline]:
     by_name: dict[str, Pipeline] = {}
     for pipeline in pipelines:
+        _check_is_pipeline(pipeline)
         if pipeline.name in by_name:
             raise PipelineInvalid(f"two pipelines are named {pipeline.name!r}: rename one")
         by_name[pipeline.name] = pipeline
@@ -52,3 +53,10 @@ def _checked(pipelines: tuple[Pipeline, ...]) -> dict[str, Pipeline]:
         raise EnsueError("an engine needs at least one pipeline: Engine(pipeline)")
     breakers = declared_breakers(step.breaker for pipeline in pipelines for step in pipeline.steps.values())
     return {name: pipeline.with_breakers(breakers) for name, pipeline in by_name.items()}
+
+
+def _check_is_pipeline(given: object) -> None:
+    if isinstance(given, list | tuple | set | frozenset | dict):
+        raise PipelineInvalid("an engine takes its pipelines one by one, not in one container: Engine(*pipelines)")
+    if not isinstance(given, Pipeline):
+        raise PipelineInvalid(f"an engine takes pipelines, not {given!r}: Engine(pipeline)")

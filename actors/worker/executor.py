@@ -204,7 +204,7 @@ class Executor(ABC):
 
     async def close_step(self) -> None:
         """Call the step's own `close`, sync or async; what it raises is only logged: results are still to be sent."""
-        close = getattr(self.invoker.function, "close", None)
+        close = getattr(self.invoker.code, "close", None)
         if not self.invoker.step.is_class or close is None:
             return
         try:

@@ -44,10 +44,13 @@ class InlineExecutor(Executor):
         now = time.monotonic()
         running = Running(item, now, now)
         self.running[item[0]] = running
+        asyncio._set_running_loop(None)  # noqa: SLF001 - a plain function sees no event loop, as in a worker's thread
         try:
             self._run(running)
         except BaseException as error:  # noqa: BLE001 - every end of an attempt is reported
             self.raised(running, error)
+        finally:
+            asyncio._set_running_loop(self._loop)  # noqa: SLF001 - as above
         self._loop.call_soon(self._next)
 
     def _run(self, running: Running) -> None:

@@ -4,6 +4,7 @@ Rules: bytes become pydantic models here and nowhere earlier. What a step emits 
 so that nothing undeclared reaches the log.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -15,7 +16,8 @@ from ...events.model.context import Context, Host
 from ...events.model.event import Event, key_of
 from ...events.model.failure import StepError
 from ...events.model.registry import Registry
-from ...events.pipelines.step import Step
+from ...events.pipelines.step import CallStyle, Step
+from .call_form import adapted, listed, settled
 from .retry_decision import UndeclaredEvent, feeds_breaker, judge
 from .step_logger import BoundLog, LogSink
 
@@ -24,6 +26,8 @@ __all__ = ["Call", "Invoker", "Item"]
 Item = list[Any]
 _MAX_RESULT_BYTES = MAX_MESSAGE_BYTES // 4
 """A completion has to fit into a message, and its events into an entry of the log."""
+_USUAL = (list, tuple, Event, type(None))
+"""What a step usually returns; anything else is an iterable, a coroutine, or a mistake."""
 _TOKEN, _RUN, _NUMBER, _ATTEMPT, _FIRST_US, _EMITTED, _INPUTS, _ERRORS, _EDITED = range(9)
 
 
@@ -53,7 +57,10 @@ class Invoker:
 
     def __init__(self, step: Step, registry: Registry, host: Host, sink: LogSink) -> None:
         self.step = step
-        self.function: Callable[..., Any] = step.target() if step.is_class else step.target
+        self.code: Callable[..., Any] = step.target() if step.is_class else step.target
+        """The function, or the instance of a class."""
+        function = self.code.__call__ if step.is_class else self.code  # type: ignore[operator]
+        self.function = adapted(function, step.style)
         self._registry = registry
         self._host = host
         self._sink = sink
@@ -84,6 +91,12 @@ class Invoker:
 
     def done(self, item: Item, result: Any, duration_us: int) -> Completion:
         """The completion of a call that returned. Raises `UndeclaredEvent`, `CodecError`."""
+        if type(result) in self._alone:
+            return [CompletionKind.DONE, item[_TOKEN], duration_us, [self.output(result, many=False)], False]
+        if not isinstance(result, _USUAL):
+            began = time.monotonic()
+            result = settled(result) if self.step.style is CallStyle.SYNC else listed(result)
+            duration_us += int((time.monotonic() - began) * 1e6)
         if result is None:
             self._check_nothing()
             return [CompletionKind.DONE, item[_TOKEN], duration_us, [], False]

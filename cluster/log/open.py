@@ -3,6 +3,7 @@
 Rules: URLs are written as in SQLAlchemy: three slashes before a relative path, four before an absolute one.
 """
 
+from os import PathLike
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -12,7 +13,7 @@ from .protocol import Log, Reader
 from .sqlite.log import SqliteLog
 from .sqlite.reader import SqliteReader
 
-__all__ = ["open_log", "open_reader"]
+__all__ = ["open_log", "open_reader", "store_url"]
 
 _EXAMPLES = "Use sqlite:///ensue.db, sqlite:////an/absolute/path.db or memory://"
 
@@ -20,6 +21,19 @@ _EXAMPLES = "Use sqlite:///ensue.db, sqlite:////an/absolute/path.db or memory://
 class _SqliteStore(NamedTuple):
     path: str
     durability: Literal["full", "relaxed"]
+
+
+def store_url(store: str | PathLike[str]) -> str:
+    """The URL of a store: a path is that of a SQLite file.
+
+    Raises: `LogUnavailable` if it is neither text nor a path, or a path that a URL cannot hold.
+    """
+    if isinstance(store, str):
+        return store
+    path: object = getattr(store, "__fspath__", lambda: None)()
+    if not isinstance(path, str) or "?" in path:
+        raise LogUnavailable(f"The store {store!r} is neither a URL nor a path without '?'. {_EXAMPLES}.")
+    return f"sqlite:///{path}"
 
 
 def open_log(url: str) -> Log:

@@ -9,19 +9,22 @@ from typing import Any
 from ..errors import PipelineInvalid
 from ..model.event import Event
 from ..model.failure import StepFailed
+from ..policies.breaker import Breaker
 from ..policies.retry import NO_RETRY, Retry
+from ..supervision.policy import Supervision
 from .signature import Signature, read_emission, read_hints
-from .step import CallStyle, Resources, Step
+from .step import CallStyle, Resources, Step, mistake_in
 
 __all__ = [
     "check_compensation",
     "check_failures",
     "check_name",
+    "check_options",
     "check_step_name",
     "check_stream",
+    "check_supervision",
     "default_concurrency",
     "endpoint_models",
-    "function_of",
     "retry_policy",
 ]
 
@@ -30,15 +33,19 @@ _CONCURRENCY_OF_SYNC = 16
 _CONCURRENCY_OF_ASYNC = 256
 
 
-def check_name(what: str, name: str) -> None:
+def check_name(what: str, name: object) -> None:
     """A name that stands in an address: a pipeline's or a webhook's."""
+    if not isinstance(name, str):
+        raise PipelineInvalid(f"{what} name {name!r}: write text")
     fits = 0 < len(name) <= _MOST_CHARACTERS
     if not fits or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise PipelineInvalid(f"{what} name {name!r}: use letters, digits, '-', '_' and '.', 1 to 100 of them")
 
 
-def check_step_name(name: str) -> None:
+def check_step_name(name: object) -> None:
     """The name of a step, which only has to be printable."""
+    if not isinstance(name, str):
+        raise PipelineInvalid(f"step name {name!r}: write text")
     if not 0 < len(name) <= _MOST_CHARACTERS or not name.isprintable():
         raise PipelineInvalid(f"step name {name[:80]!r}: use 1 to {_MOST_CHARACTERS} printable characters")
 
@@ -76,26 +83,37 @@ def check_compensation(name: str, signature: Signature, compensated: Step) -> No
         )
 
 
-def retry_policy(retry: Retry | int | None) -> Retry:
+def retry_policy(retry: object) -> Retry:
     """The policy that a decorator was given as a number of attempts, as a `Retry`, or not at all."""
     if retry is None:
         return Retry()
-    if isinstance(retry, int):
+    if isinstance(retry, Retry):
+        return retry
+    if isinstance(retry, int) and not isinstance(retry, bool):
         return NO_RETRY if retry == 1 else Retry(attempts=retry)
-    return retry
+    raise PipelineInvalid(f"retry={retry!r}: write a Retry, or a number of attempts")
 
 
-def function_of(code: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The function whose signature counts: that of a class is its `__call__`."""
-    if not isinstance(code, type):
-        return code
-    if "__call__" not in code.__dict__ and not any("__call__" in base.__dict__ for base in code.__mro__[:-1]):
-        raise PipelineInvalid(f"step class {name} has no __call__: write `def __call__(self, event: ...) -> ...`")
-    return code.__call__
+def check_supervision(owner: str, supervision: object) -> None:
+    """What restarts workers is a `Supervision`; leaving the argument out gives the default."""
+    if not isinstance(supervision, Supervision):
+        raise PipelineInvalid(f"{owner}: supervision={supervision!r}: write a Supervision, or leave it out")
+
+
+def check_options(owner: str, breaker: object, pivot: object, resources: object) -> None:
+    """The other options of a step have the types that their annotations say."""
+    if not isinstance(breaker, Breaker | str | bool):
+        raise PipelineInvalid(f"{owner}: breaker={breaker!r}: write a Breaker, the name of a dependency, True or False")
+    if not isinstance(pivot, bool):
+        raise PipelineInvalid(f"{owner}: pivot={pivot!r}: write True or False")
+    if resources is not None and not isinstance(resources, Mapping):
+        raise PipelineInvalid(f"{owner}: resources={resources!r}: write a dict of amounts by name")
 
 
 def default_concurrency(claims: Resources, style: CallStyle) -> int:
     """How many events one worker works on at once if the step does not say."""
+    if mistake := mistake_in(claims):
+        raise PipelineInvalid(mistake)
     if claims.cpus >= 1 or claims.gpus > 0:
         return 1
     return _CONCURRENCY_OF_SYNC if style in (CallStyle.SYNC, CallStyle.SYNC_STREAM) else _CONCURRENCY_OF_ASYNC

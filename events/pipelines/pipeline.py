@@ -20,22 +20,24 @@ from ..policies.breaker import Breaker, declared_breakers
 from ..policies.retry import UNTIL_DONE, Retry
 from ..supervision.policy import PIPELINE_SUPERVISION, STEP_SUPERVISION, Supervision
 from .check import Finding, check
+from .code_form import call_style, function_of
 from .declaration import Declaration
 from .declaration_rules import (
     check_compensation,
     check_failures,
     check_name,
+    check_options,
     check_step_name,
     check_stream,
+    check_supervision,
     default_concurrency,
     endpoint_models,
-    function_of,
     retry_policy,
 )
 from .graph import Graph
 from .graph_builder import graph_of
-from .signature import read_signature
-from .step import DEFAULT_TIMEOUT_SECONDS, Resources, Step, call_style
+from .signature import read_hints, read_signature
+from .step import DEFAULT_TIMEOUT_SECONDS, Resources, Step
 from .step_references import compensated_step, handled_steps
 
 __all__ = ["Pipeline"]
@@ -56,6 +58,7 @@ class Pipeline:
 
     def __init__(self, name: str, *, description: str = "", supervision: Supervision = PIPELINE_SUPERVISION) -> None:
         check_name("pipeline", name)
+        check_supervision(f"pipeline {name}", supervision)
         self.name = name
         self.description = description
         self.supervision = supervision
@@ -123,6 +126,7 @@ class Pipeline:
         Raises: `PipelineInvalid` if the signature or an option is invalid; the message says what to write instead.
         """
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - resolves annotations of classes local to a function
+        check_options(f"pipeline {self.name}", breaker, pivot, resources)
         claims = Resources(num_cpus, num_gpus, memory, dict(resources or {}))
 
         def add(code: F) -> F:
@@ -272,7 +276,8 @@ class Pipeline:
         if failed_steps is not None and not any(StepFailed in p.models for p in signature.parameters):
             raise PipelineInvalid(f"error handler {step_name}: annotate a parameter with StepFailed")
         check_failures(step_name, signature)
-        style = call_style(function)
+        check_supervision(f"step {step_name}", supervision)
+        style = call_style(function, read_hints(function, step_name, local_names)["return"], step_name)
         check_stream(step_name, style, signature)
         if compensates is not None:
             check_compensation(step_name, signature, self.steps[compensates])

@@ -16,7 +16,7 @@ from ..policies.retry import Retry
 from ..supervision.policy import STEP_SUPERVISION, Supervision
 from .signature import Emission, Parameter, Signature
 
-__all__ = ["DEFAULT_TIMEOUT_SECONDS", "CallStyle", "Resources", "Step", "call_style"]
+__all__ = ["DEFAULT_TIMEOUT_SECONDS", "CallStyle", "Resources", "Step", "mistake_in"]
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _LEAST_CLAIM = 0.0001
@@ -111,22 +111,21 @@ class Step:
 
     def __post_init__(self) -> None:
         for name, least in (("timeout_seconds", 0.001), ("replicas", 1), ("concurrency", 1)):
+            _check_number(f"step {self.name}", name, getattr(self, name), whole=name != "timeout_seconds")
             if not least <= getattr(self, name) < inf:
                 raise PipelineInvalid(f"step {self.name}: {name} is {getattr(self, name)}; at least {least} is needed")
-        if mistake := _mistake_in(self.resources):
+        if mistake := mistake_in(self.resources):
             raise PipelineInvalid(f"step {self.name}: {mistake}")
 
 
-def call_style(function: Callable[..., Any]) -> CallStyle:
-    """How the worker has to call a step's function."""
-    if inspect.isasyncgenfunction(function):
-        return CallStyle.ASYNC_STREAM
-    if inspect.isgeneratorfunction(function):
-        return CallStyle.SYNC_STREAM
-    return CallStyle.ASYNC if inspect.iscoroutinefunction(function) else CallStyle.SYNC
+def _check_number(owner: str, name: str, value: object, *, whole: bool) -> None:
+    fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not fits:
+        wanted = "a whole number" if whole else "a number of seconds"
+        raise PipelineInvalid(f"{owner}: {name} is {value!r}: write {wanted}")
 
 
-def _mistake_in(claims: Resources) -> str:
+def mistake_in(claims: Resources) -> str:
     """What Ray would refuse at every start of a worker; empty if there is nothing."""
     mistakes = [
         _mistake_in_amount("num_cpus", claims.cpus),

@@ -84,6 +84,9 @@ class Retry:
     by_exception: Mapping[type[BaseException], "Retry | int"] = field(default_factory=_no_exceptions, hash=False)
 
     def __post_init__(self) -> None:
+        _check_kind("attempts", self.attempts)
+        _check_kind("wait", self.wait)
+        _check_kind("deadline", self.deadline)
         if isinstance(self.attempts, int) and self.attempts < 1:
             raise PipelineInvalid(f"Retry(attempts={self.attempts}): it must be at least 1")
         if isinstance(self.wait, int | float) and not 0 <= self.wait < inf:
@@ -151,6 +154,19 @@ def _wait_of(retry: Retry, attempt: int, seed: bytes) -> float:
         return float(retry.wait)
     backoff = retry.wait if isinstance(retry.wait, Backoff) else Backoff()
     return backoff.seconds(attempt, spread(seed, attempt))
+
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "attempts": ((int,), "a number of attempts, or a tenacity stop strategy"),
+    "wait": ((int, float, Backoff), "seconds, a Backoff, or a tenacity wait strategy"),
+    "deadline": ((int, float, type(None)), "seconds, or None"),
+}
+
+
+def _check_kind(name: str, value: object) -> None:
+    kinds, wanted = _KINDS[name]
+    if isinstance(value, bool) or not (isinstance(value, kinds) or (name != "deadline" and callable(value))):
+        raise PipelineInvalid(f"Retry({name}={value!r}): write {wanted}")
 
 
 def _check_entry(kind: object, entry: object) -> None:

@@ -3,10 +3,15 @@
 The type checkers are the test; that the file also runs is one more.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, assert_type
 
-from ensue import Backoff, Context, Event, GiveUp, Pipeline, Retry, StepFailed, Webhook
+import pytest
+
+from ensue import Backoff, Context, Event, GiveUp, Outcome, Pipeline, Retry, StepFailed, Webhook, run
+from ensue import arun as ensue_arun
 from ensue.events.pipelines.check import Finding
 from ensue.events.pipelines.graph import Graph
 
@@ -120,6 +125,19 @@ def test_a_decorated_step_is_what_it_was() -> None:
     assert_type(Model()(OrderPlaced(order_id="o-1", amount=1)), Declined | None)
     assert_type(Model().limit, float)
     assert [step.target for step in orders.steps.values()][1:4] == [shipping, splitting, streaming]
+
+
+def test_run_and_arun_return_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = Outcome("", "completed", [], [])
+
+    async def arun(*_: object, **__: object) -> Outcome:
+        return outcome
+
+    monkeypatch.setattr("ensue.actors.run_once.arun", arun)
+    event = OrderPlaced(order_id="o-1", amount=1)
+    assert_type(run(orders, event, store=Path("ensue.db"), timeout=5), Outcome)
+    waiting: Callable[[], Coroutine[Any, Any, Outcome]] = partial(ensue_arun, orders, event, store="memory://")
+    assert callable(waiting)
 
 
 async def test_an_async_step_can_be_awaited_by_hand() -> None:
