@@ -3,16 +3,14 @@
 Rules: a rule looks at one declaration and what it refers to; what needs the whole graph is in `check`.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from ..errors import PipelineInvalid
-from ..model.event import Event
 from ..model.failure import StepFailed
 from ..policies.breaker import Breaker
 from ..policies.retry import NO_RETRY, Retry
 from ..supervision.policy import Supervision
-from .signature import Signature, read_emission, read_hints
+from .signature import Signature
 from .step import CallStyle, Resources, Step, mistake_in
 
 __all__ = [
@@ -24,7 +22,6 @@ __all__ = [
     "check_stream",
     "check_supervision",
     "default_concurrency",
-    "endpoint_models",
     "retry_policy",
 ]
 
@@ -117,11 +114,3 @@ def default_concurrency(claims: Resources, style: CallStyle) -> int:
     if claims.cpus >= 1 or claims.gpus > 0:
         return 1
     return _CONCURRENCY_OF_SYNC if style in (CallStyle.SYNC, CallStyle.SYNC_STREAM) else _CONCURRENCY_OF_ASYNC
-
-
-def endpoint_models(function: Callable[..., Any], name: str, local_names: Mapping[str, Any]) -> tuple[type[Event], ...]:
-    """The events that a webhook's function may return."""
-    hints = read_hints(function, f"webhook {name}", local_names)
-    if "return" not in hints:
-        raise PipelineInvalid(f"webhook {name} has no return annotation: write e.g. -> PullRequestOpened | None")
-    return read_emission(hints["return"], f"webhook {name}").models

@@ -31,7 +31,6 @@ from .declaration_rules import (
     check_stream,
     check_supervision,
     default_concurrency,
-    endpoint_models,
     retry_policy,
 )
 from .graph import Graph
@@ -39,6 +38,7 @@ from .graph_builder import graph_of
 from .signature import read_hints, read_signature
 from .step import DEFAULT_TIMEOUT_SECONDS, Resources, Step
 from .step_references import compensated_step, handled_steps
+from .webhook_rules import check_verifier, content_types_of, endpoint_models
 
 __all__ = ["Pipeline"]
 
@@ -205,19 +205,23 @@ class Pipeline:
         return add
 
     def webhook(
-        self, name: str, *, verify: Verifier, content_types: Iterable[str] = ("application/json",)
+        self, name: str, *, verify: Verifier, content_types: Iterable[str] | str = ("application/json",)
     ) -> Callable[[W], W]:
         """Declare POST /hooks/{name}: a function from a verified `Webhook` to the event that it stands for, or None.
+
+        It may also return a list: then each event starts a run of its own.
 
         The function runs in the gateway and must be quick. It refuses a body with `EventInvalid`.
 
         name: letters, digits, '-', '_' and '.', at most 100 of them.
         verify: the scheme that verifies deliveries, from `ensue.hooks`.
-        content_types: the content types that it accepts.
+        content_types: the content type that it accepts, or several.
 
-        Raises: `PipelineInvalid` if the name is taken or invalid, or if the return annotation is not of events.
+        Raises: `PipelineInvalid` if the name is taken, or if an argument or the function's signature is invalid.
         """
         check_name("webhook", name)
+        check_verifier(verify, name)
+        accepted_types = content_types_of(content_types, name)
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - as in `step`
 
         def add(function: W) -> W:
@@ -225,7 +229,7 @@ class Pipeline:
                 raise PipelineInvalid(f"pipeline {self.name} has two webhooks named {name!r}: rename one")
             models = endpoint_models(function, name, local_names)
             self._register(models)
-            self.endpoints[name] = Endpoint(name, self.name, function, verify, models, tuple(content_types))
+            self.endpoints[name] = Endpoint(name, self.name, function, verify, models, accepted_types)
             return function
 
         return add

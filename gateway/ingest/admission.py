@@ -21,7 +21,14 @@ from ..http.problems import refuse
 from ..settings import GatewaySettings
 from .refusals import Refusals
 
-__all__ = ["LONGEST_ID", "HttpAdmission", "ValidatedEvent", "check_id", "media_type", "render"]
+__all__ = [
+    "LONGEST_ID",
+    "HttpAdmission",
+    "ValidatedEvent",
+    "check_id",
+    "media_type",
+    "render",
+]
 
 _audit = logging.getLogger("ensue.audit")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hmac import compare_digest, digest
 from typing import NamedTuple
 
-from ...events.errors import SecretMissing, SignatureInvalid
+from ...events.errors import PipelineInvalid, SecretMissing, SignatureInvalid
 from ...events.model.webhook import Verifier
 from ..settings import DEFAULT_BODY_LIMIT_BYTES
 
@@ -213,6 +213,9 @@ def _read_github(headers: Headers) -> Claim | None:
 
 
 def _read_standard(prefix: str) -> Callable[[Headers], Claim | None]:
+    prefix = prefix.strip().rstrip("-").lower()
+    if not prefix.replace("-", "").isalnum() or not prefix.isascii():
+        raise PipelineInvalid(f"StandardWebhooks(headers={prefix!r}): write the start of the headers' names: 'webhook'")
     id_name, time_name, signature_name = f"{prefix}-id", f"{prefix}-timestamp", f"{prefix}-signature"
 
     def read(headers: Headers) -> Claim | None:

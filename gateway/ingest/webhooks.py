@@ -9,6 +9,7 @@ says that the id is enough. JSON bodies are then compared as JSON: white space m
 under its id, and a redelivery (same id, same body) is still a duplicate.
 """
 
+import asyncio
 import inspect
 import logging
 import os
@@ -22,7 +23,6 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from ...events.decide.inputs import Accepted
 from ...events.errors import EventInvalid, PipelineInvalid, SignatureInvalid
 from ...events.model.event import Event
 from ...events.model.webhook import Endpoint, Webhook
@@ -34,6 +34,7 @@ from ..http.deadlines import Deadline
 from ..http.problems import INTERNAL, UNAUTHORIZED, Refused, problem_of, refuse
 from .admission import HttpAdmission, ValidatedEvent, check_id, media_type, render
 from .signing import GitHub, id_is_enough, id_is_signed, load_secrets
+from .webhook_result import WebhookResult, is_pending, numbered, render_list, result_of, undeclared
 
 __all__ = ["WebhooksEndpoint", "endpoints_of"]
 
@@ -64,16 +65,7 @@ class OtherWebhook(Webhook):
 class WebhookRoute:
     """An endpoint, with everything that can be computed before a delivery arrives."""
 
-    __slots__ = (
-        "checks_csrf",
-        "endpoint",
-        "id_is_enough",
-        "id_is_signed",
-        "is_async",
-        "limit_bytes",
-        "source",
-        "verify",
-    )
+    __slots__ = ("checks_csrf", "endpoint", "id_is_enough", "id_is_signed", "limit_bytes", "source", "verify")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -82,7 +74,6 @@ class WebhookRoute:
         self.id_is_signed = id_is_signed(endpoint.verify)
         self.id_is_enough = id_is_enough(endpoint.verify)
         self.checks_csrf = is_sent_without_asking(endpoint.content_types)
-        self.is_async = inspect.iscoroutinefunction(endpoint.function)
         self.source = f"hooks/{endpoint.name}"
 
 
@@ -115,9 +106,10 @@ class WebhooksEndpoint:
             self._admission.refusals.add(endpoint, (problem or INTERNAL).kind.name)
             await send_problem(send, problem or INTERNAL)
         else:
-            await send_json(send, 202, render(accepted))
+            await send_json(send, 202, accepted)
 
-    async def _deliver(self, name: str, scope: Scope, receive: Receive) -> Accepted | None:
+    async def _deliver(self, name: str, scope: Scope, receive: Receive) -> bytes:
+        """The body of the answer."""
         if scope["method"] != "POST":
             raise refuse("method-not-allowed", "Send webhooks with POST.")
         self._admission.check_ready()
@@ -129,15 +121,20 @@ class WebhooksEndpoint:
         if route.checks_csrf:
             check_csrf("POST", scope["headers"])
         webhook = _webhook(route, headers, body, sent_id)
-        event = await _event(route, webhook, self._deadline() if route.is_async else None)
-        if event is None:
-            return None
-        if route.is_async:
-            self._admission.check_ready()  # the engine may have stopped meanwhile
+        returned = await _returned(route, webhook, self._deadline)
+        if returned is None:
+            return render(None)
+        self._admission.check_ready()  # the engine may have stopped meanwhile
         digest = b"" if route.id_is_enough else _digest(webhook, parsed=route.id_is_signed)
         sender_id = sent_id if sent_id is None or route.id_is_signed else f"{sent_id}.{digest.hex()}"
-        validated = ValidatedEvent(route.endpoint.pipeline, event, None, route.source, sender_id, digest)
-        return await self._admission.commit(validated)
+        pipeline, source = route.endpoint.pipeline, route.source
+        if isinstance(returned, Event):
+            return render(
+                await self._admission.commit(ValidatedEvent(pipeline, returned, None, source, sender_id, digest))
+            )
+        ids = numbered(sender_id, len(returned))
+        all_ = [ValidatedEvent(pipeline, e, None, source, i, digest) for e, i in zip(returned, ids, strict=True)]
+        return render_list(await asyncio.gather(*map(self._admission.commit, all_)))
 
     def _deadline(self) -> Deadline:
         return self._admission.deadlines.within(self._admission.settings.webhook_timeout_seconds)
@@ -157,12 +154,23 @@ def endpoints_of(pipelines: Iterable[Pipeline]) -> dict[str, Endpoint]:
 
 def _verify(route: WebhookRoute, headers: Headers, body: bytes, now_seconds: float) -> str | None:
     try:
-        return route.verify(headers, body, now_seconds)
+        sent_id: object = route.verify(headers, body, now_seconds)
     except SignatureInvalid:
         raise
     except Exception:  # noqa: BLE001 - a verifier may be users' code; any error of it is a refusal
         _log.exception("the verifier of webhook %s failed; the delivery was refused", route.endpoint.name)
         raise Refused(UNAUTHORIZED) from None
+    if sent_id is None or isinstance(sent_id, str):
+        return sent_id
+    _log.error(
+        "the verifier of webhook %s returned a %s, so the delivery was refused: return the delivery id or None, and "
+        "raise SignatureInvalid if it is not genuine",
+        route.endpoint.name,
+        type(sent_id).__name__,
+    )
+    if inspect.iscoroutine(sent_id):
+        sent_id.close()
+    raise Refused(UNAUTHORIZED)
 
 
 def _webhook(route: WebhookRoute, headers: Headers, body: bytes, sent_id: str | None) -> Webhook:
@@ -184,16 +192,20 @@ def _digest(webhook: Webhook, *, parsed: bool) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-async def _event(route: WebhookRoute, webhook: Webhook, deadline: Deadline | None) -> Event | None:
-    """The event that the function of the pipeline returns for a webhook; None if it ignores the webhook.
+async def _returned(route: WebhookRoute, webhook: Webhook, make_deadline: Callable[[], Deadline]) -> WebhookResult:
+    """The event that the function of the pipeline returns for a webhook, or several; None if it ignores the webhook.
 
-    deadline: the time limit of an async function.
+    make_deadline: makes the time limit of a function that is waited for.
     """
+    deadline = None
     try:
-        event = route.endpoint.function(webhook)
-        if deadline is not None:
+        result = route.endpoint.function(webhook)
+        if is_pending(result):
+            deadline = make_deadline()
             with deadline:
-                event = await event
+                result = await result_of(result)
+        else:
+            result = await result_of(result)
     except (EventInvalid, ValidationError, Refused):
         raise
     except Exception:  # noqa: BLE001 - users' code
@@ -204,13 +216,10 @@ async def _event(route: WebhookRoute, webhook: Webhook, deadline: Deadline | Non
             "the function of webhook %s failed; the answer was 500, so the sender may try again", webhook.endpoint
         )
         raise Refused(INTERNAL) from None
-    if event is None or type(event) in route.endpoint.models:
-        return event  # type: ignore[no-any-return]
-    _log.error(
-        "the function of webhook %s returned %s, which is not in its return annotation",
-        webhook.endpoint,
-        type(event).__name__,
-    )
+    wrong = undeclared(result, route.endpoint.models)
+    if wrong is None:
+        return result  # type: ignore[no-any-return]
+    _log.error("the function of webhook %s returned %s, which is not in its return annotation", webhook.endpoint, wrong)
     raise Refused(INTERNAL)
 
 

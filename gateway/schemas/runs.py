@@ -16,6 +16,7 @@ from ...events.state.run_status import Status
 from ...events.views.views import ErrorView, EventView, RunView, StepView, Trigger
 
 __all__ = [
+    "AcceptedEventOut",
     "AcceptedOut",
     "BlockedOut",
     "ErrorOut",
@@ -63,12 +64,20 @@ class ProblemOut(Out):
     errors: list[FaultOut] = []
 
 
-class AcceptedOut(Out):
-    """The answer to a committed event. Both ids are null if the function of the webhook ignored it."""
+class AcceptedEventOut(Out):
+    """An accepted event. Both ids are null if the function of the webhook ignored the delivery."""
 
     event_id: str | None
     run_id: str | None
     duplicate: bool
+
+
+class AcceptedOut(AcceptedEventOut):
+    """The answer to a committed event; `events` is present if a webhook returned several: the rest is of the first."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    events: list[AcceptedEventOut] = []
 
 
 class EventOut(Out):
