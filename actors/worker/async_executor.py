@@ -6,6 +6,7 @@ that blocks the loop: the lane's thread sees both, since it runs no user code.
 
 import asyncio
 import threading
+from contextvars import Context
 from typing import Any
 
 from ...events.decide.inputs import Completion, CompletionKind
@@ -73,7 +74,8 @@ class TaskExecutor(Executor):
             now = self.monotonic()
             running = Running(item, now, now, credit=item[5])
             self.running[item[0]] = running
-            running.task = self.loop.create_task(self._stream(running) if self._streams else self._run(running))
+            attempt = self._stream(running) if self._streams else self._run(running)
+            running.task = self.loop.create_task(attempt, context=Context())
 
     def _flush(self) -> None:
         self._flushing = False

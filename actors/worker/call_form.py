@@ -8,7 +8,7 @@ while its own thread waits.
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
 from ...events.model.event import Event
@@ -38,9 +38,7 @@ def settled(result: Any) -> Any:
 
 def listed(result: Any) -> Any:
     """The items of an iterable of events; anything else as it is."""
-    if _is_iterable(result) and not isinstance(result, Event | str | bytes):
-        return list(result)
-    return result
+    return list(result) if _is_listable(result) else result
 
 
 def _finished(result: Any) -> Any:
@@ -96,8 +94,8 @@ async def _collected(result: Awaitable[Any]) -> Any:
     return [event async for event in value] if _is_async_iterable(value) else value
 
 
-def _is_iterable(value: Any) -> TypeGuard[Iterable[Any]]:
-    return isinstance(value, Iterable)
+def _is_listable(value: Any) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable) and not isinstance(value, Event | str | bytes | Mapping)
 
 
 def _is_async_iterable(value: Any) -> TypeGuard[AsyncIterable[Any]]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ...events.errors import CodecError, EventInvalid, GiveUp, LogUnavailable, Overloaded
 from ...events.model.failure import FailureKind
 
-__all__ = ["ROWS", "TaxonomyRow", "attribute", "causes", "row_of"]
+__all__ = ["ROWS", "TaxonomyRow", "attribute", "causes", "members", "row_of"]
 
 _CLIENT_ERRORS = range(400, 500)
 _SERVER_ERRORS = range(500, 600)
@@ -110,7 +110,7 @@ def attribute(error: BaseException, path: str) -> Any:
     try:
         for name in path.split("."):
             value = _member(value, name)
-    except Exception:  # noqa: BLE001 - a property of an error may raise anything
+    except BaseException:  # noqa: BLE001 - a property of an error may raise anything, SystemExit included
         return None
     return value
 
@@ -138,9 +138,24 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [one for one in inner if isinstance(one, BaseException)]
 
 
+def members(error: BaseException) -> list[BaseException]:
+    """The exceptions in a group and in its groups; of another exception, itself."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        this = waiting.pop()
+        if isinstance(this, BaseExceptionGroup):
+            waiting += reversed(cast("tuple[BaseException, ...]", this.exceptions))
+        else:
+            found.append(this)
+    return found
+
+
 def row_of(error: BaseException) -> TaxonomyRow | None:
-    """The row of an exception: its own, or that of its nearest cause that has one."""
+    """The row of an exception: its own, or that of its nearest cause that has one. In a group, a `GiveUp` decides."""
     for one in causes(error):
+        if any(isinstance(member, GiveUp) for member in members(one)):
+            return ROWS[0]
         for row in ROWS:
             if (row.inner or one is error) and row.fits(one):
                 return row

@@ -17,6 +17,7 @@ from typing import Any
 from ...events.decide.inputs import Completion, CompletionKind
 from .invoke import Invoker, Item
 from .outbox import Outbox
+from .retry_decision import message_of
 
 __all__ = ["Executor", "Running", "max_ahead"]
 
@@ -26,6 +27,8 @@ _AHEAD_BYTES = 8 * 1024 * 1024
 _REPEAT_SECONDS = 5.0
 """A worker that is stuck repeats its report until its process is killed."""
 _MAX_STALLS = 3
+_CANCEL_GRACE_SECONDS = 5.0
+"""How long a cancelled attempt may go on; then its process ends, if it holds up nobody else's work by that."""
 
 
 def max_ahead(output: list[Any]) -> int:
@@ -47,6 +50,8 @@ class Running:
     credit: int = 0
     """How many of a generator's events are in the log."""
     cancelled: bool = False
+    cancelled_at: float = inf
+    """When its run was cancelled (monotonic seconds)."""
     overdue: bool = False
     reported: bool = False
     """Whether it was reported as stuck."""
@@ -128,6 +133,7 @@ class Executor(ABC):
             running = self.running.get(token)
             if running is not None:
                 running.cancelled = True
+                running.cancelled_at = min(running.cancelled_at, self.monotonic())
                 self.interrupt(running)
 
     def recall(self, tokens: list[int]) -> None:
@@ -151,6 +157,10 @@ class Executor(ABC):
         now = self.monotonic()
         for running in list(self.running.values()):
             over = now - running.touched - self.timeout_seconds
+            if self._outstays(running, now):
+                running.reported = True
+                self._stuck[running.item[0]] = -inf
+                continue
             if over < 0 or running.reported or (running.paused and not running.cancelled):
                 continue
             if not running.overdue:
@@ -164,6 +174,11 @@ class Executor(ABC):
             if now - told >= _REPEAT_SECONDS:  # the lane may lose it, and this attempt reports nothing else
                 self._stuck[token] = now
                 self.outbox.add([CompletionKind.STUCK, token])
+
+    def _outstays(self, running: Running, now: float) -> bool:
+        """Whether a cancelled attempt does not end, and no attempt that is wanted shares its process."""
+        late = now - running.cancelled_at >= _CANCEL_GRACE_SECONDS and not running.reported
+        return late and all(other.cancelled for other in list(self.running.values()))
 
     def _grace_seconds(self, running: Running) -> float:
         return 5.0 if running.task is not None else 0.0
@@ -197,9 +212,9 @@ class Executor(ABC):
         """An attempt ended with an exception."""
         if running.overdue:
             text = f"did not return within {self.timeout_seconds:g} s"
-            error = TimeoutError(text)
+            error = _caused(TimeoutError(text), error)
         elif not isinstance(error, Exception):  # SystemExit in a step ends the attempt, not the worker
-            error = RuntimeError(f"the step raised {type(error).__name__}: {error}")
+            error = _caused(RuntimeError(f"the step raised {type(error).__name__}: {message_of(error)}"), error)
         self.finished(running, self.invoker.failed(running.item, error, int(self.wall() * 1e6)))
 
     async def close_step(self) -> None:
@@ -212,4 +227,10 @@ class Executor(ABC):
             if inspect.isawaitable(outcome):
                 await outcome
         except Exception as error:  # noqa: BLE001 - the author's code
-            self.invoker.log(f"close() raised {type(error).__name__}: {error}")
+            self.invoker.log(f"close() raised {type(error).__name__}: {message_of(error)}")
+
+
+def _caused(error: Exception, cause: BaseException) -> Exception:
+    """The error with its cause, so that its trace shows where the step was."""
+    error.__cause__ = cause
+    return error

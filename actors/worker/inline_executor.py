@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextvars import Context
 
 from ...events.decide.inputs import CompletionKind
 from .executor import Executor, Running
@@ -46,7 +47,7 @@ class InlineExecutor(Executor):
         self.running[item[0]] = running
         asyncio._set_running_loop(None)  # noqa: SLF001 - a plain function sees no event loop, as in a worker's thread
         try:
-            self._run(running)
+            Context().run(self._run, running)
         except BaseException as error:  # noqa: BLE001 - every end of an attempt is reported
             self.raised(running, error)
         finally:

@@ -6,6 +6,7 @@ so that nothing undeclared reaches the log.
 
 import time
 from collections.abc import Callable
+from contextvars import Context as Variables
 from typing import Any, NamedTuple, Protocol, cast
 
 from ...events.decide.inputs import Completion, CompletionKind
@@ -57,7 +58,7 @@ class Invoker:
 
     def __init__(self, step: Step, registry: Registry, host: Host, sink: LogSink) -> None:
         self.step = step
-        self.code: Callable[..., Any] = step.target() if step.is_class else step.target
+        self.code: Callable[..., Any] = Variables().run(step.target) if step.is_class else step.target
         """The function, or the instance of a class."""
         function = self.code.__call__ if step.is_class else self.code  # type: ignore[operator]
         self.function = adapted(function, step.style)

@@ -17,7 +17,7 @@ import tenacity
 from ...events.errors import GiveUp
 from ...events.model.failure import Failure, FailureKind
 from ...events.policies.retry import Backoff, ExceptionTypes, Retry, spread
-from .error_taxonomy import attribute, causes, row_of
+from .error_taxonomy import attribute, causes, members, row_of
 
 __all__ = [
     "MOST_ATTEMPTS",
@@ -27,6 +27,7 @@ __all__ = [
     "failure_of",
     "feeds_breaker",
     "judge",
+    "message_of",
 ]
 
 logger = logging.getLogger("ensue.steps")
@@ -65,7 +66,7 @@ def classify(error: BaseException) -> FailureKind:
 def feeds_breaker(error: BaseException, counts: ExceptionTypes | None) -> bool:
     """Whether a breaker counts a failure: `counts` decides; without it, what is known to be transient counts."""
     if counts is not None:
-        return isinstance(error, counts)
+        return isinstance(error, counts) or any(isinstance(member, counts) for member in members(error))
     row = row_of(error)
     return row is not None and row.kind in (FailureKind.TRANSIENT, FailureKind.TIMEOUT)
 
@@ -73,13 +74,21 @@ def feeds_breaker(error: BaseException, counts: ExceptionTypes | None) -> bool:
 def failure_of(error: BaseException, note: str = "") -> Failure:
     """An exception as data; `note` is appended to its message."""
     name = type(error).__name__
+    text = message_of(error) or name
     try:
-        text = str(error) or name
         trace = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - an exception is the author's code too
-        text, trace = f"{name} (its message could not be read)", ""
+    except BaseException:  # noqa: BLE001 - an exception is the author's code too
+        trace = "".join(traceback.format_tb(error.__traceback__))
     message = text[: _MESSAGE_CHARACTERS - len(note)] + note
     return Failure(classify(error).value, name, _encodable(message), _encodable(trace[-_TRACE_CHARACTERS:]))
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an exception, whatever its `__str__` raises."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001 - SystemExit in there ends no worker
+        return f"{type(error).__name__} (its message could not be read)"
 
 
 def _encodable(text: str) -> str:
@@ -97,7 +106,7 @@ def judge(
     """
     wait = _wait_seconds(retry, error, attempt, elapsed_seconds, seed, now_seconds=now_seconds)
     if wait is not None:
-        for policy in (retry, retry.for_exception(type(error))):
+        for policy in (retry, _policy_for(retry, error)):
             if policy.is_too_late(elapsed_seconds, wait):
                 return Verdict(failure_of(error, policy.deadline_note), None)
     return Verdict(failure_of(error), wait)
@@ -107,8 +116,9 @@ def _wait_seconds(
     retry: Retry, error: BaseException, attempt: int, elapsed_seconds: float, seed: bytes, *, now_seconds: float
 ) -> float | None:
     kind = classify(error)
-    chosen = retry.for_exception(type(error))
-    if attempt >= MOST_ATTEMPTS[kind] or isinstance(error, (retry.give_up_on or (), chosen.give_up_on or ())):
+    chosen = _policy_for(retry, error)
+    never = (retry.give_up_on, chosen.give_up_on)
+    if attempt >= MOST_ATTEMPTS[kind] or any(isinstance(one, never) for one in (error, *members(error))):
         return None
     state = _State(chosen, error, attempt, elapsed_seconds)
     try:
@@ -119,6 +129,12 @@ def _wait_seconds(
         logger.exception("the retry policy itself failed, so the step gives up")
         return None
     return min(wait, _MAX_WAIT_SECONDS) if wait >= 0 else 0.0  # NaN counts as no wait
+
+
+def _policy_for(retry: Retry, error: BaseException) -> Retry:
+    """The policy for an exception; for a group, that of the first exception in it that has one of its own."""
+    policies = (retry.for_exception(type(one)) for one in (error, *members(error)))
+    return next((policy for policy in policies if policy is not retry), retry)
 
 
 class _State:
@@ -133,7 +149,7 @@ class _State:
     def wants_more(self) -> bool:
         on = self._retry.on
         if isinstance(on, type | tuple):
-            return isinstance(self._error, on)
+            return isinstance(self._error, on) or all(isinstance(one, on) for one in members(self._error))
         return bool(on(self._tenacity()))
 
     def is_last(self) -> bool:

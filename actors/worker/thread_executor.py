@@ -8,6 +8,7 @@ event blocks only its own thread.
 import asyncio
 import threading
 import time
+from contextvars import Context
 
 from ...events.decide.inputs import Completion, CompletionKind
 from .executor import Executor, Running, max_ahead
@@ -84,7 +85,7 @@ class ThreadExecutor(Executor):
                 if self._rest(signal):
                     continue
                 return
-            run(item)
+            Context().run(run, item)
             if self.queue:
                 self.outbox.ring()
 

@@ -324,7 +324,8 @@ class Decider:
         queue.workers.remove(slot)
         in_process: list[Delivery] = []
         for token, delivery in slot.leases.items():
-            if token in slot.stuck and queue.breaker is not None and queue.breaker.counts(TimeoutError):
+            timed_out = token in slot.stuck and delivery.status is LEASED  # not if its run was cancelled
+            if timed_out and queue.breaker is not None and queue.breaker.counts(TimeoutError):
                 self._breakers.failed(queue.breaker, delivery, "time-out")
             if queue.breaker is not None and queue.breaker.probe is delivery:
                 queue.breaker.probe = None
