@@ -175,7 +175,7 @@ async def test_cancelling_a_run_compensates_its_steps(rig: Rig, trace: Trace, tm
     await engine.cancel(run.raw_id, who="ann")
     outcome = await run.result(SECONDS)
     assert (outcome.status, trace.lines) == ("compensated", ["pay", "send", "refund 1"])
-    with pytest.raises(RunFinished, match="undone"):
+    with pytest.raises(RunFinished, match="compensated"):
         await engine.retry(run.raw_id)
 
 
