@@ -265,6 +265,8 @@ class Partition:
         if decision.writes:
             self._log.commit(batch_of(decision, self.epoch))
         self._is_sound = True
+        for refusal in decision.refused:
+            logger.error("%s", refusal)
         self._due_us = decision.due_us
         for deliver in decision.deliver:
             self._links.send(deliver.worker, pack([Tag.DELIVER, deliver.items]))
