@@ -13,8 +13,8 @@ from ...cluster.clock import IdSource
 from ...cluster.log.protocol import DeadFilter, DeadLetter, RunRow
 from ...events.decide.dead_letters import LetterState
 from ...events.decide.edited_event import ReplacementEvent, instead, keyed, replaced
-from ...events.decide.inputs import Cancel, Force, Input, Redrive, Revive
-from ...events.decide.refusals import not_in_bulk, not_loaded, takes_several
+from ...events.decide.inputs import Cancel, CancelUnloaded, Force, Input, Redrive, Revive
+from ...events.decide.refusals import not_in_bulk, takes_several
 from ...events.errors import (
     BreakerUnknown,
     EnsueError,
@@ -92,10 +92,11 @@ class OperatorApi:
         try:
             await self._post(lambda reply: Cancel(raw, reply, who))
         except RunUnknown:
-            row = await self.known_run(raw)
-            if row.status == Status.NEEDS_MIGRATION:
-                raise not_loaded(raw, row.pipeline) from None
-            raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
+            async with self._locks.hold(raw):
+                row = await self.known_run(raw)
+                if row.status != Status.NEEDS_MIGRATION:
+                    raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
+                await self._post(lambda reply: CancelUnloaded(raw, row.run, reply, who))
 
     async def retry(self, run_id: bytes | str, who: str) -> RunHandle:
         """Retry what failed of a run."""

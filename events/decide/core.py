@@ -24,6 +24,7 @@ from .inputs import (
     Announce,
     Audit,
     Cancel,
+    CancelUnloaded,
     Completed,
     Completion,
     CompletionKind,
@@ -167,10 +168,12 @@ class Decider:
         else:
             self._take_operation(entry)
 
-    def _take_operation(self, entry: Cancel | Revive | Redrive | Force | Audit) -> None:
+    def _take_operation(self, entry: Cancel | CancelUnloaded | Revive | Redrive | Force | Audit) -> None:
         """Decide on an operator's request."""
         if isinstance(entry, Cancel):
             self._operators.cancel(entry)
+        elif isinstance(entry, CancelUnloaded):
+            self._operators.cancel_unloaded(entry)
         elif isinstance(entry, Revive):
             self._operators.revive(entry)
         elif isinstance(entry, Redrive):
