@@ -57,7 +57,7 @@ def parse_id(text: str) -> bytes:
     except ValueError:
         raw = b""
     if len(raw) != 16 or format_id(raw) != text.lower():  # noqa: PLR2004 - a UUID is 16 bytes
-        msg = f"{text[:60]!r} is not an id: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057"
+        msg = f"{text[:60]!a} is not an id: expected 36 characters such as 01890a5d-ac96-774b-bcce-b302099a8057"
         raise EnsueError(msg)
     return raw
 

@@ -7,6 +7,7 @@ from ...cluster.clock import IdSource
 from ...events.decide.inputs import Emit
 from ...events.errors import EnsueError, EventInvalid, EventTypeUnknown
 from ...events.ids import check_id
+from ...events.model.arguments import check_bytes, check_key, check_text, is_text
 from ...events.model.codec import encode
 from ...events.model.event import Event, key_of
 from ...events.pipelines.pipeline import Pipeline
@@ -38,15 +39,22 @@ class EngineAdmission:
     ) -> Emit:
         """The input for an event.
 
-        Raises `EventTypeUnknown` if no pipeline subscribes to it, `EventInvalid` if several do and none is named.
+        Raises `EventTypeUnknown` if no pipeline subscribes to it, `EventInvalid` if several do and none is named, or
+        if an argument cannot be stored.
         """
         model = type(event)
         if pipeline is None:
             pipeline = self.pipeline_for(model)
         else:
             self._check_served(pipeline, model)
+        if key is not None:
+            check_key(key)
+        if source != "":
+            check_text(source, "source")
         if sender_id is not None:
+            check_text(sender_id, "sender_id", _MAX_SENDER_ID_CHARACTERS)
             check_id(sender_id, "sender_id", _MAX_SENDER_ID_CHARACTERS)
+            check_bytes(digest, "digest")
         run_id, event_id = self._ids.pair()
         return Emit(
             pipeline,
@@ -65,9 +73,11 @@ class EngineAdmission:
 
     def _check_served(self, pipeline: str, model: type[Event]) -> None:
         _check_is_event(model)
-        served = self._pipelines.get(pipeline)
+        served = self._pipelines.get(pipeline) if is_text(pipeline) else None
         if served is None:
-            raise EnsueError(f"no pipeline is named {pipeline!r} here; served are {', '.join(self._pipelines)}")
+            raise EnsueError(
+                f"no pipeline is named {ascii(pipeline)[:80]} here; served are {', '.join(self._pipelines)}"
+            )
         known = served.registry[model.__event_type__]
         if known is not model:
             raise _another_class(pipeline, known, model)

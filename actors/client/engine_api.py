@@ -174,6 +174,8 @@ class EngineApi(ABC):
     async def cancel(self, run_id: bytes | str, *, who: str = "python") -> None:
         """End a run. If its steps have compensations, those run now, and the run ends `compensated`.
 
+        A run that needs a migration ends `cancelled` without its compensations, whose code is not loaded.
+
         who: names the operator, for the audit. Raises `RunUnknown`, `RunFinished` if it is over, `RunPastPivot`.
         """
         await self._operators.cancel(run_id, who)

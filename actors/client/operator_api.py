@@ -13,8 +13,8 @@ from ...cluster.clock import IdSource
 from ...cluster.log.protocol import DeadFilter, DeadLetter, RunRow
 from ...events.decide.dead_letters import LetterState
 from ...events.decide.edited_event import ReplacementEvent, instead, keyed, replaced
-from ...events.decide.inputs import Cancel, Force, Input, Redrive, Revive
-from ...events.decide.refusals import not_in_bulk, not_loaded, takes_several
+from ...events.decide.inputs import Cancel, CancelUnloaded, Force, Input, Redrive, Revive
+from ...events.decide.refusals import not_in_bulk, takes_several
 from ...events.errors import (
     BreakerUnknown,
     EnsueError,
@@ -26,6 +26,7 @@ from ...events.errors import (
     RunUnknown,
 )
 from ...events.ids import format_id, parse_id
+from ...events.model.arguments import check_who, is_text
 from ...events.policies.breaker import BreakerView, check_open_seconds
 from ...events.state.run_status import LIVE, Status
 from ..partition.owned_log import OwnedLog
@@ -40,6 +41,7 @@ from .served_pipelines import ServedPipelines
 __all__ = ["OperatorApi", "Redriven", "raw_id"]
 
 T = TypeVar("T")
+_ID_BYTES = 16
 _TRIES = 5
 _TRY_SECONDS = 0.05
 
@@ -85,17 +87,20 @@ class OperatorApi:
 
     async def cancel(self, run_id: bytes | str, who: str) -> None:
         """End a run."""
+        check_who(who)
         raw = raw_id(run_id)
         try:
             await self._post(lambda reply: Cancel(raw, reply, who))
         except RunUnknown:
-            row = await self.known_run(raw)
-            if row.status == Status.NEEDS_MIGRATION:
-                raise not_loaded(raw, row.pipeline) from None
-            raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
+            async with self._locks.hold(raw):
+                row = await self.known_run(raw)
+                if row.status != Status.NEEDS_MIGRATION:
+                    raise RunFinished(f"run {format_id(raw)} is over: there is nothing to cancel") from None
+                await self._post(lambda reply: CancelUnloaded(raw, row.run, reply, who))
 
     async def retry(self, run_id: bytes | str, who: str) -> RunHandle:
         """Retry what failed of a run."""
+        check_who(who)
         raw = raw_id(run_id)
         if self._locks.is_held(raw):
             raise RunFinished(f"run {format_id(raw)} is being retried already")
@@ -106,6 +111,7 @@ class OperatorApi:
 
     async def redrive(self, letter_id: bytes | str, data: Mapping[str, Any] | None, who: str) -> RunHandle:
         """Run a dead letter again."""
+        check_who(who)
         letter = await self._backend.read(self._served_letter, raw_id(letter_id))
         edited = None if data is None else self._edited(letter, data)
         async with self._locks.hold(letter.run_id):
@@ -113,16 +119,19 @@ class OperatorApi:
 
     async def discard(self, letter_id: bytes | str, who: str) -> None:
         """Discard a dead letter."""
+        check_who(who)
         letter = await self._backend.read(self._open_letter, raw_id(letter_id))
         async with self._locks.hold(letter.run_id):
             await _decide(lambda: self._discard(letter, who))
 
     async def redrive_all(self, wanted: DeadFilter, limit: int | None, who: str) -> Redriven:
         """Run dead letters again."""
+        check_who(who)
         return await self._each(wanted, limit, lambda letter: self.redrive(letter.letter_id, None, who))
 
     async def discard_all(self, wanted: DeadFilter, limit: int | None, who: str) -> Redriven:
         """Discard dead letters."""
+        check_who(who)
 
         async def discard(letter: DeadLetter) -> None:
             if letter.blocked and wanted.step is None:
@@ -133,6 +142,9 @@ class OperatorApi:
 
     async def force_breaker(self, name: str, *, opens: bool, seconds: float | None, who: str) -> BreakerView:
         """Open a breaker, or close it."""
+        check_who(who)
+        if not is_text(name):
+            raise BreakerUnknown(f"no breaker is named {ascii(name)[:80]}")
         check_open_seconds(seconds)
         await self._post(lambda reply: Force(name, opens, who, seconds, reply))
         found = next((view for view in self._backend.breakers() if view.name == name), None)
@@ -224,8 +236,10 @@ async def _decide(decide: Callable[[], Awaitable[T]]) -> T:
 
 
 def raw_id(text: bytes | str) -> bytes:
-    """The bytes of an id. Raises `EnsueError` if the text is not an id."""
-    return text if isinstance(text, bytes) else parse_id(text)
+    """The bytes of an id. Raises `EnsueError` if it is not an id."""
+    if isinstance(text, bytes) and len(text) == _ID_BYTES:
+        return text
+    return parse_id(text if isinstance(text, str) else ascii(text))
 
 
 def _order(letter: DeadLetter) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from ...cluster.log.protocol import Log
 from ...events.errors import EnsueError, PipelineInvalid
 from ...events.pipelines.pipeline import Pipeline
 from ...events.pipelines.plan import Plan, compile_plan
-from ...events.pipelines.version import version_of
+from ...events.pipelines.version import earlier_versions, version_of
 from ...events.policies.breaker import declared_breakers
 
 __all__ = ["ServedPipelines"]
@@ -24,7 +24,8 @@ class ServedPipelines:
             name: version_of(pipeline.declaration) for name, pipeline in self.by_name.items()
         }
         self.plans: Mapping[str, Plan] = {
-            name: compile_plan(pipeline.declaration, self.versions[name]) for name, pipeline in self.by_name.items()
+            name: compile_plan(pipeline.declaration, self.versions[name], earlier_versions(pipeline.declaration))
+            for name, pipeline in self.by_name.items()
         }
 
     def check_served(self, name: str) -> None:

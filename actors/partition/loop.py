@@ -88,6 +88,8 @@ class Partition:
         self._inbox: deque[Input] = deque()
         self._asleep = False
         self._draining = False
+        self.refused: list[str] = []
+        """The inputs that the last turn refused since they raised."""
         self._due_us: int | None = None
         self._snapshot_at = decider.next_offset
         self._is_sound = True
@@ -265,6 +267,9 @@ class Partition:
         if decision.writes:
             self._log.commit(batch_of(decision, self.epoch))
         self._is_sound = True
+        self.refused = decision.refused
+        for refusal in decision.refused:
+            logger.error("%s", refusal)
         self._due_us = decision.due_us
         for deliver in decision.deliver:
             self._links.send(deliver.worker, pack([Tag.DELIVER, deliver.items]))

@@ -72,7 +72,7 @@ def _start(log: Log, plans: Mapping[str, Plan]) -> tuple[State, dict[int, Run], 
 
 def _is_loaded(row: RunRow, plans: Mapping[str, Plan]) -> bool:
     plan = plans.get(row.pipeline)
-    return plan is not None and plan.version == row.version
+    return plan is not None and plan.is_version(row.version)
 
 
 def _forget_ended(state: State, runs: dict[int, Run], live: Container[int]) -> None:

@@ -14,6 +14,7 @@ from ...cluster.log.protocol import Batch
 from ...events.decide.commands import Answer, RunEnded
 from ...events.decide.inputs import Input
 from ...events.decide.limits import Limits
+from ...events.errors import EnsueError
 from ...events.pipelines.plan import Plan
 from ...events.state.run_status import LIVE, Status
 from ..partition.loop import Partition
@@ -194,11 +195,17 @@ class Owner:
             return
         self._attempt(self.partition.turn)
 
+    def _check_refused(self) -> None:
+        """Nothing in a simulation is invalid, so an input that is refused is a fault of ours."""
+        if self.partition.refused:
+            raise EnsueError(self.partition.refused[0])
+
     def _attempt(self, action: Callable[[], object]) -> None:
         now = self.place.loop.time()
         self._busy_until = now + self._random.expovariate(1 / _MEAN_COMMIT_SECONDS)
         try:
             action()
+            self._check_refused()
         except Exception as error:  # noqa: BLE001 - it tells a crash from a fault of ours
             self.place.owner_ended(self, error)
             return

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ...events.decide.inputs import Completion
+from ...events.decide.inputs import Completion, CompletionKind
 from ...events.model.codec import MAX_MESSAGE_BYTES, pack
+from ...events.model.failure import FailureKind
 from ..transport.messages import Tag
 
 __all__ = ["Outbox"]
@@ -89,7 +90,28 @@ class Outbox:
 def _pack(completions: list[Completion]) -> list[bytes]:
     """One message, or several if one would be too large to be read."""
     message = pack([int(Tag.COMPLETIONS), completions])
-    if len(message) <= _MAX_BYTES or len(completions) == 1:
+    if len(message) <= _MAX_BYTES:
         return [message]
+    if len(completions) == 1:
+        return [message if len(message) <= MAX_MESSAGE_BYTES else _refusal(completions[0], len(message))]
     half = len(completions) // 2
     return _pack(completions[:half]) + _pack(completions[half:])
+
+
+def _refusal(completion: Completion, size: int) -> bytes:
+    """The failure in the place of a completion that nobody could read: it would be lost, and its step called again."""
+    text = (
+        f"the result has {size:,} bytes with the names and keys of its events, over the limit of {MAX_MESSAGE_BYTES:,}"
+    )
+    advice = "yield the events instead of returning a list"
+    failed = [
+        CompletionKind.FAIL,
+        completion[1],
+        FailureKind.PERMANENT,
+        "CodecError",
+        f"{text}: {advice}",
+        "",
+        None,
+        False,
+    ]
+    return pack([int(Tag.COMPLETIONS), [failed]])

@@ -40,7 +40,7 @@ class BoundLog:
         self._say("error", message, fields)
 
     def _say(self, level: str, message: str, fields: dict[str, object]) -> None:
-        plain = {name: _plain(value) for name, value in fields.items()}
+        plain = {_plain(name): _plain(value) for name, value in fields.items()}
         self._sink([level, _plain(str(message)), plain, self._step, self._run_id, self._attempt])
 
 

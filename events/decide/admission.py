@@ -6,7 +6,8 @@ one run, however often it is sent.
 
 from collections.abc import Mapping
 
-from ..errors import DeliveryConflict, EnsueError, Overloaded
+from ..errors import DeliveryConflict, EnsueError, EventInvalid, Overloaded
+from ..model.arguments import is_text
 from ..pipelines.plan import Plan
 from ..state.new_records import event_record, run_record
 from .commands import Answer
@@ -37,7 +38,9 @@ class Admission:
 
     def emit(self, emit: Emit) -> None:
         """Accept or refuse an event from outside."""
-        answer = self._refusal(emit)
+        answer = (
+            self._refusal(emit) if _is_storable(emit) else EventInvalid("an event that cannot be stored is refused")
+        )
         if answer is None:
             answer = Accepted(emit.event_id, emit.run_id, duplicate=False)
             self._start(emit)
@@ -92,3 +95,18 @@ class Admission:
             self._accepted[emit.source, emit.sender_id] = PriorDelivery(emit.digest, emit.event_id, emit.run_id)
             builder.decision.seen.append((emit.source, emit.sender_id, emit.digest, emit.run_id, emit.event_id))
         builder.settle(run)  # if only a join takes the event, no delivery is open either
+
+
+def _is_storable(emit: Emit) -> bool:
+    """Whether its fields can be packed and read again: once they are recorded, nothing can take them back."""
+    data, version = emit.data, emit.version
+    return (
+        data.__class__ is bytes
+        and version.__class__ is int
+        and emit.run_id.__class__ is bytes
+        and emit.event_id.__class__ is bytes
+        and is_text(emit.type)
+        and is_text(emit.source)
+        and (emit.key is None or is_text(emit.key))
+        and (emit.sender_id is None or is_text(emit.sender_id))
+    )

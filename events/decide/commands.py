@@ -89,7 +89,7 @@ class Decision:
     """What follows from a batch of inputs: what to write in one transaction, then what to do.
 
     started: runs that began. changed: (run number, status, finished_us or None). seen: dedup rows, as (source,
-    sender_id, digest, run_id, event_id). due_us: when the next timer is due.
+    sender_id, digest, run_id, event_id). refused: inputs that raised, for the log. due_us: when the next timer is due.
     """
 
     now_us: int
@@ -109,6 +109,7 @@ class Decision:
     kill: list[Kill] = field(default_factory=_list)
     answers: list[Answer] = field(default_factory=_list)
     ended: list[RunEnded] = field(default_factory=_list)
+    refused: list[str] = field(default_factory=_list)
     due_us: int | None = None
 
     @property

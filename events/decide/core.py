@@ -8,10 +8,9 @@ commit fails, the decider is dropped and rebuilt from the log.
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
-from ..model.failure import Failure, FailureKind
+from ..model.failure import FailureKind
 from ..pipelines.plan import Plan
 from ..policies.breaker import BreakerSnapshot, BreakerView
-from ..state import keys
 from ..state.rows import Fact
 from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import results
@@ -20,10 +19,12 @@ from .breakers import Breakers
 from .commands import CancelDeliveries, Credit, Decision, Kill
 from .decision_builder import DecisionBuilder
 from .dispatch import StepQueue, WorkerSlot, size_of
+from .input_guard import fail_delivery, refuse_input
 from .inputs import (
     Announce,
     Audit,
     Cancel,
+    CancelUnloaded,
     Completed,
     Completion,
     CompletionKind,
@@ -40,15 +41,16 @@ from .inputs import (
 from .leasing import Leasing
 from .limits import Limits
 from .operations import OperatorDecisions
+from .resuming import resume_delivery
 
 __all__ = ["Decider", "Limits"]
 
-READY = DeliveryStatus.READY
 LEASED = DeliveryStatus.LEASED
-WAITING = DeliveryStatus.WAITING
 DONE, FAIL = CompletionKind.DONE, CompletionKind.FAIL
 _KEPT = (CompletionKind.STREAM, CompletionKind.STUCK)
 """Completions after which the worker keeps the delivery."""
+_RETURNED = (DONE, CompletionKind.RELEASE)
+"""Completions that hand a delivery back; DONE does if some of its events were lost on the way."""
 _TOTAL = 5
 """The place in a generator's completion of how many events it emitted."""
 _MOST_REASON = 200
@@ -109,7 +111,10 @@ class Decider:
         builder.expire()
         self._breakers.expire()
         for entry in inputs:
-            self._take(entry)
+            try:
+                self._take(entry)
+            except Exception as error:  # noqa: BLE001 - one input that raises is refused alone
+                refuse_input(builder, entry, error)
         self._dispatch()
         self._grant_credit()
         self._leasing.inquire(self.workers.values(), self._uncredited)
@@ -122,7 +127,7 @@ class Decider:
         alive = [d for run in builder.state.runs.values() for d in run.deliveries.values()]
         builder.state.fresh.clear()
         for delivery in sorted(alive, key=lambda delivery: delivery.order):
-            self._resume_delivery(delivery)
+            resume_delivery(builder, delivery, self._limits.engine_losses)
         for run in list(builder.state.runs.values()):
             builder.settle(run)
         self._dispatch()
@@ -163,10 +168,12 @@ class Decider:
         else:
             self._take_operation(entry)
 
-    def _take_operation(self, entry: Cancel | Revive | Redrive | Force | Audit) -> None:
+    def _take_operation(self, entry: Cancel | CancelUnloaded | Revive | Redrive | Force | Audit) -> None:
         """Decide on an operator's request."""
         if isinstance(entry, Cancel):
             self._operators.cancel(entry)
+        elif isinstance(entry, CancelUnloaded):
+            self._operators.cancel_unloaded(entry)
         elif isinstance(entry, Revive):
             self._operators.revive(entry)
         elif isinstance(entry, Redrive):
@@ -187,28 +194,32 @@ class Decider:
         slow_us, probing = queue.slow_us, queue.probes
         spent_us = done = good = slow = 0
         for item in entry.items:
-            op, token = item[0], item[1]
-            delivery = leases.get(token)
-            if delivery is None:
-                continue
-            if op in _KEPT:
-                self._kept(slot, delivery, item)
-                continue
-            del leases[token]
-            slot.leased_bytes -= size_of(delivery)
-            if op == DONE:
-                spent_us += item[2]
-                done += 1
-                good += 1
-                slow += item[2] > slow_us
-            elif op == FAIL:
-                self._calls_succeeded(queue, good, slow)  # in their order: failures in a row open a breaker
-                good = slow = 0
-                self._call_failed(queue, delivery, item)
-            if delivery.status is LEASED:
-                self._finished(delivery, item)
-            if probing:
-                self._probed(queue, delivery, op)
+            delivery = token = None
+            try:
+                op, token = item[0], item[1]
+                delivery = leases.get(token)
+                if delivery is None:
+                    continue
+                if op in _KEPT:
+                    self._kept(slot, delivery, item)
+                    continue
+                del leases[token]
+                slot.leased_bytes -= size_of(delivery)
+                if op == DONE:
+                    spent_us += item[2]
+                    done += 1
+                    good += 1
+                    slow += item[2] > slow_us
+                elif op == FAIL:
+                    self._calls_succeeded(queue, good, slow)  # in their order: failures in a row open a breaker
+                    good = slow = 0
+                    self._call_failed(queue, delivery, item)
+                if delivery.status is LEASED:
+                    self._finished(delivery, item)
+                if probing:
+                    self._probed(queue, delivery, op)
+            except Exception as error:  # noqa: BLE001 - what a worker says may be anything; the others go on
+                fail_delivery(self._builder, slot, token, delivery, error)
         if done:
             slot.learn(spent_us / done)
             queue.exhaustions = 0
@@ -231,9 +242,11 @@ class Decider:
         if item[0] == DONE and (len(item) <= _TOTAL or item[_TOTAL] <= delivery.emitted):
             results.done(builder, delivery, item)
         elif item[0] == FAIL:
-            results.failed(builder, delivery, Failure(*item[2:6]), item[6])
-        else:
+            results.failed(builder, delivery, results.failure_of(item), item[6])
+        elif item[0] in _RETURNED:
             results.released(builder, delivery)
+        else:
+            raise ValueError(f"a completion of kind {ascii(item[0])[:40]}")
         builder.settle(delivery.run)
 
     def _call_failed(self, queue: StepQueue, delivery: Delivery, item: Completion) -> None:
@@ -358,22 +371,6 @@ class Decider:
             ]
             if tokens:
                 self._builder.decision.cancel.append(CancelDeliveries(worker, tokens))
-
-    def _resume_delivery(self, delivery: Delivery) -> None:
-        builder = self._builder
-        if delivery.status is LEASED:
-            keys.release(delivery, READY)
-            delivery.engine_losses += 1
-            if delivery.engine_losses >= self._limits.engine_losses:
-                text = f"the engine ended {delivery.engine_losses} times while this was running"
-                results.give_up(builder, delivery, Failure(FailureKind.UNKNOWN, "EngineDied", text))
-                return
-        if not keys.may_run(builder.state, delivery):
-            return
-        if delivery.status is WAITING and delivery.due_us > builder.now_us:
-            builder.set_timer(delivery)
-        elif delivery.status in (READY, WAITING):
-            keys.ready(builder.state, delivery)
 
     # -- outputs -----------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class DecisionBuilder:
         "_stale",
         "_timers",
         "_touched",
+        "_unloaded",
         "announced",
         "decision",
         "next_offset",
@@ -64,6 +65,7 @@ class DecisionBuilder:
         self._timers: list[tuple[int, int, Delivery]] = []
         self._stale = 0
         self._touched: list[tuple[Run, list[NewRecord]]] = []
+        self._unloaded: list[tuple[int, list[NewRecord]]] = []
         self._changes: list[tuple[Run, Status, int | None]] = []
 
     def open(self, now_us: int) -> None:
@@ -90,9 +92,14 @@ class DecisionBuilder:
             numbers = {run.run_id: run.number for run, _ in self._touched}
             decision.dead = [letter._replace(run=numbers[letter.run_id]) for letter in decision.dead]
         self._touched.clear()
+        if self._unloaded:
+            for number, records in self._unloaded:
+                entries.append(Entry(offset, number, len(records), pack_records(records)))
+                offset += len(records)
+            self._unloaded.clear()
         self.next_offset = offset
         if self._changes:
-            decision.changed = [(run.number, status, at) for run, status, at in self._changes]
+            decision.changed += [(run.number, status, at) for run, status, at in self._changes]
             self._changes.clear()
         decision.due_us = self._timers[0][0] if self._timers else None
         return decision
@@ -152,6 +159,11 @@ class DecisionBuilder:
         run.compensations = None  # runs and deliveries refer to each other: leave no cycle to the garbage collector
         self.change(run, status, self.now_us)
         self.decision.ended.append(RunEnded(run, status))
+
+    def end_unloaded(self, number: int, status: Status) -> None:
+        """End a run that is in the log only, since its pipeline version is not loaded."""
+        self._unloaded.append((number, [ended_record(int(status), self.now_us)]))
+        self.decision.changed.append((number, status, self.now_us))
 
     def _forget_timers(self, run: Run) -> None:
         """Count the timers of a run that ended; remove such timers once they are the majority."""

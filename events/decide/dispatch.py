@@ -23,6 +23,8 @@ from ..state.state import Delivery, DeliveryStatus, RecordedError, Ref, SharedCr
 __all__ = ["MAX_WINDOW", "StepQueue", "WorkerSlot", "item_of", "plan_leases"]
 
 MAX_WINDOW = 512
+_REF_BYTES = 40
+"""The id, the version and the headers of an event in a delivery."""
 MAX_LEASED_BYTES = 8 * 1024 * 1024
 _HORIZON_US = 20_000
 _SMOOTHING = 0.2
@@ -209,11 +211,15 @@ def _take(queue: StepQueue, most: int, held_bytes: int) -> list[Delivery]:
 
 
 def size_of(delivery: Delivery) -> int:
-    """The packed bytes of a delivery's inputs."""
+    """The packed bytes of a delivery's inputs; with names and ids where many events may come together."""
     inputs = delivery.inputs
     if delivery.step.single:
         return len(inputs[0].data)  # type: ignore[union-attr]  # a single input is one event
-    return sum(len(i.data) if isinstance(i, Ref) else sum(len(r.data) for r in i) for i in inputs)
+    return sum(_size_of_ref(i) if isinstance(i, Ref) else sum(map(_size_of_ref, i)) for i in inputs)
+
+
+def _size_of_ref(ref: Ref) -> int:
+    return len(ref.data) + len(ref.type.encode()) + _REF_BYTES
 
 
 def item_of(delivery: Delivery, token: int) -> list[Any]:

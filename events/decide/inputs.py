@@ -14,6 +14,7 @@ __all__ = [
     "Announce",
     "Audit",
     "Cancel",
+    "CancelUnloaded",
     "Completed",
     "Completion",
     "CompletionKind",
@@ -116,6 +117,15 @@ class Cancel(NamedTuple):
     who: str = "python"
 
 
+class CancelUnloaded(NamedTuple):
+    """Cancel a run whose pipeline version is not loaded: it ends at once, without its compensations."""
+
+    run_id: bytes
+    number: int
+    reply: Any = None
+    who: str = "python"
+
+
 @dataclass(slots=True)
 class Revive:
     """Retry a run that failed or was cancelled.
@@ -197,6 +207,7 @@ Input = (
     | WorkerDown
     | StepBroken
     | Cancel
+    | CancelUnloaded
     | Revive
     | Missing
     | Announce

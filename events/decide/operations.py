@@ -17,7 +17,7 @@ from ..state.state import Delivery, DeliveryStatus, Run, State
 from . import dead_letters, refusals
 from .commands import Answer
 from .decision_builder import DecisionBuilder
-from .inputs import Cancel, Redrive, Revive
+from .inputs import Cancel, CancelUnloaded, Redrive, Revive
 
 __all__ = ["OperatorDecisions"]
 
@@ -60,6 +60,18 @@ class OperatorDecisions:
         else:
             self._end(run, entry)
         self._answer(entry.reply, error)
+
+    def cancel_unloaded(self, entry: CancelUnloaded) -> None:
+        """Cancel a run whose version is not loaded: only its end is recorded, since nothing of it can run here."""
+        builder = self._builder
+        builder.end_unloaded(entry.number, Status.CANCELLED)
+        builder.audit(
+            entry.who,
+            "run cancel",
+            format_id(entry.run_id),
+            "its version is not loaded here: no compensation was run",
+        )
+        self._answer(entry.reply, None)
 
     def _end(self, run: Run, entry: Cancel) -> None:
         builder = self._builder

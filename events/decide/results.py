@@ -6,6 +6,7 @@ of the delivery has emitted is not recorded again.
 
 from typing import Any, cast
 
+from ..errors import CodecError
 from ..ids import derived_id, format_id
 from ..model.codec import MAX_DEPTH, MAX_EVENT_BYTES, is_deeper, pack, unpack
 from ..model.failure import Failure, FailureKind
@@ -18,7 +19,7 @@ from . import dead_letters
 from .decision_builder import DecisionBuilder
 from .inputs import Completion
 
-__all__ = ["crashed", "done", "emitted", "failed", "give_up", "input_ids", "released", "timed_out"]
+__all__ = ["crashed", "done", "emitted", "failed", "failure_of", "give_up", "input_ids", "released", "timed_out"]
 
 _SECOND_US = 1_000_000
 _CRASH_WAIT_SECONDS = 1.0
@@ -30,6 +31,8 @@ _MOST_QUOTED_BYTES = MAX_EVENT_BYTES // 2
 
 def done(builder: DecisionBuilder, delivery: Delivery, item: Completion) -> None:
     """An attempt returned: `item` is [DONE, token, duration_us, outputs, as a list]."""
+    if item[2].__class__ is not int:
+        raise TypeError(f"a duration of {ascii(item[2])[:40]}")
     many = bool(item[4])
     if item[3]:
         emitted(builder, delivery, 0, item[3], many=many)
@@ -47,6 +50,10 @@ def emitted(builder: DecisionBuilder, delivery: Delivery, first: int, outputs: l
     for index, (type_, version, data, key) in enumerate(outputs, first):
         if index < delivery.emitted:
             continue
+        if not (data.__class__ is bytes and type_.__class__ is str and version.__class__ is int):
+            raise TypeError(f"an event of type {ascii(type_)[:40]} with data of type {type(data).__name__}")
+        if key is not None and key.__class__ is not str:
+            raise TypeError(f"a key of type {type(key).__name__}")
         event_id = derived_id(cause, step.name, index) if step.single else _derived(delivery, cause, index)
         record = event_record(event_id, type_, version, data, key, cause, number, index, now_us, many)
         if key is None:
@@ -55,12 +62,20 @@ def emitted(builder: DecisionBuilder, delivery: Delivery, first: int, outputs: l
             builder.record_keyed(run, record)
 
 
+def failure_of(item: Completion) -> Failure:
+    """The failure in a completion. Raises `TypeError` if a part of it is not text."""
+    failure = Failure(*item[2:6])
+    if not all(isinstance(part, str) for part in failure):
+        raise TypeError("a failure whose parts are not text")
+    return failure
+
+
 def failed(builder: DecisionBuilder, delivery: Delivery, failure: Failure, wait_seconds: float | None) -> None:
     """An attempt failed: another one follows after the wait; if there is none, the step gives up."""
     if wait_seconds is None:
         give_up(builder, delivery, failure)
         return
-    due_us = builder.now_us + int(min(wait_seconds, _MOST_WAIT_SECONDS) * _SECOND_US)
+    due_us = builder.now_us + int(max(0.0, min(wait_seconds, _MOST_WAIT_SECONDS)) * _SECOND_US)
     builder.record(delivery.run, _failed_record(delivery, failure, builder.now_us, due_us))
     builder.schedule(delivery)
 
@@ -149,13 +164,18 @@ def _failed_record(delivery: Delivery, failure: Failure, now_us: int, retry_us: 
 
 
 def _quoted(cause: Ref | None) -> tuple[dict[str, Any], bool]:
-    """The fields of an event as its failure quotes them, and whether there are none since they would not fit."""
+    """The fields of an event as its failure quotes them, and whether they are left out: too large, or not readable."""
     if cause is None:
         return {}, False
     if len(cause.data) > _MOST_QUOTED_BYTES:
         return {}, True
-    fields = cast("dict[str, Any]", unpack(cause.data))
-    return ({}, True) if is_deeper(fields, MAX_DEPTH - 1) else (fields, False)
+    try:
+        fields = cast("dict[str, Any]", unpack(cause.data))
+        if isinstance(fields, dict) and not is_deeper(fields, MAX_DEPTH - 1):  # type: ignore[redundant-expr]
+            return fields, False
+    except CodecError:
+        pass  # the step that takes it has failed for that reason
+    return {}, True
 
 
 def _failure_fields(delivery: Delivery, failure: Failure) -> dict[str, Any]:

@@ -31,6 +31,7 @@ MAX_DEPTH = 64
 E = TypeVar("E", bound=Event)
 Container = dict[Any, Any] | list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any] | deque[Any]
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 _pack = cast("Callable[..., bytes]", msgpack.packb)
 _unpack = cast("Callable[..., Any]", msgpack.unpackb)
 
@@ -150,11 +151,19 @@ def _children(value: Container, name: str) -> list[Container]:
     items: Iterable[Any] = value
     if isinstance(value, dict):
         items = value.values()
-        if any(isinstance(key, _CONTAINERS) for key in value):
+        if any(key.__class__ not in _SCALARS and _is_container(key) for key in value):
             raise CodecError(
                 f"{name}: a key of a dict is a list or tuple, which cannot be read back: use text as the key"
             )
     return [item for item in items if isinstance(item, _CONTAINERS)]
+
+
+def _is_container(key: object) -> bool:
+    """Whether a key of a dict is stored as a list or a map, as an enum is whose value is a tuple."""
+    try:
+        return isinstance(key if isinstance(key, _CONTAINERS) else _plain(key), _CONTAINERS)
+    except PydanticSerializationError:
+        return False  # packing it says more
 
 
 def _upcast(model: type[Event], fields: dict[str, Any], version: int) -> dict[str, Any]:

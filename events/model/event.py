@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import from_json, to_json
 
 from ..errors import EventInvalid, PipelineInvalid
+from .arguments import check_key
 
 __all__ = ["Event", "Upcaster", "describe_problems", "key_of", "parse_event"]
 
@@ -103,14 +104,24 @@ def parse_event(model: type[E], data: Any, *, json: bool = False) -> E:
 
 
 def key_of(event: Event) -> str | None:
-    """The value of the event's key field as text; None if its type has no key, or if the field is None."""
+    """The value of the event's key field as text; None if its type has no key, or if the field is None.
+
+    Raises: `EventInvalid` if the value has no text that can be stored.
+    """
     field = event.__event_key__
     if field is None:
         return None
     value = getattr(event, field)
     if isinstance(value, Enum):
         value = value.value
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    try:
+        key = str(value)
+    except Exception as error:  # noqa: BLE001 - the author's code
+        raise EventInvalid(f"the key {event.__event_type__}.{field} has no text: {type(error).__name__}") from None
+    check_key(key)
+    return key
 
 
 def describe_problems(error: ValidationError) -> list[dict[str, str]]:

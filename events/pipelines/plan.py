@@ -63,6 +63,7 @@ class Plan:
     subscriptions: for each event type, the (step, parameter index) pairs that receive it.
     scoped: whether events have to carry the fan-out that they belong to.
     by_item: whether each item of a fan-out has a scope of its own, as joins need it.
+    earlier_versions: what earlier releases call this version.
     """
 
     pipeline: str
@@ -72,6 +73,11 @@ class Plan:
     subscriptions: dict[str, tuple[tuple[StepPlan, int], ...]]
     scoped: bool
     by_item: bool
+    earlier_versions: frozenset[str] = frozenset()
+
+    def is_version(self, version: str) -> bool:
+        """Whether a run of this version can go on with this plan."""
+        return version == self.version or version in self.earlier_versions
 
     def handlers_of(self, failed: StepPlan) -> tuple[tuple[StepPlan, int], ...]:
         """The subscriptions that handle the failure of a step; the failure of a compensation is for an operator."""
@@ -81,7 +87,7 @@ class Plan:
         return tuple((step, parameter) for step, parameter in heard if step.handles_failure_of(failed))
 
 
-def compile_plan(declaration: Declaration, version: str) -> Plan:
+def compile_plan(declaration: Declaration, version: str, earlier_versions: frozenset[str] = frozenset()) -> Plan:
     """The plan of a pipeline.
 
     Its steps are sorted by name, whatever their order in the code, since deliveries are numbered in this order.
@@ -106,6 +112,7 @@ def compile_plan(declaration: Declaration, version: str) -> Plan:
         subscriptions=_subscriptions(forward),
         scoped=gathering or (joining and fanning),
         by_item=joining and fanning,
+        earlier_versions=earlier_versions,
     )
 
 

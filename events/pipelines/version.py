@@ -5,9 +5,12 @@ those events. It never changes with a policy or a docstring, since those may cha
 """
 
 import json
+import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, cast
+
+from pydantic.json_schema import GenerateJsonSchema
 
 from ..model.event import Event
 from ..model.failure import StepFailed
@@ -15,22 +18,33 @@ from ..model.schema import schema_of
 from .declaration import Declaration
 from .step import Step
 
-__all__ = ["code_id", "version_of"]
+__all__ = ["code_id", "earlier_versions", "version_of"]
 
 _PROSE = frozenset({"title", "description", "examples", "deprecated"})
 _NAMED = frozenset({"properties", "$defs", "patternProperties"})
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Where an object is in memory, which differs in each process."""
 _LATER = frozenset({"data_omitted"})
 """Fields that `StepFailed` got later, with a default: pipelines that handle it keep their version."""
 
 
 def version_of(declaration: Declaration) -> str:
     """The version that a run is pinned to: 16 hexadecimal digits, the same in every process for the same structure."""
+    return _digest(declaration, None)
+
+
+def earlier_versions(declaration: Declaration) -> frozenset[str]:
+    """What earlier releases called this version: they took pydantic's own schema, in this process at least."""
+    return frozenset({_digest(declaration, GenerateJsonSchema)}) - {version_of(declaration)}
+
+
+def _digest(declaration: Declaration, generator: type[GenerateJsonSchema] | None) -> str:
     structure = {
         "pipeline": declaration.name,
         "order": "by name",  # of the steps in a plan: another order would number the deliveries of a log differently
         "steps": {name: _step_structure(step) for name, step in declaration.steps.items()},
         "events": {
-            model.__event_type__: _event_structure(model)
+            model.__event_type__: _event_structure(model, generator)
             for model in declaration.events
             if _is_used_by_a_step(declaration, model)
         },
@@ -58,9 +72,9 @@ def _step_structure(step: Step) -> dict[str, Any]:
     }
 
 
-def _event_structure(model: type[Event]) -> dict[str, Any]:
-    schema = schema_of(model)
-    fields = {name: repr(field.annotation) for name, field in model.model_fields.items()}
+def _event_structure(model: type[Event], generator: type[GenerateJsonSchema] | None) -> dict[str, Any]:
+    schema = schema_of(model, generator)
+    fields = {name: _ADDRESS.sub("", repr(field.annotation)) for name, field in model.model_fields.items()}
     if schema is not None and model is StepFailed:
         schema["properties"] = {name: field for name, field in schema["properties"].items() if name not in _LATER}
     return {"version": model.__event_version__, "schema": fields if schema is None else _without_prose(schema)}

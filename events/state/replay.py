@@ -27,7 +27,7 @@ def fold(state: State, plans: Mapping[str, Plan], runs: Runs, number: int, recor
     for record in records:
         if isinstance(record, RunRecord):
             plan = plans.get(record.pipeline)
-            if plan is None or plan.version != record.version:
+            if plan is None or not plan.is_version(record.version):
                 return False
             runs[number] = begin_run(state, plan, record)
             runs[number].number = number

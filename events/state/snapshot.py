@@ -50,7 +50,7 @@ def _load(order: int, packed_runs: list[Any], queues: list[Any], plans: Mapping[
     runs: Runs = {}
     for packed in packed_runs:
         plan = plans.get(packed[2])
-        if plan is not None and plan.version == packed[3]:
+        if plan is not None and plan.is_version(packed[3]):
             run = _Reader(packed, plan).run
             state.runs[run.run_id] = runs[run.number] = run
             state.size_bytes += run.size_bytes

@@ -9,6 +9,7 @@ from threading import Lock
 from ...cluster.log.protocol import DeadLetter, Reader, RunRow
 from ...events.errors import EnsueError, RunUnknown
 from ...events.ids import format_id, parse_id
+from ...events.pipelines.version import earlier_versions
 from ...events.views.run_history import RunHistory, read_history
 from ...events.views.views import RunView
 from ..engine_port import EnginePort
@@ -29,6 +30,11 @@ class LogQueries:
         self._engine = engine
         self._lock = Lock()
         self._reader: Reader | None = None
+        self._versions = {
+            name: earlier_versions(engine.pipelines[name].declaration) | {version}
+            for name, version in engine.versions().items()
+        }
+        """What each pipeline that is served is called: its version, and those that earlier releases gave it."""
 
     def reader(self) -> Reader:
         """The reader. Refuses with `not-ready` while the log is not open."""
@@ -80,6 +86,6 @@ class LogQueries:
     def view(self, row: RunRow) -> RunView:
         """The view of a run. If the same version of its pipeline is served, that decides which events are results."""
         pipeline = self._engine.pipelines.get(row.pipeline)
-        if pipeline is None or self._engine.versions().get(row.pipeline) != row.version:
+        if pipeline is None or row.version not in self._versions[row.pipeline]:
             return self.history(row).view()
         return self.history(row).view(subscribed_types(pipeline).__contains__)

@@ -4,7 +4,7 @@ Seen: DBOS 716, 546: the recovery thread lost its connection once, ended, and wa
 
 Mutant: `except LogUnavailable` of `PartitionThread._serve` (actors/partition/thread.py) returns after `_on_failure`;
 tried 2026-11-21: red (under Ray).
-Mutant: `_resume_delivery` (events/decide/core.py) returns where a delivery is LEASED; tried 2026-11-21: red (all).
+Mutant: `resume_delivery` (events/decide/resuming.py) returns where a delivery is LEASED; tried 2026-11-21: red (all).
 Mutant: `recover` (actors/partition/recovery.py) reads nothing instead of `log.live(after)`; tried 2026-11-21: red
 (all).
 """

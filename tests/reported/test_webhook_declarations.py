@@ -172,7 +172,7 @@ class Unlimited(Trusting):
         (TwoArguments(), "TwoArguments.verify.* cannot be called"),
         (Unlimited(), "Unlimited is not an object with `scheme`"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_cannot_verify_is_refused_where_it_is_declared(verifier: Any, message: str) -> None:
     with pytest.raises(PipelineInvalid, match=message):

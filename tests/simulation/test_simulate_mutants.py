@@ -140,10 +140,10 @@ def passes_over_a_gap_in_a_stream(patch: Patch) -> None:
 def forgets_what_was_with_workers(patch: Patch) -> None:
     """After a restart nothing is ready again: what the last owner had with workers is lost."""
 
-    def resume_delivery(_self: decide.Decider, _delivery: Delivery) -> None:
+    def resume_delivery(_builder: object, _delivery: Delivery, _most_losses: int) -> None:
         """It stays with its worker."""
 
-    patch.setattr(decide.Decider, "_resume_delivery", resume_delivery)
+    patch.setattr(decide, "resume_delivery", resume_delivery)
 
 
 def undoes_the_oldest_first(patch: Patch) -> None:

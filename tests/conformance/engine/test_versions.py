@@ -10,7 +10,7 @@ from ensue.actors.client.engine_api import EngineApi
 from ensue.actors.local import LocalEngine
 from ensue.cluster.log.sqlite.log import SqliteLog
 from ensue.events.decide.inputs import Emit
-from ensue.events.errors import RunUnknown
+from ensue.events.errors import RunFinished
 from ensue.events.ids import uuid7
 from ensue.events.model.codec import pack
 from ensue.events.state.run_status import Status
@@ -144,10 +144,6 @@ async def test_a_run_of_a_version_that_is_not_loaded_waits_for_its_code(rig: Rig
     row = engine.reader().run(raw)
     assert row is not None
     assert Status(row.status) is Status.NEEDS_MIGRATION
-    with pytest.raises(
-        RunUnknown, match="is of a version of code that is not loaded here: start the engine with that code"
-    ):
-        await engine.cancel(raw)
     fresh = await engine.emit(Order(n=5))
     await until(lambda: len(trace.lines) == 2)
     await rig.crash()
@@ -155,3 +151,22 @@ async def test_a_run_of_a_version_that_is_not_loaded_waits_for_its_code(rig: Rig
     assert fresh.raw_id != raw
     engine = await rig.start(code(trace, new=False))
     assert (await (await engine.run(raw)).result(20)).events == [Item(n=4)]
+
+
+async def test_a_run_of_a_version_that_is_not_loaded_can_be_cancelled_once(rig: Rig, trace: Trace) -> None:
+    engine = await rig.start(code(trace, new=False))
+    raw = (await engine.emit(Order(n=4))).raw_id
+    await until(lambda: trace.lines == ["work 1"])
+    await rig.crash()
+    engine = await rig.start(code(trace, new=True))
+    results = await asyncio.gather(*(engine.cancel(raw, who="me") for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results if result is not None] == [RunFinished, RunFinished]
+    row = engine.reader().run(raw)
+    assert row is not None
+    assert Status(row.status) is Status.CANCELLED
+    audited = [(line.who, line.action, line.detail) for line in engine.reader().audit()]
+    assert audited == [("me", "run cancel", "its version is not loaded here: no compensation was run")]
+    await rig.crash()
+    engine = await rig.start(code(trace, new=False))
+    outcome = await (await engine.run(raw)).result(20)
+    assert (outcome.status, trace.lines) == ("cancelled", ["work 1"])

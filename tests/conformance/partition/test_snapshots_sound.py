@@ -9,7 +9,7 @@ from ensue.actors.partition.loop import Partition
 from ensue.actors.partition.recovery import recover
 from ensue.cluster.log.memory.log import MemoryLog, MemoryStore
 from ensue.cluster.log.protocol import Batch, Log, Snapshot
-from ensue.events.decide.inputs import Completed, CompletionKind, Emit, Input, WorkerUp
+from ensue.events.decide.inputs import Emit, WorkerUp
 from ensue.events.errors import LogUnavailable
 from ensue.events.ids import uuid7
 from ensue.events.model.codec import pack
@@ -56,15 +56,18 @@ def own(log: Log, desk: Desk) -> Partition:
 
 
 @pytest.mark.parametrize("why", ["its commit failed", "its decision failed"])
-def test_after_a_turn_that_failed_no_snapshot_is_kept_and_the_next_owner_has_what_is_in_the_log(why: str) -> None:
+def test_after_a_turn_that_failed_no_snapshot_is_kept_and_the_next_owner_has_what_is_in_the_log(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, desk = MemoryStore(), Desk()
     log = FullLog(store)
     partition = own(log, desk)
     partition.post_all([WorkerUp(1, "sound", "work", 9), emit(1)])
     partition.turn()
     log.is_full = why == "its commit failed"
-    malformed: Input = Completed(1, [[CompletionKind.DONE, desk.sent[1][0][0]]])
-    partition.post_all([emit(2)] if log.is_full else [emit(2), malformed])
+    if not log.is_full:
+        monkeypatch.setattr(partition._decider, "_dispatch", [].pop)  # raises IndexError after the inputs were taken
+    partition.post(emit(2))
     with pytest.raises((LogUnavailable, IndexError)):
         partition.turn()
     partition.save_snapshot()
