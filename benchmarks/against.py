@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -21,7 +22,8 @@ from .sections import keep
 __all__ = ["main"]
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CASES = ("w1-full", "start-command", "start-seconds")
+_W1 = ("w1-full",)
+_STARTS = ("start-command", "start-seconds")
 _SHOWN = {
     "W1.full.alone.p50": "one after another, p50, ms",
     "W1.full.16": "16 in flight, runs/s",
@@ -42,26 +44,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against")
     parser.add_argument("revision", help="the older revision, as git knows it")
     parser.add_argument("--times", type=int, default=5, help="how often each is measured")
+    parser.add_argument("--starts", action="store_true", help="measure starts and sizes instead of W1")
     options = parser.parse_args()
+    cases = _STARTS if options.starts else _W1
     with tempfile.TemporaryDirectory() as folder:
         old = Path(folder) / "old"
         _git("worktree", "add", "--detach", "--quiet", str(old), options.revision)
         try:
-            figures = _alternate({"old": old, "new": _ROOT}, options.times)
+            figures = _alternate({"old": old, "new": _ROOT}, cases, options.times)
         finally:
             _git("worktree", "remove", "--force", str(old))
-    text = _section(_git("rev-parse", "--short", options.revision), figures, options.times)
-    keep("against", text)
+    command = f"{_git('rev-parse', '--short', options.revision)} --times {options.times}{' --starts' * options.starts}"
+    text = _section(command, figures)
+    keep("against-starts" if options.starts else "against", text)
     print(text)
     return 0
 
 
-def _alternate(trees: dict[str, Path], times: int) -> dict[str, dict[str, list[float]]]:
+def _alternate(trees: dict[str, Path], cases: Iterable[str], times: int) -> dict[str, dict[str, list[float]]]:
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in trees}
     for turn in range(times):
         for name, tree in trees.items():
             print(f"{turn + 1} of {times}: {name}", file=sys.stderr)
-            for case in _CASES:
+            for case in cases:
                 for key, value in _measure(tree, case).items():
                     figures[name].setdefault(key, []).append(value)
     return figures
@@ -81,14 +86,13 @@ def _measure(tree: Path, case: str) -> dict[str, float]:
     return {row["key"]: row["value"] for row in rows if row["key"] in _SHOWN}
 
 
-def _section(revision: str, figures: dict[str, dict[str, list[float]]], times: int) -> str:
+def _section(command: str, figures: dict[str, dict[str, list[float]]]) -> str:
+    revision = command.partition(" ")[0]
+    title = "Starts and sizes" if "--starts" in command else "Cost"
     lines = [
-        "## Cost against an older revision",
+        f"## {title} against an older revision",
         "",
-        (
-            f"`python -m benchmarks.against {revision} --times {times}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: "
-            "W1 on FULL, old and new in turn;"
-        ),
+        f"`python -m benchmarks.against {command}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: old and new in turn;",
         "medians, with the least and the most.",
         "",
         f"| what | {revision} | here | here over old |",

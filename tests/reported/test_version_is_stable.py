@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,6 +13,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from ensue import Context, Event, Pipeline
 from ensue.events.pipelines.version import earlier_versions, version_of
 from ensue.testing import LocalEngine
+
+from ..child_process import run_program
 
 pytestmark = pytest.mark.timeout(60)
 _PROGRAM = """
@@ -70,15 +71,8 @@ print(version_of(flow.declaration))
 
 def _version(seed: int) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
-    ran = subprocess.run(  # the program is the one above
-        [sys.executable, "-W", "ignore", "-c", _PROGRAM],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    )
-    return ran.stdout.strip()
+    command = [sys.executable, "-W", "ignore", "-c", _PROGRAM]
+    return run_program(command, env=environment, check=True).stdout.strip()
 
 
 def test_equal_code_has_an_equal_version_in_every_process() -> None:
