@@ -33,6 +33,7 @@ _SHOWN = {
     "starts.outcome": "ensue run, command to outcome, s",
     "starts.first": "W1 in the first second, share of its rate at rest",
     "starts.least": "W1 in the slowest of the first ten seconds, share",
+    "starts.rest.least": "W1 in the slowest of ten seconds at rest, share",
     "starts.count": "processes at rest",
     "starts.supervisors.pss": "supervisors at rest, MiB PSS",
     "starts.all.pss": "all processes at rest, MiB PSS",

@@ -70,7 +70,7 @@ def _cpu_seconds() -> dict[int, float]:
 
 def _group(process: psutil.Process) -> str:
     title = " ".join(process.cmdline())
-    if title.startswith("ray::Keeper") or title.partition(".")[0].endswith("Supervisor"):  # older: one process each
+    if title.startswith("ray::Keeper") or (title.startswith("ray::") and "Supervisor" in title):  # older: one each
         return "supervisors"
     return "workers" if title.startswith("ray::Worker") else "ray"
 

@@ -73,11 +73,17 @@ async def _first_seconds(settings: Settings) -> list[Figure]:
         await at_rest()
         weights = weigh()
         await _rates(run, 1)
-        rest = median(await _rates(run, settings.size(_FIRST_SECONDS, 2)))
+        at_rest_rates = await _rates(run, settings.size(_FIRST_SECONDS, 2))
+        rest = median(at_rest_rates)
     figures = [
         spread("starts.rest", (STARTS, "W1, 16 in flight, at rest", "full", "runs/s"), [rest]),
         spread("starts.first", (STARTS, "the first second, share of it", "full", "x"), [first[0] / rest]),
         spread("starts.least", (STARTS, "the slowest of the first ten seconds", "full", "x"), [min(first) / rest]),
+        spread(
+            "starts.rest.least",
+            (STARTS, "the slowest of ten seconds at rest", "full", "x"),
+            [min(at_rest_rates) / rest],
+        ),
         spread("starts.count", (STARTS, "processes at rest", "full", ""), [weights["all"].processes]),
     ]
     return figures + [
