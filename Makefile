@@ -23,7 +23,7 @@ quietly = out=$$($(1) 2>&1) || { printf '%s\n' "$$out"; exit 1; }
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(RUNTIME) ## two minutes: a pipeline takes webhooks, is killed, and loses nothing
+demo: $(RUNTIME) ## half a minute: a pipeline takes webhooks, is killed, and loses nothing
 	@$(BIN)/ensue demo
 
 # pytest is called by its own name, not as `python -m pytest`, which puts this folder on the path: a bare `import events`

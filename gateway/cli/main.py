@@ -160,9 +160,9 @@ def graph(
     raise typer.Exit(write_graph(target, form.value, output))
 
 
-@app.command(short_help="Show what ensue does, in two minutes.")
+@app.command(short_help="Show what ensue does, in half a minute.")
 def demo() -> None:
-    """Show what ensue does, in two minutes: webhooks arrive, a pipeline runs, is killed, and loses nothing."""
+    """Show what ensue does, in half a minute: webhooks arrive, a pipeline runs, is killed, and loses nothing."""
     code: int = import_module("ensue.gateway.demo.main").main()
     raise typer.Exit(code)
 
