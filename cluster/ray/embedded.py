@@ -127,7 +127,7 @@ class Embedded:
 
 
 def _shut_down() -> None:
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415 - lazily: it takes half a second
 
     try:
         ray.shutdown(wait_for_processes=True)
